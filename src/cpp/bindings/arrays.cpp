@@ -1,0 +1,162 @@
+#include "arrays.hpp"
+
+#include <bit>
+#include <cstring>
+
+namespace vfe::bindings {
+namespace {
+
+std::string dtype_text(const py::array& array) { return py::str(array.dtype()).cast<std::string>(); }
+
+bool native_order(const py::array& array) {
+  const char order = array.dtype().byteorder();
+  return order == '=' || order == '|';
+}
+
+// Reads one row of states through its stride; false if some value is neither 0 nor 1.
+template <class T>
+bool pack_row(const char* row, py::ssize_t stride, std::int64_t n_units, std::uint64_t* words) {
+  bool good = true;
+  for (std::int64_t first = 0; first < n_units; first += 64) {
+    const std::int64_t count = n_units - first < 64 ? n_units - first : 64;
+    std::uint64_t word = 0;
+    for (std::int64_t u = 0; u < count; ++u) {
+      T value;
+      std::memcpy(&value, row + (first + u) * stride, sizeof value);
+      good &= value == T(0) || value == T(1);
+      word |= static_cast<std::uint64_t>(value == T(1)) << u;
+    }
+    words[first / 64] = word;
+  }
+  return good;
+}
+
+// The same for adjacent bytes, eight at a time.
+bool pack_bytes(const char* row, std::int64_t n_units, std::uint64_t* words) {
+  constexpr std::uint64_t ones = 0x0101010101010101u;
+  std::uint64_t seen = 0;
+  for (std::int64_t first = 0; first < n_units; first += 64) {
+    std::uint64_t word = 0;
+    for (std::int64_t u = 0; u < 64 && first + u < n_units; u += 8) {
+      const std::int64_t count = n_units - first - u < 8 ? n_units - first - u : 8;
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, row + first + u, static_cast<std::size_t>(count));
+      seen |= eight;
+      word |= (((eight & ones) * 0x0102040810204080u) >> 56) << u;
+    }
+    words[first / 64] = word;
+  }
+  return (seen & ~ones) == 0;
+}
+
+template <class T>
+bool pack_all(const py::array& states, std::int64_t n_units, std::uint64_t* words) {
+  const auto* data = static_cast<const char*>(states.data());
+  bool good = true;
+  for (py::ssize_t s = 0; s < states.shape(0); ++s) {
+    const char* row = data + s * states.strides(0);
+    std::uint64_t* to = words + s * words_for(n_units);
+    const bool bytes = sizeof(T) == 1 && states.strides(1) == 1 && std::endian::native == std::endian::little;
+    good &= bytes ? pack_bytes(row, n_units, to) : pack_row<T>(row, states.strides(1), n_units, to);
+  }
+  return good;
+}
+
+bool pack_by_dtype(const py::array& states, std::int64_t n_units, const std::string& name, std::uint64_t* words) {
+  switch (states.dtype().num()) {
+    case py::detail::npy_api::NPY_BOOL_:
+    case py::detail::npy_api::NPY_UBYTE_: return pack_all<std::uint8_t>(states, n_units, words);
+    case py::detail::npy_api::NPY_BYTE_: return pack_all<std::int8_t>(states, n_units, words);
+    case py::detail::npy_api::NPY_FLOAT_: return pack_all<float>(states, n_units, words);
+    case py::detail::npy_api::NPY_DOUBLE_: return pack_all<double>(states, n_units, words);
+    default: break;
+  }
+  const char kind = states.dtype().kind();
+  if (kind == 'i' || kind == 'u') {
+    switch (states.dtype().itemsize()) {
+      case 2: return pack_all<std::uint16_t>(states, n_units, words);
+      case 4: return pack_all<std::uint32_t>(states, n_units, words);
+      case 8: return pack_all<std::uint64_t>(states, n_units, words);
+      default: break;
+    }
+  }
+  throw ArgumentTypeError(name + ": expected states of dtype bool, integer, float32 or float64, got " + dtype_text(states));
+}
+
+}  // namespace
+
+std::string shape_text(const py::array& array) { return py::str(array.attr("shape")).cast<std::string>(); }
+
+kernels::Real real_of(const py::array& array, const char* name) {
+  const int number = array.dtype().num();
+  const bool single = number == py::detail::npy_api::NPY_FLOAT_;
+  if ((!single && number != py::detail::npy_api::NPY_DOUBLE_) || !native_order(array)) {
+    throw ArgumentTypeError(std::string(name) + ": expected dtype float32 or float64 in native byte order, got " +
+                            dtype_text(array));
+  }
+  return single ? kernels::Real::float32 : kernels::Real::float64;
+}
+
+kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias) {
+  const kernels::Real real = real_of(weights, "weights");
+  const auto check_bias = [&](const py::array& bias, const char* name, const char* symbol) {
+    if (bias.ndim() != 1) {
+      throw ArgumentError(std::string(name) + ": expected (" + symbol + ",), got " + shape_text(bias));
+    }
+    if (real_of(bias, name) != real) {
+      throw ArgumentTypeError(std::string(name) + ": expected " + dtype_text(weights) + " like weights, got " + dtype_text(bias));
+    }
+    if ((bias.flags() & py::array::c_style) == 0) throw ArgumentError(std::string(name) + ": expected a contiguous array");
+  };
+  check_bias(visible_bias, "visible_bias", "n_visible");
+  check_bias(hidden_bias, "hidden_bias", "n_hidden");
+  if (weights.ndim() != 2 || weights.shape(0) != visible_bias.shape(0) || weights.shape(1) != hidden_bias.shape(0)) {
+    throw ArgumentError("weights: expected (n_visible, n_hidden) = (" + std::to_string(visible_bias.shape(0)) + ", " +
+                        std::to_string(hidden_bias.shape(0)) + "), got " + shape_text(weights));
+  }
+  const py::ssize_t size = weights.itemsize();
+  if (weights.strides(0) % size != 0 || weights.strides(1) % size != 0 ||
+      reinterpret_cast<std::uintptr_t>(weights.data()) % static_cast<std::uintptr_t>(size) != 0) {
+    throw ArgumentError("weights: expected an aligned array");
+  }
+  return {real, weights.data(), visible_bias.data(), hidden_bias.data(), weights.shape(0), weights.shape(1),
+          weights.strides(0) / size, weights.strides(1) / size};
+}
+
+py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape) {
+  return {real == kernels::Real::float32 ? py::dtype::of<float>() : py::dtype::of<double>(), shape};
+}
+
+Words pack_states(const py::array& states, std::int64_t n_units, const std::string& name) {
+  if (states.ndim() != 2 || states.shape(1) != n_units) {
+    throw ArgumentError(name + ": expected (n_samples, " + std::to_string(n_units) + "), got " + shape_text(states));
+  }
+  if (!native_order(states)) {
+    throw ArgumentTypeError(name + ": expected native byte order, got " + dtype_text(states));
+  }
+  Words words({states.shape(0), static_cast<py::ssize_t>(words_for(n_units))});
+  if (!pack_by_dtype(states, n_units, name, words.mutable_data())) {
+    throw ArgumentError(name + ": expected states of 0s and 1s, got other values");
+  }
+  return words;
+}
+
+py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units) {
+  check_words(words, n_units, "words");
+  py::array_t<std::uint8_t> states({words.shape(0), static_cast<py::ssize_t>(n_units)});
+  const std::uint64_t* from = words.data();
+  std::uint8_t* to = states.mutable_data();
+  for (py::ssize_t s = 0; s < words.shape(0); ++s, from += words.shape(1), to += n_units) {
+    for (std::int64_t u = 0; u < n_units; ++u) to[u] = static_cast<std::uint8_t>((from[u / 64] >> (u % 64)) & 1);
+  }
+  return states;
+}
+
+void check_words(const Words& words, std::int64_t n_units, const char* name) {
+  if (words.ndim() != 2 || words.shape(1) != words_for(n_units)) {
+    throw ArgumentError(std::string(name) + ": expected packed states (n_samples, " + std::to_string(words_for(n_units)) +
+                        "), got " + shape_text(words));
+  }
+}
+
+}  // namespace vfe::bindings

@@ -1,0 +1,74 @@
+#include <pybind11/stl.h>
+
+#include "../../cuda/cuda.hpp"
+#include "kernels.hpp"
+
+namespace vfe::bindings {
+namespace {
+
+bool signal_pending() {
+  const py::gil_scoped_acquire acquire;
+  return PyErr_CheckSignals() != 0;
+}
+
+void translate(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ArgumentTypeError& e) {
+    py::set_error(PyExc_TypeError, e.what());
+  } catch (const ArgumentError& e) {
+    py::set_error(PyExc_ValueError, e.what());
+  } catch (const Interrupted&) {
+    // The signal handler has set the exception already.
+  }
+}
+
+py::dict build_info() {
+  const runtime::KernelTable& table = runtime::table(runtime::Device::cpu);
+  const cuda::Status cuda = cuda::status();
+  py::dict info;
+  info["version"] = VFE_VERSION;
+  info["compiler"] = VFE_COMPILER;
+  info["target"] = table.target;
+  info["compiled_for"] = table.compiled_for;
+  info["built_targets"] = runtime::built_targets();
+  info["usable_targets"] = runtime::usable_targets();
+  info["num_threads"] = runtime::resolve_threads(0);
+  info["cuda_built"] = cuda.built;
+  info["cuda_toolkit"] = cuda.toolkit;
+  info["cuda_driver"] = cuda.driver;
+  info["cuda_devices"] = cuda.devices;
+  info["cuda_problem"] = cuda.problem;
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+  module.doc() = "The compiled kernels. Arguments are checked here; vfe_fast is the face.";
+  module.attr("__version__") = VFE_VERSION;
+  py::register_exception<TargetUnavailable>(module, "TargetUnavailableError", PyExc_RuntimeError);
+  py::register_exception_translator(translate);
+  runtime::choose_target();
+  runtime::set_interrupt_poll(signal_pending);
+
+  module.def("build_info", build_info, "What was compiled, what was found, and what is in use.");
+  module.def(
+      "check_rbm",
+      [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias) {
+        check(rbm_view(weights, visible_bias, hidden_bias));
+      },
+      py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
+      "Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.");
+  module.def("require_device", [](bool cuda) { runtime::table(cuda ? runtime::Device::cuda : runtime::Device::cpu); },
+             py::arg("cuda"), "Raises TargetUnavailableError, saying why, if the device cannot be used.");
+  module.def("pack_states", pack_states, py::arg("states").noconvert(), py::arg("n_units"), py::arg("name"),
+             "0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.");
+  module.def("unpack_states", unpack_states, py::arg("words").noconvert(), py::arg("n_units"),
+             "Packed words to uint8 states (n_samples, n_units).");
+#define VFE_KERNEL(stem, Args) bind_##stem(module);
+#include "../runtime/kernel_list.inc"
+#undef VFE_KERNEL
+}
+
+}  // namespace vfe::bindings

@@ -1,0 +1,53 @@
+#include <pybind11/stl.h>
+
+#include <array>
+
+#include "../numerics/bernoulli.hpp"
+#include "kernels.hpp"
+
+namespace vfe::bindings {
+namespace {
+
+using Four = std::array<std::uint32_t, 4>;
+
+}  // namespace
+
+void bind_random(py::module_& module) {
+  const auto bind = [&]<class T>(const char* name, kernels::Draws draws, T, const char* doc) {
+    module.def(
+        name,
+        [draws](std::int64_t size, std::uint64_t seed, int num_threads) {
+          if (size < 0) throw ArgumentError("size: expected size >= 0, got " + std::to_string(size));
+          py::array_t<T> out(size);
+          run(&runtime::KernelTable::random,
+                 {draws, seed, size, out.mutable_data(), runtime::resolve_threads(num_threads)});
+          return out;
+        },
+        py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, doc);
+  };
+  bind("random_words", kernels::Draws::words, std::uint32_t{}, "32-bit random words.");
+  bind("uniform_float32", kernels::Draws::uniform_float32, float{}, "Uniform numbers in (0, 1), 23 random bits each.");
+  bind("uniform_float64", kernels::Draws::uniform_float64, double{}, "Uniform numbers in (0, 1), 52 random bits each.");
+
+  // Single draws, for the tests of the generator and of the decision.
+  module.def(
+      "philox4x32",
+      [](const Four& counter, std::uint64_t key) {
+        const auto drawn = numerics::philox4x32({{counter[0], counter[1], counter[2], counter[3]}}, numerics::key_from(key));
+        return Four{drawn.word[0], drawn.word[1], drawn.word[2], drawn.word[3]};
+      },
+      py::arg("counter"), py::arg("key"), "One block of Philox4x32-10.");
+  module.def(
+      "bernoulli",
+      [](float x, std::uint32_t word, std::uint32_t further) {
+        const auto threshold = numerics::minority_threshold(x);
+        const std::int32_t leading = numerics::leading_bits(word);
+        const bool minority = leading == threshold.bits ? numerics::minority_after_tie(threshold, further)
+                                                        : leading < threshold.bits;
+        return (x >= 0.0f) != minority;
+      },
+      py::arg("x"), py::arg("word"), py::arg("further"),
+      "The decision of the Gibbs kernel, P(True) = sigmoid(x), from its random words.");
+}
+
+}  // namespace vfe::bindings

@@ -1,0 +1,53 @@
+// Block Gibbs sampling of an RBM.
+//
+//   n_steps times:  h_j ~ Bernoulli(sigmoid(beta (b_j + sum_i v_i W_ij)))
+//                   v_i ~ Bernoulli(sigmoid(beta (a_i + sum_j W_ij h_j)))
+//
+// Shapes: states are packed bits, unit u in bit u % 64 of word u / 64, chain first.
+//
+// Precision: the field of unit j is an exact sum of fixed-point weights with scale
+// 2^30 / T_j, T_j = |b_j| + sum_i |W_ij|: its error is at most (n + 1) 2^-31 T_j (each weight rounds
+// once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
+// becomes a float32 (relative 2^-23 with the factor beta / scale) and r = sigmoid(-|x|) has a relative error <= 4 ulp.
+// Given r the decision is exact (numerics/bernoulli.hpp).
+//
+// Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes word
+// (u / 16) % 4 of philox4x32({block = 16 (u / 64) + u % 16, c, t, stream}). Nothing else enters, so
+// the result is the same bit for bit for any num_threads, any cut of the chains into calls, any
+// instruction set; a twin on another device must form the same integer sums (their order is free),
+// the same float32 product, and call the same functions of numerics/ without fused operations.
+#pragma once
+
+#include "../numerics/philox.hpp"
+#include "rbm.hpp"
+
+namespace vfe::kernels {
+
+struct GibbsArgs {
+  RbmView rbm;
+  double beta;
+  std::uint64_t seed;
+  std::int64_t first_chain, first_step;
+  std::int64_t n_chains, n_steps;
+  const std::uint64_t* start;   // (n_chains, words of n_visible): visible states to begin with
+  std::uint64_t* visible;       // (n_chains, words of n_visible): out
+  std::uint64_t* hidden;        // (n_chains, words of n_hidden): out; what `visible` was drawn from
+  int num_threads;
+};
+
+inline void check(const GibbsArgs& args) {
+  check(args.rbm);
+  check_beta(args.beta);
+  constexpr std::int64_t max_chains = std::int64_t{1} << 32;
+  if (args.n_steps < 1) throw ArgumentError("n_steps: expected n_steps >= 1, got " + std::to_string(args.n_steps));
+  if (args.first_chain < 0 || args.first_chain + args.n_chains > max_chains) {
+    throw ArgumentError("chain_offset: expected 0 <= chain_offset and chain_offset + n_chains <= 2^32, got " +
+                        std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));
+  }
+  if (args.first_step < 0 || static_cast<std::uint64_t>(args.first_step) > numerics::max_step - static_cast<std::uint64_t>(args.n_steps)) {
+    throw ArgumentError("step_offset: expected 0 <= step_offset and step_offset + n_steps < 2^56, got " +
+                        std::to_string(args.first_step) + " + " + std::to_string(args.n_steps));
+  }
+}
+
+}  // namespace vfe::kernels

@@ -1,0 +1,187 @@
+// exp, log, log1p, sigmoid and softplus without branches, tables or fused operations: plain
+// multiplications and additions in a fixed order, so a loop over them vectorises and every
+// instruction set gives the same bits. (The baseline has no FMA, and emulating one costs fifty
+// times a multiplication.) Coefficients: tests/oracles/fit_polynomials.py. Measured error bounds in
+// units of the last place: the table in tests/test_numerics.py, rendered in docs/numerics.md.
+#pragma once
+
+#include <bit>
+#include <limits>
+
+#include "config.hpp"
+
+namespace vfe::numerics::inline VFE_LEVEL {
+
+template <class T>
+struct Format;
+
+template <>
+struct Format<double> {
+  using Bits = std::uint64_t;
+  static constexpr int mantissa_bits = 52, bias = 1023;
+  static constexpr double round_magic = 0x1.8p52;
+  static constexpr double exp_min = -745.2, exp_max = 709.79;
+  static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
+};
+
+template <>
+struct Format<float> {
+  using Bits = std::uint32_t;
+  static constexpr int mantissa_bits = 23, bias = 127;
+  static constexpr float round_magic = 0x1.8p23f;
+  static constexpr float exp_min = -104.0f, exp_max = 88.73f;
+  static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
+};
+
+template <class T, int n>
+VFE_HD T polynomial(const T (&c)[n], T x) {
+  T sum = c[n - 1];
+  VFE_UNROLL
+  for (int k = n - 2; k >= 0; --k) sum = sum * x + c[k];
+  return sum;
+}
+
+// What is left of each function after its leading terms; the intervals are in fit_polynomials.py.
+template <class T>
+struct Remainder;
+
+template <>
+struct Remainder<double> {
+  VFE_HD static double exp(double r) {  // (e^r - 1 - r) / r^2
+    constexpr double c[] = {0.5000000000000001,    0.16666666666666667,    0.041666666666624128,
+                            0.0083333333333300618, 0.0013888888917213717,  0.00019841269863053617,
+                            2.4801521295954375e-5, 2.7557268459997065e-6,  2.7620088445409748e-7,
+                            2.5100385495510319e-8};
+    return polynomial(c, r);
+  }
+  VFE_HD static double log1p(double z) {  // (atanh(s) / s - 1) / z, z = s^2 <= 1/9
+    constexpr double c[] = {0.33333333333333329,  0.20000000000007291,  0.14285714283554379,
+                            0.11111111358713931,  0.090908947180664291, 0.076927850324793116,
+                            0.066570721048274681, 0.060005364047953562, 0.044003692430723371,
+                            0.080820228059717659};
+    return polynomial(c, z);
+  }
+  VFE_HD static double log(double z) {  // the same for z <= (3 - sqrt 8)^2
+    constexpr double c[] = {0.33333333333333349,  0.19999999999949445,  0.14285714313126919,
+                            0.11111105544689748,  0.090914462162684356, 0.076658058610275041,
+                            0.073089035767086608};
+    return polynomial(c, z);
+  }
+};
+
+template <>
+struct Remainder<float> {
+  VFE_HD static float exp(float r) {
+    constexpr float c[] = {0.500000001f, 0.166666667f, 0.0416664649f, 0.00833331093f, 0.001393365f, 0.000198909908f};
+    return polynomial(c, r);
+  }
+  VFE_HD static float log1p(float z) {
+    constexpr float c[] = {0.333333337f, 0.199998532f, 0.14296179f, 0.108532879f, 0.116121646f};
+    return polynomial(c, z);
+  }
+  VFE_HD static float log(float z) {
+    constexpr float c[] = {0.333333333f, 0.200000611f, 0.142753893f, 0.116658072f};
+    return polynomial(c, z);
+  }
+};
+
+template <class T>
+VFE_HD T magnitude(T x) {
+  using Bits = typename Format<T>::Bits;
+  return std::bit_cast<T>(std::bit_cast<Bits>(x) & static_cast<Bits>(~Bits{0} >> 1));
+}
+
+// 2^k for k (an integer given as round_magic + k) within the normal range.
+template <class T>
+VFE_HD T power_of_two(T shifted) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  return std::bit_cast<T>(static_cast<Bits>((std::bit_cast<Bits>(shifted) + static_cast<Bits>(F::bias))
+                                            << F::mantissa_bits));
+}
+
+// The whole range: subnormal results are gradual, NaN passes through.
+template <class T>
+VFE_HD T exp(T x) {
+  using F = Format<T>;
+  const T clamped = x < F::exp_min ? F::exp_min : (x > F::exp_max ? F::exp_max : x);
+  const T k = (clamped * T(1.4426950408889634) + F::round_magic) - F::round_magic;
+  const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
+  const T p = T(1) + (r + r * r * Remainder<T>::exp(r));
+  // 2^k in two factors: k reaches 1024 and -1075, where 2^k itself is not a normal number.
+  const T half = (k * T(0.5) + F::round_magic) - F::round_magic;
+  const T y = p * power_of_two(half + F::round_magic) * power_of_two((k - half) + F::round_magic);
+  return x < F::exp_min ? T(0) : (x > F::exp_max ? std::numeric_limits<T>::infinity() : y);
+}
+
+// For -700 <= x <= 0 (double), -87 <= x <= 0 (float) the same as exp; below, 0.
+template <class T>
+VFE_HD T exp_negative(T x) {
+  using F = Format<T>;
+  constexpr T lowest = sizeof(T) == 8 ? T(-700) : T(-87);
+  const T clamped = x < lowest ? lowest : x;
+  const T shifted = clamped * T(1.4426950408889634) + F::round_magic;
+  const T k = shifted - F::round_magic;
+  const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
+  const T p = T(1) + (r + r * r * Remainder<T>::exp(r));
+  return x < lowest ? T(0) : p * power_of_two(shifted);
+}
+
+// ln(1 + y) for 0 <= y <= 1, without cancellation: 2 atanh(y / (2 + y)).
+template <class T>
+VFE_HD T log1p_unit(T y) {
+  const T s = y / (T(2) + y);
+  const T z = s * s;
+  return T(2) * (s + s * z * Remainder<T>::log1p(z));
+}
+
+// Positive normal x; anything else is the caller's to avoid.
+template <class T>
+VFE_HD T log(T x) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  constexpr Bits mantissa = (Bits{1} << F::mantissa_bits) - 1;
+  constexpr Bits one = static_cast<Bits>(F::bias) << F::mantissa_bits;
+  const Bits bits = std::bit_cast<Bits>(x);
+  const T m = std::bit_cast<T>(static_cast<Bits>((bits & mantissa) | one));
+  const bool upper = m > T(1.4142135623730951);
+  const T reduced = upper ? m * T(0.5) : m;
+  const T exponent = static_cast<T>(static_cast<std::int64_t>(bits >> F::mantissa_bits) - F::bias + (upper ? 1 : 0));
+  const T s = (reduced - T(1)) / (reduced + T(1));
+  const T z = s * s;
+  return exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low);
+}
+
+// 1 / (1 + e^-x), relative accuracy kept in both tails.
+template <class T>
+VFE_HD T sigmoid(T x) {
+  const T e = exp(-magnitude(x));
+  return (x < T(0) ? e : T(1)) / (T(1) + e);
+}
+
+// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), one formula for all x.
+template <class T>
+VFE_HD T softplus(T x) {
+  return (x > T(0) ? x : T(0)) + log1p_unit(exp(-magnitude(x)));
+}
+
+// A sum of e^x_k kept as e^reference times a double. The reference follows the largest term with
+// slack, so rescaling is rare and the order of additions is the order of the calls.
+struct LogSumExp {
+  double reference = -std::numeric_limits<double>::infinity();
+  double sum = 0.0;
+
+  static constexpr double slack = 200.0;
+
+  // The factor by which everything accumulated so far must be multiplied before e^x is added.
+  VFE_HD double make_room(double x) {
+    if (x <= reference + slack) return 1.0;
+    const double factor = sum == 0.0 ? 0.0 : exp(reference - x);
+    reference = x;
+    sum *= factor;
+    return factor;
+  }
+  VFE_HD double value() const { return reference + log(sum); }
+};
+
+}  // namespace vfe::numerics::inline VFE_LEVEL

@@ -1,0 +1,17 @@
+// The registry of random streams: each use of random numbers has a number of its own, so no two
+// uses ever see the same words. Numbers are never reused; add new ones at the end.
+#pragma once
+
+#include "config.hpp"
+
+namespace vfe::numerics::inline VFE_LEVEL {
+
+enum class Stream : std::uint8_t {
+  uniform = 0,            // random: vf.random.uniform
+  gibbs_hidden = 1,       // gibbs: hidden given visible
+  gibbs_visible = 2,      // gibbs: visible given hidden
+  gibbs_hidden_tie = 3,   // gibbs: further bits of a draw in gibbs_hidden that tied
+  gibbs_visible_tie = 4,  // gibbs: further bits of a draw in gibbs_visible that tied
+};
+
+}  // namespace vfe::numerics::inline VFE_LEVEL

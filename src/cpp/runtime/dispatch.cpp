@@ -1,0 +1,95 @@
+#include "dispatch.hpp"
+
+#include <cstdlib>
+
+#include "../../cuda/cuda.hpp"
+#include "errors.hpp"
+
+namespace vfe::kernels {
+// Defined in level_table.cpp, compiled once for each.
+namespace baseline {
+extern const runtime::KernelTable table;
+}
+#ifdef VFE_X86_LEVELS
+namespace x86_64_v3 {
+extern const runtime::KernelTable table;
+}
+namespace x86_64_v4 {
+extern const runtime::KernelTable table;
+}
+#endif
+}  // namespace vfe::kernels
+
+namespace vfe::runtime {
+namespace {
+
+struct Target {
+  const KernelTable* table;
+  bool (*usable)();
+};
+
+#ifdef VFE_X86_LEVELS
+// The features of the x86-64 psABI levels that the compiler may use.
+bool has_v3() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2");
+}
+bool has_v4() {
+  return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+const Target targets[] = {
+#ifdef VFE_X86_LEVELS
+    {&kernels::x86_64_v4::table, has_v4},
+    {&kernels::x86_64_v3::table, has_v3},
+#endif
+    {&kernels::baseline::table, [] { return true; }},
+};
+
+const KernelTable* chosen = nullptr;
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+}  // namespace
+
+void choose_target() {
+  const char* forced = std::getenv("VFE_TARGET");
+  const bool any = forced == nullptr || *forced == '\0';
+  for (const Target& target : targets) {
+    if (!any && std::string(forced) != target.table->target) continue;
+    if (target.usable()) {
+      chosen = target.table;
+      return;
+    }
+    if (!any) {
+      throw TargetUnavailable("VFE_TARGET=" + std::string(forced) + ": this processor lacks it; it can run " +
+                              join(usable_targets()));
+    }
+  }
+  throw TargetUnavailable("VFE_TARGET=" + std::string(forced) + ": not built; built are " + join(built_targets()));
+}
+
+const KernelTable& table(Device device) { return device == Device::cuda ? cuda::table() : *chosen; }
+
+std::vector<std::string> built_targets() {
+  std::vector<std::string> names;
+  for (const Target& target : targets) names.emplace_back(target.table->target);
+  return names;
+}
+
+std::vector<std::string> usable_targets() {
+  std::vector<std::string> names;
+  for (const Target& target : targets) {
+    if (target.usable()) names.emplace_back(target.table->target);
+  }
+  return names;
+}
+
+}  // namespace vfe::runtime

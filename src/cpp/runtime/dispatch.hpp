@@ -1,0 +1,43 @@
+// Which compiled copy of a kernel runs: one table an instruction set, chosen once at import.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../kernels/elementwise.hpp"
+#include "../kernels/exact_rbm.hpp"
+#include "../kernels/free_energy.hpp"
+#include "../kernels/gibbs.hpp"
+#include "../kernels/random.hpp"
+#include "../kernels/roofline.hpp"
+
+namespace vfe::runtime {
+
+struct KernelTable {
+  const char* target;        // its name in VFE_TARGET
+  const char* compiled_for;  // the instruction set by the compiler's own account of the file
+#define VFE_KERNEL(stem, Args) void (*stem)(const kernels::Args&);
+#include "kernel_list.inc"
+#undef VFE_KERNEL
+};
+
+enum class Device { cpu, cuda };
+
+// Chooses the CPU table: the best this processor has, or the one VFE_TARGET names. Throws
+// TargetUnavailable when that one is not built or the processor lacks it. Called once, at import.
+void choose_target();
+
+const KernelTable& table(Device device);
+
+// The targets that are built, best first, and those of them this processor can run.
+std::vector<std::string> built_targets();
+std::vector<std::string> usable_targets();
+
+// The way into every kernel: the contract's checks, then the copy for the device.
+template <class Args>
+void launch(void (*KernelTable::*kernel)(const Args&), const Args& args, Device device = Device::cpu) {
+  check(args);
+  (table(device).*kernel)(args);
+}
+
+}  // namespace vfe::runtime

@@ -1,0 +1,152 @@
+#include "threads.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include "errors.hpp"
+
+namespace vfe::runtime {
+namespace {
+
+constexpr double work_per_thread = 1e6;  // below this a thread costs more than it saves
+constexpr auto poll_interval = std::chrono::milliseconds(50);
+constexpr int max_threads = 1024;
+
+InterruptPoll interrupt_poll = nullptr;
+
+// What the threads of one parallel_for share.
+struct Loop {
+  std::atomic<std::int64_t> next_task{0};
+  std::atomic<bool> stop{false};
+  std::atomic<bool> interrupted{false};
+  std::mutex mutex;  // guards the members below
+  std::condition_variable helper_done;
+  std::int64_t n_helpers = 0;
+  std::exception_ptr error;
+};
+
+thread_local Loop* current_loop = nullptr;
+thread_local bool is_caller = false;
+thread_local std::chrono::steady_clock::time_point next_poll;
+
+// On the calling thread only: asks whether to stop, at most every poll_interval.
+void poll_caller(Loop& loop) {
+  const auto now = std::chrono::steady_clock::now();
+  if (interrupt_poll == nullptr || now < next_poll) return;
+  next_poll = now + poll_interval;
+  if (interrupt_poll()) {
+    loop.interrupted.store(true, std::memory_order_relaxed);
+    loop.stop.store(true, std::memory_order_relaxed);
+  }
+}
+
+void run_tasks(Loop& loop, std::int64_t n_tasks, TaskBody body, const void* context) {
+  current_loop = &loop;
+  try {
+    while (true) {
+      const std::int64_t task = loop.next_task.fetch_add(1, std::memory_order_relaxed);
+      if (task >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
+      check_interrupt();
+      body(context, task);
+    }
+  } catch (const Interrupted&) {
+  } catch (...) {
+    const std::lock_guard lock(loop.mutex);
+    if (!loop.error) loop.error = std::current_exception();
+    loop.stop.store(true, std::memory_order_relaxed);
+  }
+  current_loop = nullptr;
+}
+
+int cores_of_this_process() {
+#ifdef __linux__
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
+#endif
+  const unsigned count = std::thread::hardware_concurrency();
+  return count > 0 ? static_cast<int>(count) : 1;
+}
+
+}  // namespace
+
+int resolve_threads(int requested) {
+  if (requested < 0 || requested > max_threads) {
+    throw ArgumentError("num_threads: expected 1 <= num_threads <= " + std::to_string(max_threads) + ", got " +
+                        std::to_string(requested));
+  }
+  if (requested > 0) return requested;
+  if (const char* text = std::getenv("VFE_NUM_THREADS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const long value = std::strtol(text, &end, 10);
+    if (*end != '\0' || value < 1 || value > max_threads) {
+      throw ArgumentError("VFE_NUM_THREADS: expected a whole number from 1 to " + std::to_string(max_threads) +
+                          ", got '" + text + "'");
+    }
+    return static_cast<int>(value);
+  }
+  return cores_of_this_process();
+}
+
+void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody body, const void* context) {
+  Loop loop;
+  const double worth = work / work_per_thread;
+  std::int64_t n_threads = num_threads;
+  if (n_threads > n_tasks) n_threads = n_tasks;
+  if (static_cast<double>(n_threads) > worth) n_threads = static_cast<std::int64_t>(worth);
+
+  std::vector<std::thread> helpers;
+  for (std::int64_t t = 1; t < n_threads; ++t) {
+    try {
+      helpers.emplace_back([&] {
+        run_tasks(loop, n_tasks, body, context);
+        const std::lock_guard lock(loop.mutex);
+        --loop.n_helpers;
+        loop.helper_done.notify_one();
+      });
+    } catch (const std::system_error&) {
+      break;  // no more threads to be had: those there do the work
+    }
+    const std::lock_guard lock(loop.mutex);
+    ++loop.n_helpers;
+  }
+
+  is_caller = true;
+  next_poll = std::chrono::steady_clock::now() + poll_interval;
+  run_tasks(loop, n_tasks, body, context);
+  {
+    // Out of tasks before its helpers, the caller goes on listening for a signal.
+    std::unique_lock lock(loop.mutex);
+    while (!loop.helper_done.wait_for(lock, poll_interval, [&] { return loop.n_helpers == 0; })) {
+      lock.unlock();
+      poll_caller(loop);
+      lock.lock();
+    }
+  }
+  is_caller = false;
+  for (std::thread& helper : helpers) helper.join();
+  if (loop.error) std::rethrow_exception(loop.error);
+  if (loop.interrupted.load()) throw Interrupted();
+}
+
+void check_interrupt() {
+  Loop* loop = current_loop;
+  if (loop == nullptr) return;
+  if (is_caller) poll_caller(*loop);
+  if (loop->stop.load(std::memory_order_relaxed)) throw Interrupted();
+}
+
+void set_interrupt_poll(InterruptPoll poll) { interrupt_poll = poll; }
+
+}  // namespace vfe::runtime

@@ -1,0 +1,35 @@
+// Parallel loops and the way out of them. The only place that starts a thread.
+//
+// Threads live for one call: nothing survives it, so forking after a call is safe, and there is no
+// pool to hold a lock. Work is split in tasks whose results do not depend on who runs them.
+#pragma once
+
+#include <cstdint>
+
+namespace vfe::runtime {
+
+// num_threads as asked for; 0 means VFE_NUM_THREADS, else the cores this process may use.
+int resolve_threads(int requested);
+
+// Runs body(context, task) for every task in [0, n_tasks); `work` is the whole call's cost in
+// elementary operations, and small work starts no thread. Rethrows the first exception of a task.
+// Throws Interrupted when the caller's poll says so.
+using TaskBody = void (*)(const void* context, std::int64_t task);
+void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody body, const void* context);
+
+template <class Body>
+void parallel_for(std::int64_t n_tasks, double work, int num_threads, const Body& body) {
+  parallel_for(
+      n_tasks, work, num_threads, [](const void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); },
+      &body);
+}
+
+// Called by kernels between units of work of at most some milliseconds; throws Interrupted when the
+// loop is to end. Cheap: one relaxed load, and a clock on the calling thread.
+void check_interrupt();
+
+// Installed by the bindings: returns true when the caller wants to stop (a pending signal).
+using InterruptPoll = bool (*)();
+void set_interrupt_poll(InterruptPoll poll);
+
+}  // namespace vfe::runtime
