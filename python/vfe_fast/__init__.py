@@ -1,0 +1,35 @@
+"""Free energies you can trust, with compiled kernels.
+
+The face of the package; every name here is documented where it is defined:
+
+======================  ====================================================
+`BernoulliRBM`          a restricted Boltzmann machine of 0/1 units
+`gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
+`train`                 contrastive divergence, persistent CD, exact gradient
+`free_energy`           methods that return a `FreeEnergy`: value, error, kind
+`random`                seeds, and random numbers that no thread count changes
+`load`                  a saved model
+`show_config`           what was compiled, found and is in use
+======================  ====================================================
+"""
+
+from . import free_energy, random, training
+from ._core import TargetUnavailableError, __version__
+from .config import show_config
+from .models import BernoulliRBM, load
+from .sampling import GibbsChains, gibbs
+from .training import train
+
+__all__ = [
+    "BernoulliRBM",
+    "GibbsChains",
+    "TargetUnavailableError",
+    "__version__",
+    "free_energy",
+    "gibbs",
+    "load",
+    "random",
+    "show_config",
+    "train",
+    "training",
+]

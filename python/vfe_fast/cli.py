@@ -1,0 +1,196 @@
+"""The command line: ``vfe-fast demo | train | log-z | sample | info | bench``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import __version__, free_energy
+from .arrays import Array
+from .config import show_config
+from .files import write_atomically
+from .models import BernoulliRBM, load
+from .sampling import GibbsChains
+from .training import METHODS, ExactLogLikelihood, train
+
+__all__ = ["main"]
+
+INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status. Errors in the input are one line, not a traceback."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except ModuleNotFoundError as error:
+        print(f"vfe-fast: {error}; this command needs an extra: pip install 'vfe_fast[demo]'", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, OSError) as error:
+        print(f"vfe-fast: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vfe-fast", description="Free energies and variational inference.")
+    parser.add_argument("--version", action="version", version=f"vfe_fast {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train an RBM on real digits and judge it exactly")
+    demo.add_argument("--output", default=".", metavar="FOLDER", help="where picture and model go (default: here)")
+    demo.add_argument("--epochs", type=int, default=200)
+    _add_seed(demo, 0)
+    demo.set_defaults(run=_demo)
+
+    fit = commands.add_parser("train", help="train an RBM on a file of 0/1 states")
+    fit.add_argument("data", metavar="DATA", help=".npy or .npz file, (n_samples, n_visible)")
+    fit.add_argument("--output", required=True, metavar="MODEL", help="where the model goes (.npz, .safetensors)")
+    fit.add_argument("--hidden", type=int, default=20, metavar="N", help="hidden units (default: 20)")
+    fit.add_argument("--method", choices=sorted(METHODS), default="pcd")
+    fit.add_argument("--epochs", type=int, default=50)
+    fit.add_argument("--batch-size", type=int, default=100)
+    fit.add_argument("--learning-rate", type=float, default=0.05)
+    fit.add_argument("--momentum", type=float, default=0.0)
+    fit.add_argument("--weight-decay", type=float, default=0.0)
+    fit.add_argument("--centered", action="store_true", help="follow the centered gradient")
+    fit.add_argument("--steps", type=int, default=1, metavar="K", help="Gibbs steps an update")
+    fit.add_argument("--chains", type=int, metavar="N", help="persistent chains (default: the batch size)")
+    fit.add_argument("--exact-every", type=int, metavar="N", help="exact log-likelihood every N epochs")
+    fit.add_argument("--checkpoint", metavar="FILE", help="write the run there; continue it if it exists")
+    fit.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_seed(fit, None)
+    fit.set_defaults(run=_train)
+
+    log_z = commands.add_parser("log-z", help="free energy of a saved model")
+    log_z.add_argument("model", metavar="MODEL")
+    log_z.add_argument("--method", choices=["exact"], default="exact")
+    log_z.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
+    log_z.add_argument("--moments", action="store_true", help="also the mean energy and activations")
+    log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
+    log_z.set_defaults(run=_log_z)
+
+    sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
+    sample.add_argument("model", metavar="MODEL")
+    sample.add_argument("--output", required=True, metavar="FILE", help="where the visible states go (.npy, uint8)")
+    sample.add_argument("-n", "--chains", type=int, default=100, metavar="N", help="samples, a chain each")
+    sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
+    sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
+    _add_seed(sample, None)
+    sample.set_defaults(run=_sample)
+
+    info = commands.add_parser("info", help="this build and machine, or a saved model")
+    info.add_argument("model", metavar="MODEL", nargs="?")
+    info.set_defaults(run=_info)
+
+    bench = commands.add_parser("bench", help="a short benchmark against NumPy", add_help=False)
+    bench.add_argument("rest", nargs=argparse.REMAINDER)
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _add_seed(parser: argparse.ArgumentParser, default: int | None) -> None:
+    text = "random" if default is None else str(default)
+    parser.add_argument("--seed", type=int, default=default, help=f"seed (default: {text})")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import show_demo
+
+    result = show_demo(arguments.output, n_epochs=arguments.epochs, rng=arguments.seed)
+    return INTERRUPTED if result.history.interrupted else 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    data = _read_states(arguments.data)
+    rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=arguments.seed)
+    callbacks: list[Any] = []
+    if arguments.exact_every is not None:
+        callbacks.append(ExactLogLikelihood(every=arguments.exact_every, train=data))
+    history = train(
+        rbm,
+        data,
+        method=arguments.method,
+        n_epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        momentum=arguments.momentum,
+        weight_decay=arguments.weight_decay,
+        centered=arguments.centered,
+        n_gibbs_steps=arguments.steps,
+        n_chains=arguments.chains,
+        rng=arguments.seed,
+        callbacks=callbacks,
+        progress=not arguments.quiet,
+        checkpoint=arguments.checkpoint,
+        resume=arguments.checkpoint is not None,
+    )
+    rbm.save(arguments.output)
+    if history.records:
+        print("  ".join(f"{name} {value:.6g}" for name, value in history.records[-1].items()))
+    print(f"{rbm!r} saved to {arguments.output}{' (interrupted)' if history.interrupted else ''}")
+    return INTERRUPTED if history.interrupted else 0
+
+
+def _log_z(arguments: argparse.Namespace) -> int:
+    rbm = load(arguments.model)
+    result = free_energy.exact(
+        rbm, beta=arguments.beta, moments=arguments.moments, max_seconds=arguments.max_seconds
+    )
+    print(f"ln Z   {result.log_z:.15g}")
+    print(f"F      {result.value:.15g}")
+    print(f"stderr {result.stderr:g}")
+    print(f"kind   {result.kind}")
+    print(f"states {result.details['n_states']} of the {result.details['enumerated_layer']} layer")
+    if result.moments is not None:
+        print(f"<E>    {result.moments.energy:.15g}")
+        print(f"<v>    mean {result.moments.visible.mean():.6g}")
+        print(f"<h>    mean {result.moments.hidden.mean():.6g}")
+    return 0
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    chains = GibbsChains(load(arguments.model), arguments.chains, rng=arguments.seed)
+    chains.step(arguments.steps, beta=arguments.beta)
+    write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
+    print(f"{chains.n_chains} samples of {chains.rbm.n_visible} units saved to {arguments.output}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    if arguments.model is None:
+        show_config()
+        return 0
+    rbm = load(arguments.model)
+    print(repr(rbm))
+    for name, array in zip(("weights", "visible_bias", "hidden_bias"), rbm.parameters, strict=True):
+        print(f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from .bench import main as bench
+
+    return bench(arguments.rest)
+
+
+def _read_states(path: str) -> Array:
+    """Read the states in an ``.npy`` file, or the only array of an ``.npz`` file."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            if len(found.files) != 1:
+                raise ValueError(f"expected one array, got {', '.join(found.files) or 'none'}")
+            array: Array = found[found.files[0]]
+            return array
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{os.fspath(path)}: expected a file of 0/1 states: {error}") from error

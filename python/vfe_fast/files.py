@@ -1,0 +1,51 @@
+"""Files: written whole or not at all, and never a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from .arrays import Array
+
+__all__ = ["read_arrays", "write_arrays", "write_atomically"]
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
+    """Let `write` fill a file next to `path`, then put it in its place."""
+    target = os.path.abspath(os.fspath(path))
+    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write named arrays to an ``.npz`` file."""
+    write_atomically(path, lambda file: np.savez(file, **{k: np.asarray(v) for k, v in arrays.items()}))
+
+
+def read_arrays(path: str | os.PathLike[str], what: str) -> dict[str, Array]:
+    """Read every array of an ``.npz`` file; `what` says in errors what the file should have been."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(
+            f"{os.fspath(path)}: expected {what}, got a truncated or foreign file ({error})"
+        ) from error

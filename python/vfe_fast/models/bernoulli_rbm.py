@@ -1,0 +1,331 @@
+"""The restricted Boltzmann machine with 0/1 units in both layers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arrays import Array, borrow_states, count, real_parameters, threads
+from ..random import seed
+from . import files
+
+__all__ = ["BernoulliRBM"]
+
+
+class BernoulliRBM:
+    r"""A restricted Boltzmann machine: visible and hidden units that are 0 or 1.
+
+    .. math:: E(v, h) = -a \cdot v - b \cdot h - v^T W h, \qquad p(v, h) = e^{-\beta E(v, h)} / Z
+
+    The parameters are copied in and read-only; `set_parameters` replaces all three at once, so the
+    model is never half changed.
+
+    Parameters
+    ----------
+    weights : array_like, (n_visible, n_hidden)
+        W. float32 or float64; the biases must have the same dtype.
+    visible_bias : array_like, (n_visible,)
+        a.
+    hidden_bias : array_like, (n_hidden,)
+        b.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not float32 or float64 in native byte order, or they differ.
+    ValueError
+        If the shapes do not agree, a layer is empty, or a number is infinite or NaN.
+
+    Notes
+    -----
+    Equations: C. Martin, "Free Energies and Variational Inference" (2017), section "Inference in RBMs";
+    G. Hinton, Neural Computation 14 (2002) 1771.
+
+    Examples
+    --------
+    >>> rbm = BernoulliRBM([[1.0, -2.0], [0.5, 0.0], [0.0, 1.0]], [0.1, 0.2, 0.3], [-1.0, 1.0])
+    >>> rbm.energy([[1, 0, 1]], [[0, 1]])
+    array([-0.4])
+    """
+
+    def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        self._parameters = self._checked(weights, visible_bias, hidden_bias)
+
+    @staticmethod
+    def _checked(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:
+        parameters = (
+            real_parameters(weights, "weights"),
+            real_parameters(visible_bias, "visible_bias"),
+            real_parameters(hidden_bias, "hidden_bias"),
+        )
+        _core.check_rbm(*parameters)
+        for array in parameters:
+            array.setflags(write=False)
+        return parameters
+
+    @classmethod
+    def from_data(
+        cls, data: Any, n_hidden: int, *, rng: Any = None, scale: float = 0.01, dtype: npt.DTypeLike = np.float32
+    ) -> BernoulliRBM:
+        """Start a model for training: visible biases from the data's means, small random weights.
+
+        Parameters
+        ----------
+        data : array_like, (n_samples, n_visible)
+            States of 0s and 1s.
+        n_hidden : int
+            Hidden units; their biases start at 0.
+        rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+            Seed of the weights.
+        scale : float
+            Standard deviation of the weights.
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        BernoulliRBM
+            With a_i = ln(p_i / (1 - p_i)), p_i the mean of unit i shrunk towards 1/2 by one count
+            (G. Hinton, "A practical guide to training RBMs", 2010, section 8).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of the kind described.
+        """
+        n_hidden = count(n_hidden, "n_hidden")
+        states = as_states(data, "data")
+        if states.shape[0] == 0:
+            raise ValueError("data: expected n_samples >= 1, got 0")
+        if not (np.isfinite(scale) and scale >= 0):
+            raise ValueError(f"scale: expected a finite number >= 0, got {scale}")
+        mean = (states.sum(axis=0, dtype=np.float64) + 0.5) / (states.shape[0] + 1.0)
+        generator = np.random.Generator(np.random.Philox(key=seed(rng)))
+        weights = scale * generator.standard_normal((states.shape[1], n_hidden))
+        kind = np.dtype(dtype)
+        return cls(
+            weights.astype(kind), np.log(mean / (1.0 - mean)).astype(kind), np.zeros(n_hidden, dtype=kind)
+        )
+
+    @property
+    def weights(self) -> Array:
+        """W, (n_visible, n_hidden), read-only."""
+        return self._parameters[0]
+
+    @property
+    def visible_bias(self) -> Array:
+        """a, (n_visible,), read-only."""
+        return self._parameters[1]
+
+    @property
+    def hidden_bias(self) -> Array:
+        """b, (n_hidden,), read-only."""
+        return self._parameters[2]
+
+    @property
+    def parameters(self) -> tuple[Array, Array, Array]:
+        """Weights, visible bias and hidden bias, as one consistent set."""
+        return self._parameters
+
+    @property
+    def n_visible(self) -> int:
+        """Number of visible units."""
+        return int(self.weights.shape[0])
+
+    @property
+    def n_hidden(self) -> int:
+        """Number of hidden units."""
+        return int(self.weights.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the parameters and of what the methods return."""
+        return self.weights.dtype
+
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        """Replace all parameters at once; the requirements are those of the constructor."""
+        parameters = self._checked(weights, visible_bias, hidden_bias)
+        if parameters[0].shape != self.weights.shape:
+            raise ValueError(
+                f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
+            )
+        self._parameters = parameters
+
+    def energy(self, v: Any, h: Any) -> Any:
+        r"""E(v, h) = -a.v - b.h - v'Wh of joint states.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            States of 0s and 1s.
+        h : array_like, (n_samples, n_hidden)
+            States of 0s and 1s.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype, computed in float64; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        packed_v, give_back = borrow_states(v, self.n_visible, "v")
+        packed_h, _ = borrow_states(h, self.n_hidden, "h")
+        if len(packed_v) != len(packed_h):
+            raise ValueError(f"h: expected n_samples = {len(packed_v)} like v, got {len(packed_h)}")
+        visible = _core.unpack_states(packed_v, self.n_visible).astype(np.float64)
+        hidden = _core.unpack_states(packed_h, self.n_hidden).astype(np.float64)
+        weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
+        coupling = np.einsum("sj,sj->s", visible @ weights, hidden)
+        energy = -(visible @ visible_bias) - hidden @ hidden_bias - coupling
+        return give_back(energy.astype(self.dtype))
+
+    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        r"""Clamped free energy of visible states, the hidden units summed out.
+
+        .. math:: F_c(v) = -a \cdot v - \tfrac1\beta \sum_j \ln(1 + e^{\beta (b_j + (vW)_j)})
+
+        so that :math:`\ln p(v) = -\beta F_c(v) - \ln Z`.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            States of 0s and 1s.
+        beta : float
+            Inverse temperature, > 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        packed, give_back = borrow_states(v, self.n_visible, "v")
+        energies, _ = _core.free_energy(
+            *self._parameters, packed, beta=beta, free_energy=True, mean_hidden=False, num_threads=threads(num_threads)
+        )
+        return give_back(energies)
+
+    def mean_hidden(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        """p(h_j = 1 | v) = sigmoid(beta (b_j + (vW)_j)), which is also -dF_c/db_j.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            States of 0s and 1s.
+        beta : float
+            Inverse temperature, >= 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples, n_hidden)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        packed, give_back = borrow_states(v, self.n_visible, "v")
+        _, means = _core.free_energy(
+            *self._parameters, packed, beta=beta, free_energy=False, mean_hidden=True, num_threads=threads(num_threads)
+        )
+        return give_back(means)
+
+    def mean_visible(self, h: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        """p(v_i = 1 | h) = sigmoid(beta (a_i + (Wh)_i)).
+
+        Parameters
+        ----------
+        h : array_like, (n_samples, n_hidden)
+            States of 0s and 1s.
+        beta : float
+            Inverse temperature, >= 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples, n_visible)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        packed, give_back = borrow_states(h, self.n_hidden, "h")
+        weights, visible_bias, hidden_bias = self._parameters
+        _, means = _core.free_energy(
+            weights.T, hidden_bias, visible_bias, packed,
+            beta=beta, free_energy=False, mean_hidden=True, num_threads=threads(num_threads),
+        )  # fmt: skip
+        return give_back(means)
+
+    def log_likelihood(self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            States of 0s and 1s.
+        log_z : float
+            ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``.
+        beta : float
+            Inverse temperature, > 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        return -beta * self.free_energy(v, beta=beta, num_threads=num_threads) - float(log_z)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to `path`: ``.npz``, or safetensors if the name ends in ``.safetensors``.
+
+        The file appears whole or not at all. `vfe_fast.load` reads it back.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ModuleNotFoundError
+            For ``.safetensors`` without the package of that name.
+        """
+        weights, visible_bias, hidden_bias = self._parameters
+        arrays = {"weights": weights, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
+        files.write_model(path, type(self).__name__, arrays)
+
+    def __repr__(self) -> str:
+        return f"BernoulliRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
+
+
+def as_states(data: Any, name: str) -> npt.NDArray[np.uint8]:
+    """Data as uint8 states (n_samples, n_visible), checked to be 0s and 1s."""
+    shape = np.shape(data)
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"{name}: expected (n_samples, n_visible), got {shape}")
+    packed, _ = borrow_states(data, shape[1], name)
+    return _core.unpack_states(packed, shape[1])

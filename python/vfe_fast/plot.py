@@ -1,0 +1,85 @@
+"""Pictures, drawn with matplotlib (extra ``plot``) without a display."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array
+
+if TYPE_CHECKING:
+    from .demo import DemoResult
+
+__all__ = ["image_grid", "plot_demo"]
+
+
+def image_grid(images: Array, n_columns: int, *, fill: float = np.nan) -> npt.NDArray[np.float64]:
+    """Lay square images out in one, a pixel apart.
+
+    Parameters
+    ----------
+    images : ndarray, (n_images, side * side)
+        One image a row.
+    n_columns : int
+        Images side by side.
+    fill : float
+        Value of the gaps.
+
+    Returns
+    -------
+    ndarray, (height, width)
+
+    Raises
+    ------
+    ValueError
+        If the images are not square.
+    """
+    side = round(images.shape[1] ** 0.5)
+    if side * side != images.shape[1]:
+        raise ValueError(f"images: expected (n_images, side * side), got {images.shape}")
+    n_rows = -(-len(images) // n_columns)
+    grid = np.full((n_rows * (side + 1) - 1, n_columns * (side + 1) - 1), fill)
+    for k, image in enumerate(images):
+        row, column = divmod(k, n_columns)
+        top, left = row * (side + 1), column * (side + 1)
+        grid[top : top + side, left : left + side] = image.reshape(side, side)
+    return grid
+
+
+def plot_demo(result: DemoResult, path: str | os.PathLike[str]) -> None:
+    """Draw the demo's learning curve, weights, and samples beside real digits."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    curve, weights, samples, digits = figure.subplot_mosaic(
+        [["curve", "weights"], ["samples", "digits"]], height_ratios=[1.15, 1]
+    ).values()
+
+    for name, color in (("train", "tab:gray"), ("test", "tab:red")):
+        curve.plot(*result.history.metric(f"log_likelihood_{name}"), color=color, label=f"{name}, exact")
+    curve.axhline(
+        result.log_likelihood["independent pixels"], color="black", ls=":", label="independent pixels, test"
+    )
+    curve.set(xlabel="epoch", ylabel="log-likelihood (nats a digit)", title="Learning curve")
+    curve.legend(frameon=False)
+
+    w = result.rbm.weights
+    limit = float(np.abs(w).max())
+    grid = image_grid(w.T, 10)
+    image = weights.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    weights.set_title("Weights, one picture a hidden unit")
+    weights.set_axis_off()
+    figure.colorbar(image, ax=weights, shrink=0.8)
+
+    _show_states(samples, result.samples, "Gibbs samples of the model")
+    _show_states(digits, result.digits, "Real digits (test set)")
+    figure.savefig(path, dpi=110)
+
+
+def _show_states(axes: Any, states: Array, title: str) -> None:
+    axes.imshow(image_grid(1.0 - states, 10, fill=0.7), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.set_axis_off()

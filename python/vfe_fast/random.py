@@ -1,0 +1,103 @@
+"""Seeds, and random numbers that depend on nothing but the seed.
+
+Every random number is a function of a 64-bit key and of what the number is for (Philox4x32-10, counter
+= unit block, chain, step, stream), so the same seed gives the same sample bit for bit whatever the
+number of threads, the cut of a batch into calls, or the instruction set. The streams are listed in
+``src/cpp/numerics/streams.hpp``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .arrays import threads
+
+__all__ = ["seed", "uniform"]
+
+
+def seed(rng: Any) -> int:
+    """Turn what users pass as ``rng=`` into a 64-bit key.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        An int in [0, 2**64) **is** the key: the same int names the same random numbers in every call. A
+        Generator gives a fresh key a call and advances. A SeedSequence names one key. None takes a fresh
+        key from the operating system.
+
+    Returns
+    -------
+    int
+        In [0, 2**64).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `rng` is something else, or an int out of range.
+
+    Examples
+    --------
+    >>> seed(5)
+    5
+    """
+    if rng is None:
+        return secrets.randbits(64)
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if not 0 <= rng < 1 << 64:
+            raise ValueError(f"rng: expected 0 <= seed < 2^64, got {rng}")
+        return int(rng)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(0, 1 << 64, dtype=np.uint64))
+    if isinstance(rng, np.random.SeedSequence):
+        return int(rng.generate_state(1, np.uint64)[0])
+    raise TypeError(
+        f"rng: expected an int, numpy.random.Generator, SeedSequence or None, got {type(rng).__name__}"
+    )
+
+
+def uniform(
+    shape: int | tuple[int, ...],
+    *,
+    rng: Any = None,
+    dtype: npt.DTypeLike = np.float64,
+    num_threads: int | None = None,
+) -> npt.NDArray[Any]:
+    """Uniform random numbers in the open interval (0, 1).
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Shape of the result.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `seed`.
+    dtype : dtype
+        float64 (52 random bits a number) or float32 (23).
+    num_threads : int, optional
+        Threads to use; the numbers do not depend on it.
+
+    Returns
+    -------
+    ndarray
+        Midpoints of equal cells: neither 0 nor 1 occurs, and u and 1 - u have the same law.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of the kind described.
+    """
+    kind = np.dtype(dtype)
+    if kind not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"shape: expected sizes >= 0, got {sizes}")
+    draw = _core.uniform_float32 if kind == np.float32 else _core.uniform_float64
+    size = 1
+    for n in sizes:
+        size *= int(n)
+    return draw(size, seed=seed(rng), num_threads=threads(num_threads)).reshape(sizes)

@@ -1,0 +1,235 @@
+"""Block Gibbs sampling: a function for one run, an object for persistent chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arrays import borrow_states, count, threads
+from ..models import BernoulliRBM
+from ..random import seed, uniform
+
+__all__ = ["ChainState", "GibbsChains", "gibbs"]
+
+Words = npt.NDArray[np.uint64]
+
+
+def gibbs(
+    rbm: BernoulliRBM,
+    v0: Any,
+    n_steps: int = 1,
+    *,
+    beta: float = 1.0,
+    rng: Any = None,
+    chain_offset: int = 0,
+    step_offset: int = 0,
+    num_threads: int | None = None,
+) -> tuple[Any, Any]:
+    r"""Run block Gibbs sampling from `v0`: h given v, then v given h, `n_steps` times.
+
+    .. math:: p(h_j = 1 | v) = \sigma(\beta (b_j + \sum_i v_i W_{ij})), \qquad
+              p(v_i = 1 | h) = \sigma(\beta (a_i + \sum_j W_{ij} h_j))
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model.
+    v0 : array_like, (n_chains, n_visible)
+        States of 0s and 1s to start from.
+    n_steps : int
+        Steps, >= 1.
+    beta : float
+        Inverse temperature, >= 0.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `vfe_fast.random.seed`. The same int gives the same sample; pass a Generator, or count up
+        `step_offset`, for fresh ones.
+    chain_offset, step_offset : int
+        Number of the first chain and of the first step. A batch cut in pieces, or a run cut in parts,
+        gives the same states as the whole when its parts carry their offsets.
+    num_threads : int, optional
+        Threads to use; the sample does not depend on it.
+
+    Returns
+    -------
+    v : array, (n_chains, n_visible), uint8
+        Visible states after the last step.
+    h : array, (n_chains, n_hidden), uint8
+        The hidden states they were drawn from. Both are of the caller's kind of array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; the message names it.
+
+    Notes
+    -----
+    The law and its precision: docs/gibbs.md and ``src/cpp/kernels/gibbs.hpp``.
+    """
+    _check_model(rbm)
+    start, give_back = borrow_states(v0, rbm.n_visible, "v0")
+    visible, hidden = _core.gibbs(
+        *rbm.parameters,
+        start,
+        n_steps=count(n_steps, "n_steps"),
+        beta=beta,
+        seed=seed(rng),
+        chain_offset=count(chain_offset, "chain_offset", 0),
+        step_offset=count(step_offset, "step_offset", 0),
+        num_threads=threads(num_threads),
+    )
+    return (
+        give_back(_core.unpack_states(visible, rbm.n_visible)),
+        give_back(_core.unpack_states(hidden, rbm.n_hidden)),
+    )
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """Everything that persistent chains are: a snapshot that can be stored and restored.
+
+    Attributes
+    ----------
+    visible, hidden : ndarray of uint64
+        States packed 64 units a word, chain first; `hidden` has no columns before the first step.
+    seed : int
+        Key of the random numbers.
+    step : int
+        Steps done.
+    """
+
+    visible: Words
+    hidden: Words
+    seed: int
+    step: int
+
+
+class GibbsChains:
+    """Persistent Gibbs chains of a model, one bit a unit.
+
+    Each call of `step` goes on where the last one ended, with the model's parameters as they are then.
+    A step that is interrupted leaves the chains as they were before it.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model; kept by reference, so training moves the chains' law along.
+    n_chains : int
+        Number of chains, >= 1.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `vfe_fast.random.seed`.
+    start : array_like, (n_chains, n_visible), optional
+        Visible states to start from; drawn from the visible biases alone if not given.
+    device : {"cpu", "cuda"}
+        Where the chains live.
+    num_threads : int, optional
+        Threads to use; the sample does not depend on it.
+
+    Raises
+    ------
+    TargetUnavailableError
+        If there are no kernels for the device, or no device; the message says which.
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rbm = BernoulliRBM(np.zeros((3, 2)), np.zeros(3), np.zeros(2))
+    >>> chains = GibbsChains(rbm, 4, rng=0)
+    >>> chains.step(10)
+    >>> chains.visible.shape
+    (4, 3)
+    """
+
+    def __init__(
+        self,
+        rbm: BernoulliRBM,
+        n_chains: int,
+        *,
+        rng: Any = None,
+        start: Any = None,
+        device: Literal["cpu", "cuda"] = "cpu",
+        num_threads: int | None = None,
+    ) -> None:
+        _check_model(rbm)
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+        _core.require_device(device == "cuda")
+        self.rbm = rbm
+        self._num_threads = threads(num_threads)
+        n_chains = count(n_chains, "n_chains")
+        key = seed(rng)
+        if start is None:
+            rates = _core.sigmoid(rbm.visible_bias.astype(np.float64))
+            start = uniform((n_chains, rbm.n_visible), rng=key, num_threads=num_threads) < rates
+        visible, _ = borrow_states(start, rbm.n_visible, "start")
+        if len(visible) != n_chains:
+            raise ValueError(f"start: expected n_chains = {n_chains} rows, got {len(visible)}")
+        self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
+
+    def step(self, n_steps: int = 1, *, beta: float = 1.0) -> None:
+        """Move every chain by `n_steps` block Gibbs steps at inverse temperature `beta`."""
+        state = self._state
+        n_steps = count(n_steps, "n_steps")
+        visible, hidden = _core.gibbs(
+            *self.rbm.parameters,
+            state.visible,
+            n_steps=n_steps,
+            beta=beta,
+            seed=state.seed,
+            chain_offset=0,
+            step_offset=state.step,
+            num_threads=self._num_threads,
+        )
+        self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
+
+    @property
+    def n_chains(self) -> int:
+        """Number of chains."""
+        return len(self._state.visible)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps done so far."""
+        return self._state.step
+
+    @property
+    def visible(self) -> npt.NDArray[np.uint8]:
+        """Visible states, (n_chains, n_visible), a fresh array."""
+        return _core.unpack_states(self._state.visible, self.rbm.n_visible)
+
+    @property
+    def hidden(self) -> npt.NDArray[np.uint8]:
+        """Hidden states that `visible` was drawn from, (n_chains, n_hidden), a fresh array."""
+        if self._state.step == 0:
+            raise ValueError("hidden: no step has been made yet, so no hidden states were drawn")
+        return _core.unpack_states(self._state.hidden, self.rbm.n_hidden)
+
+    @property
+    def state(self) -> ChainState:
+        """A snapshot; assigning one puts the chains back, bit for bit."""
+        return self._state
+
+    @state.setter
+    def state(self, state: ChainState) -> None:
+        # Through the gate and back, so that bits beyond the last unit are cleared.
+        visible = _core.unpack_states(state.visible, self.rbm.n_visible)
+        hidden = state.hidden
+        if state.step > 0:
+            hidden = _core.pack_states(
+                _core.unpack_states(state.hidden, self.rbm.n_hidden), self.rbm.n_hidden, "state.hidden"
+            )
+        packed = _core.pack_states(visible, self.rbm.n_visible, "state.visible")
+        self._state = ChainState(packed, hidden, seed(state.seed), count(state.step, "state.step", 0))
+
+    def __repr__(self) -> str:
+        return f"GibbsChains({self.rbm!r}, n_chains={self.n_chains}, n_steps={self.n_steps})"
+
+
+def _check_model(rbm: BernoulliRBM) -> None:
+    if not isinstance(rbm, BernoulliRBM):
+        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")

@@ -1,0 +1,20 @@
+"""Training: gradients, the loop, schedules, callbacks and checkpoints."""
+
+from .callbacks import Epoch, ExactLogLikelihood, StopTraining
+from .gradients import METHODS, ContrastiveDivergence, Exact, PersistentCD
+from .loop import History, train
+from .schedules import ExponentialDecay, LinearDecay
+
+__all__ = [
+    "METHODS",
+    "ContrastiveDivergence",
+    "Epoch",
+    "Exact",
+    "ExactLogLikelihood",
+    "ExponentialDecay",
+    "History",
+    "LinearDecay",
+    "PersistentCD",
+    "StopTraining",
+    "train",
+]

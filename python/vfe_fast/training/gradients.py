@@ -1,0 +1,157 @@
+r"""Gradients of the log-likelihood: one small object a method.
+
+The gradient of ⟨ln p(v)⟩ is a difference of averages, with the hidden units at their conditional mean:
+
+.. math:: \partial_W = \langle v h \rangle_{data} - \langle v h \rangle_{model}, \quad
+          \partial_a = \langle v \rangle_{data} - \langle v \rangle_{model}, \quad
+          \partial_b = \langle h \rangle_{data} - \langle h \rangle_{model}
+
+The first is the clamped, the second the equilibrium free energy's gradient (C. Martin, "Free Energies and
+Variational Inference", 2017, "Inference in RBMs"). Methods differ in how they estimate the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from ..arrays import Array
+from ..free_energy import exact
+from ..models import BernoulliRBM
+from ..sampling import ChainState, GibbsChains, gibbs
+
+__all__ = ["METHODS", "ContrastiveDivergence", "Exact", "Gradient", "PersistentCD", "Statistics", "clamped"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Averages ⟨v⟩, ⟨h⟩ and ⟨v h⟩ of the model's dtype; differences of two make a gradient."""
+
+    visible: Array
+    hidden: Array
+    visible_hidden: Array
+
+    def __sub__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.visible - other.visible,
+            self.hidden - other.hidden,
+            self.visible_hidden - other.visible_hidden,
+        )
+
+    def centered(self, visible_offset: Array, hidden_offset: Array) -> Statistics:
+        r"""The gradient in the parameters of a centered RBM, as one of the usual parameters.
+
+        With offsets μ, λ: ∂W = ΔVH - μ ΔH' - ΔV λ', ∂a = ΔV - ∂W λ, ∂b = ΔH - ∂W' μ (J. Melchior,
+        A. Fischer, L. Wiskott, JMLR 17 (2016) 1, "How to center deep Boltzmann machines").
+        """
+        weights = (
+            self.visible_hidden
+            - np.outer(visible_offset, self.hidden)
+            - np.outer(self.visible, hidden_offset)
+        )
+        return Statistics(
+            self.visible - weights @ hidden_offset, self.hidden - weights.T @ visible_offset, weights
+        )
+
+
+def clamped(rbm: BernoulliRBM, visible: Array, num_threads: int | None = None) -> Statistics:
+    """Averages over given visible states, the hidden units at their conditional mean."""
+    hidden = rbm.mean_hidden(visible, num_threads=num_threads)
+    states = visible.astype(rbm.dtype)
+    size = rbm.dtype.type(len(states))
+    return Statistics(states.sum(axis=0) / size, hidden.sum(axis=0) / size, (states.T @ hidden) / size)
+
+
+class Gradient(Protocol):
+    """Estimates the model's averages; `state` is all it remembers between updates."""
+
+    def model_statistics(self, batch: Array, update: int) -> Statistics:
+        """Averages under the model, for the given update (counted from 0) on the given minibatch."""
+
+    @property
+    def state(self) -> ChainState | None:
+        """A snapshot that can be assigned back."""
+
+    @state.setter
+    def state(self, state: ChainState | None) -> None: ...
+
+
+@dataclass
+class ContrastiveDivergence:
+    """CD-k: a few Gibbs steps from the minibatch (G. Hinton, Neural Computation 14 (2002) 1771)."""
+
+    rbm: BernoulliRBM
+    n_steps: int
+    n_chains: int
+    seed: int
+    num_threads: int | None
+    state: None = None
+
+    def model_statistics(self, batch: Array, update: int) -> Statistics:
+        """Averages over the minibatch after `n_steps` Gibbs steps."""
+        visible, _ = gibbs(
+            self.rbm, batch, self.n_steps,
+            rng=self.seed, step_offset=update * self.n_steps, num_threads=self.num_threads,
+        )  # fmt: skip
+        return clamped(self.rbm, visible, self.num_threads)
+
+
+class PersistentCD:
+    """PCD-k: chains that are never reset (T. Tieleman, ICML 2008, doi:10.1145/1390156.1390290)."""
+
+    def __init__(
+        self, rbm: BernoulliRBM, n_steps: int, n_chains: int, seed: int, num_threads: int | None
+    ) -> None:
+        self.n_steps = n_steps
+        self.num_threads = num_threads
+        self.chains = GibbsChains(rbm, n_chains, rng=seed, num_threads=num_threads)
+
+    def model_statistics(self, batch: Array, update: int) -> Statistics:
+        """Averages over the chains, moved on by `n_steps` Gibbs steps."""
+        self.chains.step(self.n_steps)
+        return clamped(self.chains.rbm, self.chains.visible, self.num_threads)
+
+    @property
+    def state(self) -> ChainState | None:
+        """The chains."""
+        return self.chains.state
+
+    @state.setter
+    def state(self, state: ChainState | None) -> None:
+        if state is None:
+            raise ValueError("state: expected the chains of a persistent CD, got None")
+        self.chains.state = state
+
+
+@dataclass
+class Exact:
+    """The exact averages, by enumeration: for models with one small layer."""
+
+    rbm: BernoulliRBM
+    n_steps: int
+    n_chains: int
+    seed: int
+    num_threads: int | None
+    state: None = None
+    max_seconds: ClassVar[float] = 600.0
+
+    def model_statistics(self, batch: Array, update: int) -> Statistics:
+        """Averages under p(v, h)."""
+        moments = exact(
+            self.rbm, moments=True, max_seconds=self.max_seconds, num_threads=self.num_threads
+        ).moments
+        assert moments is not None
+        kind = self.rbm.dtype
+        return Statistics(
+            moments.visible.astype(kind), moments.hidden.astype(kind), moments.visible_hidden.astype(kind)
+        )
+
+
+METHODS: dict[str, Callable[[BernoulliRBM, int, int, int, int | None], Any]] = {
+    "cd": ContrastiveDivergence,
+    "pcd": PersistentCD,
+    "exact": Exact,
+}

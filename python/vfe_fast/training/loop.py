@@ -1,0 +1,322 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, count
+from ..models import BernoulliRBM
+from ..models.bernoulli_rbm import as_states
+from ..random import seed
+from .callbacks import Callback, Epoch, StopTraining
+from .checkpoints import read_checkpoint, write_checkpoint
+from .gradients import METHODS, Gradient, Statistics, clamped
+from .progress import ProgressBar
+from .state import Record, RunState
+
+__all__ = ["History", "train"]
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in training.
+
+    Attributes
+    ----------
+    records : tuple of dict
+        One a finished epoch: ``epoch``, ``learning_rate``, ``seconds`` and what the callbacks returned.
+    interrupted : bool
+        Whether Ctrl-C ended the run; the model then holds the last whole update.
+    seconds : float
+        Time spent in finished epochs.
+    """
+
+    records: tuple[Record, ...]
+    interrupted: bool
+    seconds: float
+
+    def metric(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Epochs and values of one metric, where it was recorded."""
+        found = [(r["epoch"], r[name]) for r in self.records if name in r]
+        epochs, values = zip(*found, strict=True) if found else ((), ())
+        return np.array(epochs, dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def train(
+    rbm: BernoulliRBM,
+    data: Any,
+    *,
+    method: str = "pcd",
+    n_epochs: int = 10,
+    batch_size: int = 100,
+    learning_rate: float | Callable[[float], float] = 0.01,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    centered: bool = False,
+    n_gibbs_steps: int = 1,
+    n_chains: int | None = None,
+    rng: Any = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
+    num_threads: int | None = None,
+) -> History:
+    """Train an RBM on data by stochastic gradient ascent of the log-likelihood.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model; its parameters are replaced after every update.
+    data : array_like, (n_samples, n_visible)
+        States of 0s and 1s.
+    method : {"pcd", "cd", "exact"}
+        How the model's averages are estimated; see `vfe_fast.training.gradients`.
+    n_epochs : int
+        Passes through the data. A resumed run counts those already done.
+    batch_size : int
+        Samples an update; the last minibatch of an epoch may be smaller.
+    learning_rate : float or callable
+        A number, or a function of the epoch (fractions count); `vfe_fast.training` has schedules.
+    momentum : float
+        In [0, 1): the share of the last update that is added to the next.
+    weight_decay : float
+        Subtracts this times the weights from their gradient.
+    centered : bool
+        Follow the gradient of the centered parameterisation, with offsets that track the averages over data.
+    n_gibbs_steps : int
+        Gibbs steps an update, for ``"cd"`` and ``"pcd"``.
+    n_chains : int, optional
+        Persistent chains for ``"pcd"``; `batch_size` if not given.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Seed of the chains and of the order of the minibatches. A resumed run keeps its own.
+    callbacks : sequence of callable
+        Each is called with an `Epoch` after every epoch; the metrics it returns go into the history.
+        `StopTraining` ends the run.
+    progress : bool
+        Show a progress bar (tqdm if installed, else a line an epoch) on standard error.
+    checkpoint : path_like, optional
+        Write the run there every `checkpoint_every` epochs, at the end, and when interrupted.
+    resume : bool
+        Continue from `checkpoint` if the file exists. The result is, bit for bit, that of the run that
+        was never stopped. Without it, an existing file is an error.
+    num_threads : int, optional
+        Threads of the kernels. (The products of the gradient are NumPy's, with NumPy's threads.)
+
+    Returns
+    -------
+    History
+        Of the whole run, with what a resumed one did before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the checkpoint belongs to another run.
+    FileExistsError
+        If `checkpoint` exists and `resume` is not set.
+
+    Notes
+    -----
+    Ctrl-C ends the run at the last whole update: the model keeps it, the checkpoint (if any) is written,
+    and the history is returned with ``interrupted`` set.
+    """
+    if not isinstance(rbm, BernoulliRBM):
+        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+    states = as_states(data, "data")
+    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
+        raise ValueError(
+            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
+        )
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    n_epochs = count(n_epochs, "n_epochs", 0)
+    batch_size = count(batch_size, "batch_size")
+    settings = {
+        "method": method,
+        "batch_size": batch_size,
+        "learning_rate": _describe(learning_rate),
+        "momentum": _number(momentum, "momentum", 0.0, 1.0),
+        "weight_decay": _number(weight_decay, "weight_decay", 0.0, np.inf),
+        "centered": bool(centered),
+        "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
+        "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
+        "model": [rbm.n_visible, rbm.n_hidden, str(rbm.dtype)],
+        "data": [list(states.shape), zlib.crc32(np.packbits(states).tobytes())],
+        "seed": None if rng is None else seed(rng),
+    }
+    run = _Run(rbm, states, settings, learning_rate, num_threads)
+    checkpoint_every = count(checkpoint_every, "checkpoint_every")
+    if checkpoint is not None and os.path.exists(checkpoint):
+        if not resume:
+            raise FileExistsError(f"checkpoint: {os.fspath(checkpoint)} exists; pass resume=True to continue it")
+        run.load(checkpoint)
+    else:
+        run.start()
+
+    interrupted = False
+    try:
+        with ProgressBar(n_epochs, run.state.epoch, enabled=progress) as bar:
+            while run.state.epoch < n_epochs:
+                run.epoch()
+                stop = run.end_epoch(n_epochs, callbacks)
+                bar.update(run.state.records[-1])
+                if stop:
+                    break
+                if checkpoint is not None and run.state.epoch % checkpoint_every == 0:
+                    run.save(checkpoint)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        run.restore(run.state)
+        if checkpoint is not None:
+            run.save(checkpoint)
+    return History(run.state.records, interrupted, run.state.seconds)
+
+
+class _Run:
+    """A training run: its settings, and the state that each update replaces by the next."""
+
+    state: RunState
+    gradient: Gradient
+
+    def __init__(
+        self,
+        rbm: BernoulliRBM,
+        states: npt.NDArray[np.uint8],
+        settings: dict[str, Any],
+        learning_rate: float | Callable[[float], float],
+        num_threads: int | None,
+    ) -> None:
+        self.rbm = rbm
+        self.states = states
+        self.settings = settings
+        self.learning_rate = learning_rate
+        self.num_threads = num_threads
+        self.n_batches = -(-len(states) // settings["batch_size"])
+
+    def start(self) -> None:
+        """Begin at the model as it is."""
+        if self.settings["seed"] is None:
+            self.settings["seed"] = seed(None)
+        self._make_gradient()
+        offsets: tuple[Array, ...] = ()
+        if self.settings["centered"]:
+            data = clamped(self.rbm, self.states, self.num_threads)
+            offsets = (data.visible, data.hidden)
+        velocity = tuple(np.zeros_like(p) for p in self.rbm.parameters)
+        self.state = RunState(self.rbm.parameters, velocity, offsets, self.gradient.state)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on where a checkpoint stopped."""
+        known = {name: value for name, value in self.settings.items() if name != "seed" or value is not None}
+        state, self.settings["seed"] = read_checkpoint(path, known)
+        self._make_gradient()
+        self.restore(state)
+
+    def _make_gradient(self) -> None:
+        s = self.settings
+        self.gradient = METHODS[s["method"]](
+            self.rbm, s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(path, self.settings, self.state)
+
+    def restore(self, state: RunState) -> None:
+        """Put model and chains where `state` has them."""
+        self.rbm.set_parameters(*state.parameters)
+        if state.chains is not None:
+            self.gradient.state = state.chains
+        self.state = state
+
+    def epoch(self) -> None:
+        """Do what is left of the epoch under way."""
+        begin = time.perf_counter()
+        for batch in self._batches(self.state.batch):
+            self.state = self._updated(batch)
+        self.state = replace(self.state, seconds=self.state.seconds + time.perf_counter() - begin)
+
+    def end_epoch(self, n_epochs: int, callbacks: Sequence[Callback]) -> bool:
+        """Record the epoch and call the callbacks; True if one of them wants to stop."""
+        state, stop = self.state, False
+        record: Record = {
+            "epoch": state.epoch + 1,
+            "learning_rate": self._rate(state.epoch + 1.0),
+            "seconds": state.seconds,
+        }
+        epoch = Epoch(state.epoch + 1, n_epochs, self.rbm, self.gradient, self.num_threads)
+        for callback in callbacks:
+            try:
+                record |= callback(epoch) or {}
+            except StopTraining:
+                stop = True
+        self.state = replace(state, epoch=state.epoch + 1, batch=0, records=(*state.records, record))
+        return stop
+
+    def _batches(self, first: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Minibatches of this epoch from number `first` on; their order depends on seed and epoch only."""
+        key = np.array([self.settings["seed"], self.state.epoch], dtype=np.uint64)
+        order = np.random.Generator(np.random.Philox(key=key)).permutation(len(self.states))
+        size = self.settings["batch_size"]
+        for batch in range(first, self.n_batches):
+            yield self.states[order[batch * size : (batch + 1) * size]]
+
+    def _rate(self, epoch: float) -> float:
+        return float(self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate)
+
+    def _updated(self, batch: npt.NDArray[np.uint8]) -> RunState:
+        """Do one update; return the state after it."""
+        state, kind = self.state, self.rbm.dtype.type
+        data = clamped(self.rbm, batch, self.num_threads)
+        difference = data - self.gradient.model_statistics(batch, state.update)
+        offsets = state.offsets
+        if offsets:
+            offsets = tuple(
+                kind(0.99) * old + kind(0.01) * new
+                for old, new in zip(offsets, (data.visible, data.hidden), strict=True)
+            )
+            difference = difference.centered(*offsets)
+        rate = kind(self._rate(state.epoch + state.batch / self.n_batches))
+        velocity = self._velocity(difference, rate)
+        parameters = tuple(p + u for p, u in zip(state.parameters, velocity, strict=True))
+        self.rbm.set_parameters(*parameters)
+        return replace(
+            state,
+            parameters=self.rbm.parameters,
+            velocity=velocity,
+            offsets=offsets,
+            chains=self.gradient.state,
+            batch=state.batch + 1,
+            update=state.update + 1,
+        )
+
+    def _velocity(self, gradient: Statistics, rate: Any) -> tuple[Array, ...]:
+        kind = self.rbm.dtype.type
+        decay = kind(self.settings["weight_decay"])
+        weights = gradient.visible_hidden - decay * self.state.parameters[0]
+        momentum = kind(self.settings["momentum"])
+        ascent = (weights, gradient.visible, gradient.hidden)
+        return tuple(momentum * old + rate * g for old, g in zip(self.state.velocity, ascent, strict=True))
+
+
+def _describe(learning_rate: float | Callable[[float], float]) -> str:
+    """Name a learning rate in the checkpoint: a number, or what its repr or name says."""
+    if not callable(learning_rate):
+        return repr(_number(learning_rate, "learning_rate", 0.0, np.inf))
+    return str(getattr(learning_rate, "__qualname__", repr(learning_rate)))
+
+
+def _number(value: float, name: str, least: float, below: float) -> float:
+    if not (isinstance(value, (int, float, np.integer, np.floating)) and least <= value < below):
+        raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {value!r}")
+    return float(value)

@@ -1,0 +1,48 @@
+"""Learning rates as functions of the epoch. Any callable of one float will do in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ExponentialDecay", "LinearDecay"]
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """From `start` to `end` in a straight line over `n_epochs`, constant afterwards.
+
+    Attributes
+    ----------
+    start, end : float
+        First and last learning rate.
+    n_epochs : float
+        Epochs from one to the other, > 0.
+    """
+
+    start: float
+    end: float
+    n_epochs: float
+
+    def __call__(self, epoch: float) -> float:
+        """Learning rate at `epoch` (fractions of an epoch count)."""
+        return self.start + (self.end - self.start) * min(epoch / self.n_epochs, 1.0)
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """start * 2^(-epoch / half_life).
+
+    Attributes
+    ----------
+    start : float
+        First learning rate.
+    half_life : float
+        Epochs after which it has halved, > 0.
+    """
+
+    start: float
+    half_life: float
+
+    def __call__(self, epoch: float) -> float:
+        """Learning rate at `epoch` (fractions of an epoch count)."""
+        return float(self.start * 2.0 ** (-epoch / self.half_life))

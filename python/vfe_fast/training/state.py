@@ -1,0 +1,43 @@
+"""Where a training run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..arrays import Array
+from ..sampling import ChainState
+
+__all__ = ["Record", "RunState"]
+
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run between two updates. Never changed in place, so an interrupt finds either the old or the new.
+
+    Attributes
+    ----------
+    parameters, velocity : tuple of ndarray
+        Weights, visible bias, hidden bias, and their running updates.
+    offsets : tuple of ndarray
+        Offsets μ, λ of a centered run; empty otherwise.
+    chains : ChainState or None
+        The method's chains.
+    epoch, batch, update : int
+        Epochs finished, minibatches done in the one under way, updates in all.
+    records : tuple of dict
+        One a finished epoch.
+    seconds : float
+        Time spent in finished epochs.
+    """
+
+    parameters: tuple[Array, ...]
+    velocity: tuple[Array, ...]
+    offsets: tuple[Array, ...]
+    chains: ChainState | None
+    epoch: int = 0
+    batch: int = 0
+    update: int = 0
+    records: tuple[Record, ...] = ()
+    seconds: float = 0.0
