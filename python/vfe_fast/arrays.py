@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -86,6 +87,13 @@ def threads(num_threads: int | None) -> int:
     if num_threads < 1:
         raise ValueError(f"num_threads: expected num_threads >= 1, got {num_threads}")
     return int(num_threads)
+
+
+def real(value: Any, name: str) -> float:
+    """Check that `value` is a real number; its range is the kernel's to check."""
+    if isinstance(value, (bool, str)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    return float(value)
 
 
 def count(value: Any, name: str, least: int = 1) -> int:

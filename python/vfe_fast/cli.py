@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        print(f"vfe-fast: {error}; this command needs an extra: pip install 'vfe_fast[demo]'", file=sys.stderr)
+        print(
+            f"vfe-fast: {error}; this command needs an extra: pip install 'vfe_fast[demo]'", file=sys.stderr
+        )
         return 1
     except (ValueError, TypeError, OSError) as error:
         print(f"vfe-fast: {error}", file=sys.stderr)
@@ -45,14 +47,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train an RBM on real digits and judge it exactly")
-    demo.add_argument("--output", default=".", metavar="FOLDER", help="where picture and model go (default: here)")
+    demo.add_argument(
+        "--output", default=".", metavar="FOLDER", help="where picture and model go (default: here)"
+    )
     demo.add_argument("--epochs", type=int, default=200)
     _add_seed(demo, 0)
     demo.set_defaults(run=_demo)
 
     fit = commands.add_parser("train", help="train an RBM on a file of 0/1 states")
     fit.add_argument("data", metavar="DATA", help=".npy or .npz file, (n_samples, n_visible)")
-    fit.add_argument("--output", required=True, metavar="MODEL", help="where the model goes (.npz, .safetensors)")
+    fit.add_argument(
+        "--output", required=True, metavar="MODEL", help="where the model goes (.npz, .safetensors)"
+    )
     fit.add_argument("--hidden", type=int, default=20, metavar="N", help="hidden units (default: 20)")
     fit.add_argument("--method", choices=sorted(METHODS), default="pcd")
     fit.add_argument("--epochs", type=int, default=50)
@@ -79,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
     sample.add_argument("model", metavar="MODEL")
-    sample.add_argument("--output", required=True, metavar="FILE", help="where the visible states go (.npy, uint8)")
+    sample.add_argument(
+        "--output", required=True, metavar="FILE", help="where the visible states go (.npy, uint8)"
+    )
     sample.add_argument("-n", "--chains", type=int, default=100, metavar="N", help="samples, a chain each")
     sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
     sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
@@ -171,7 +179,9 @@ def _info(arguments: argparse.Namespace) -> int:
     rbm = load(arguments.model)
     print(repr(rbm))
     for name, array in zip(("weights", "visible_bias", "hidden_bias"), rbm.parameters, strict=True):
-        print(f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}")
+        print(
+            f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}"
+        )
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .free_energy import exact
+from .free_energy.exact import exact
 from .models import BernoulliRBM
 from .sampling import GibbsChains
 from .training import ExactLogLikelihood, History, LinearDecay, train
@@ -109,7 +109,11 @@ def _independent_pixels(train_set: npt.NDArray[np.uint8], test_set: npt.NDArray[
 
 
 def show_demo(
-    directory: str | os.PathLike[str], *, n_epochs: int = 200, rng: Any = 0, show: Callable[[str], Any] = print
+    directory: str | os.PathLike[str],
+    *,
+    n_epochs: int = 200,
+    rng: Any = 0,
+    show: Callable[[str], Any] = print,
 ) -> DemoResult:
     """Run the demo, print its table, and leave its picture and its model in `directory`."""
     from .plot import plot_demo
@@ -127,8 +131,13 @@ def show_demo(
     show(f"{'this model, test (exact)':<30}{result.log_likelihood['test']:10.3f}")
     if result.history.interrupted:
         show("interrupted: the figures are those of the last whole update")
-    picture, model = os.path.join(directory, "vfe_fast_demo.png"), os.path.join(directory, "vfe_fast_demo.npz")
+    picture, model = (
+        os.path.join(directory, "vfe_fast_demo.png"),
+        os.path.join(directory, "vfe_fast_demo.npz"),
+    )
     plot_demo(result, picture)
     result.rbm.save(model)
-    show(f"\npicture  {picture}\nmodel    {model}\n{result.seconds:.1f} s of training, evaluation and sampling")
+    show(
+        f"\npicture  {picture}\nmodel    {model}\n{result.seconds:.1f} s of training, evaluation and sampling"
+    )
     return result

@@ -35,7 +35,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write named arrays to an ``.npz`` file."""
-    write_atomically(path, lambda file: np.savez(file, **{k: np.asarray(v) for k, v in arrays.items()}))
+    contents: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    write_atomically(path, lambda file: np.savez(file, **contents))
 
 
 def read_arrays(path: str | os.PathLike[str], what: str) -> dict[str, Array]:

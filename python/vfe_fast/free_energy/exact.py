@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import _core
-from ..arrays import threads
+from ..arrays import real, threads
 from ..models import BernoulliRBM
 from .result import FreeEnergy, Moments
 
@@ -62,6 +62,7 @@ def exact(
     """
     if not isinstance(model, BernoulliRBM):
         raise TypeError(f"model: expected a BernoulliRBM, got {type(model).__name__}")
+    beta = real(beta, "beta")
     n_threads = threads(num_threads)
     n_states = _refuse_if_too_long(model, moments, max_seconds, n_threads)
     begin = time.perf_counter()
@@ -80,7 +81,7 @@ def exact(
         kind="exact",
         ess=math.inf,
         converged=True,
-        beta=float(beta),
+        beta=beta,
         moments=Moments(visible, hidden, visible_hidden, energy) if moments else None,
         details=details,
     )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arrays import Array, borrow_states, count, real_parameters, threads
+from ..arrays import Array, borrow_states, count, real, real_parameters, threads
 from ..random import seed
 from . import files
 
@@ -69,7 +69,13 @@ class BernoulliRBM:
 
     @classmethod
     def from_data(
-        cls, data: Any, n_hidden: int, *, rng: Any = None, scale: float = 0.01, dtype: npt.DTypeLike = np.float32
+        cls,
+        data: Any,
+        n_hidden: int,
+        *,
+        rng: Any = None,
+        scale: float = 0.01,
+        dtype: npt.DTypeLike = np.float32,
     ) -> BernoulliRBM:
         """Start a model for training: visible biases from the data's means, small random weights.
 
@@ -214,7 +220,12 @@ class BernoulliRBM:
         """
         packed, give_back = borrow_states(v, self.n_visible, "v")
         energies, _ = _core.free_energy(
-            *self._parameters, packed, beta=beta, free_energy=True, mean_hidden=False, num_threads=threads(num_threads)
+            *self._parameters,
+            packed,
+            beta=real(beta, "beta"),
+            free_energy=True,
+            mean_hidden=False,
+            num_threads=threads(num_threads),
         )
         return give_back(energies)
 
@@ -242,7 +253,12 @@ class BernoulliRBM:
         """
         packed, give_back = borrow_states(v, self.n_visible, "v")
         _, means = _core.free_energy(
-            *self._parameters, packed, beta=beta, free_energy=False, mean_hidden=True, num_threads=threads(num_threads)
+            *self._parameters,
+            packed,
+            beta=real(beta, "beta"),
+            free_energy=False,
+            mean_hidden=True,
+            num_threads=threads(num_threads),
         )
         return give_back(means)
 
@@ -272,11 +288,13 @@ class BernoulliRBM:
         weights, visible_bias, hidden_bias = self._parameters
         _, means = _core.free_energy(
             weights.T, hidden_bias, visible_bias, packed,
-            beta=beta, free_energy=False, mean_hidden=True, num_threads=threads(num_threads),
+            beta=real(beta, "beta"), free_energy=False, mean_hidden=True, num_threads=threads(num_threads),
         )  # fmt: skip
         return give_back(means)
 
-    def log_likelihood(self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def log_likelihood(
+        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
+    ) -> Any:
         r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
 
         Parameters
@@ -300,7 +318,9 @@ class BernoulliRBM:
         TypeError, ValueError
             If shapes or values are not as described.
         """
-        return -beta * self.free_energy(v, beta=beta, num_threads=num_threads) - float(log_z)
+        return -real(beta, "beta") * self.free_energy(
+            v, beta=real(beta, "beta"), num_threads=num_threads
+        ) - float(log_z)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`: ``.npz``, or safetensors if the name ends in ``.safetensors``.

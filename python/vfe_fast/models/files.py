@@ -26,7 +26,9 @@ def write_model(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Ar
     if os.fspath(path).endswith(".safetensors"):
         from safetensors.numpy import save
 
-        contents = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=header)
+        contents = save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=header
+        )
         write_atomically(path, lambda file: file.write(contents))
     else:
         write_arrays(path, {**header, **arrays})
@@ -56,7 +58,9 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
 
     header, arrays = _read_safetensors(path) if os.fspath(path).endswith(".safetensors") else _read_npz(path)
     if header["format"] != MODEL_FORMAT or header["kind"] != "BernoulliRBM":
-        raise ValueError(f"{os.fspath(path)}: expected a vfe_fast model, got {header['format'] or 'a foreign file'}")
+        raise ValueError(
+            f"{os.fspath(path)}: expected a vfe_fast model, got {header['format'] or 'a foreign file'}"
+        )
     if header["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {header['format_version']}"
@@ -81,7 +85,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dic
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return _header(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}
+            return _header(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got a truncated or foreign file ({error})"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arrays import borrow_states, count, threads
+from ..arrays import borrow_states, count, real, threads
 from ..models import BernoulliRBM
 from ..random import seed, uniform
 
@@ -75,7 +75,7 @@ def gibbs(
         *rbm.parameters,
         start,
         n_steps=count(n_steps, "n_steps"),
-        beta=beta,
+        beta=real(beta, "beta"),
         seed=seed(rng),
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
@@ -179,7 +179,7 @@ class GibbsChains:
             *self.rbm.parameters,
             state.visible,
             n_steps=n_steps,
-            beta=beta,
+            beta=real(beta, "beta"),
             seed=state.seed,
             chain_offset=0,
             step_offset=state.step,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..free_energy import exact
+from ..free_energy.exact import exact
 from ..models import BernoulliRBM
 from .gradients import Gradient
 

@@ -78,7 +78,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
 
 
 def _members(arrays: dict[str, Array], group: str) -> tuple[Array, ...]:
-    members = []
+    members: list[Array] = []
     while f"{group}_{len(members)}" in arrays:
         members.append(np.asarray(arrays[f"{group}_{len(members)}"]))
     return tuple(members)

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ..arrays import Array
-from ..free_energy import exact
+from ..free_energy.exact import exact
 from ..models import BernoulliRBM
-from ..sampling import ChainState, GibbsChains, gibbs
+from ..sampling.gibbs import ChainState, GibbsChains, gibbs
 
 __all__ = ["METHODS", "ContrastiveDivergence", "Exact", "Gradient", "PersistentCD", "Statistics", "clamped"]
 

@@ -157,7 +157,9 @@ def train(
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
         if not resume:
-            raise FileExistsError(f"checkpoint: {os.fspath(checkpoint)} exists; pass resume=True to continue it")
+            raise FileExistsError(
+                f"checkpoint: {os.fspath(checkpoint)} exists; pass resume=True to continue it"
+            )
         run.load(checkpoint)
     else:
         run.start()

@@ -9,8 +9,9 @@ namespace {
 std::string dtype_text(const py::array& array) { return py::str(array.dtype()).cast<std::string>(); }
 
 bool native_order(const py::array& array) {
+  constexpr char native = std::endian::native == std::endian::little ? '<' : '>';
   const char order = array.dtype().byteorder();
-  return order == '=' || order == '|';
+  return order == '=' || order == '|' || order == native;
 }
 
 // Reads one row of states through its stride; false if some value is neither 0 nor 1.
@@ -65,22 +66,32 @@ bool pack_all(const py::array& states, std::int64_t n_units, std::uint64_t* word
 bool pack_by_dtype(const py::array& states, std::int64_t n_units, const std::string& name, std::uint64_t* words) {
   switch (states.dtype().num()) {
     case py::detail::npy_api::NPY_BOOL_:
-    case py::detail::npy_api::NPY_UBYTE_: return pack_all<std::uint8_t>(states, n_units, words);
-    case py::detail::npy_api::NPY_BYTE_: return pack_all<std::int8_t>(states, n_units, words);
-    case py::detail::npy_api::NPY_FLOAT_: return pack_all<float>(states, n_units, words);
-    case py::detail::npy_api::NPY_DOUBLE_: return pack_all<double>(states, n_units, words);
-    default: break;
+    case py::detail::npy_api::NPY_UBYTE_:
+      return pack_all<std::uint8_t>(states, n_units, words);
+    case py::detail::npy_api::NPY_BYTE_:
+      return pack_all<std::int8_t>(states, n_units, words);
+    case py::detail::npy_api::NPY_FLOAT_:
+      return pack_all<float>(states, n_units, words);
+    case py::detail::npy_api::NPY_DOUBLE_:
+      return pack_all<double>(states, n_units, words);
+    default:
+      break;
   }
   const char kind = states.dtype().kind();
   if (kind == 'i' || kind == 'u') {
     switch (states.dtype().itemsize()) {
-      case 2: return pack_all<std::uint16_t>(states, n_units, words);
-      case 4: return pack_all<std::uint32_t>(states, n_units, words);
-      case 8: return pack_all<std::uint64_t>(states, n_units, words);
-      default: break;
+      case 2:
+        return pack_all<std::uint16_t>(states, n_units, words);
+      case 4:
+        return pack_all<std::uint32_t>(states, n_units, words);
+      case 8:
+        return pack_all<std::uint64_t>(states, n_units, words);
+      default:
+        break;
     }
   }
-  throw ArgumentTypeError(name + ": expected states of dtype bool, integer, float32 or float64, got " + dtype_text(states));
+  throw ArgumentTypeError(name + ": expected states of dtype bool, integer, float32 or float64, got " +
+                          dtype_text(states));
 }
 
 }  // namespace
@@ -104,9 +115,11 @@ kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bia
       throw ArgumentError(std::string(name) + ": expected (" + symbol + ",), got " + shape_text(bias));
     }
     if (real_of(bias, name) != real) {
-      throw ArgumentTypeError(std::string(name) + ": expected " + dtype_text(weights) + " like weights, got " + dtype_text(bias));
+      throw ArgumentTypeError(std::string(name) + ": expected " + dtype_text(weights) + " like weights, got " +
+                              dtype_text(bias));
     }
-    if ((bias.flags() & py::array::c_style) == 0) throw ArgumentError(std::string(name) + ": expected a contiguous array");
+    if ((bias.flags() & py::array::c_style) == 0)
+      throw ArgumentError(std::string(name) + ": expected a contiguous array");
   };
   check_bias(visible_bias, "visible_bias", "n_visible");
   check_bias(hidden_bias, "hidden_bias", "n_hidden");
@@ -119,8 +132,14 @@ kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bia
       reinterpret_cast<std::uintptr_t>(weights.data()) % static_cast<std::uintptr_t>(size) != 0) {
     throw ArgumentError("weights: expected an aligned array");
   }
-  return {real, weights.data(), visible_bias.data(), hidden_bias.data(), weights.shape(0), weights.shape(1),
-          weights.strides(0) / size, weights.strides(1) / size};
+  return {real,
+          weights.data(),
+          visible_bias.data(),
+          hidden_bias.data(),
+          weights.shape(0),
+          weights.shape(1),
+          weights.strides(0) / size,
+          weights.strides(1) / size};
 }
 
 py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape) {
@@ -154,8 +173,8 @@ py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units
 
 void check_words(const Words& words, std::int64_t n_units, const char* name) {
   if (words.ndim() != 2 || words.shape(1) != words_for(n_units)) {
-    throw ArgumentError(std::string(name) + ": expected packed states (n_samples, " + std::to_string(words_for(n_units)) +
-                        "), got " + shape_text(words));
+    throw ArgumentError(std::string(name) + ": expected packed states (n_samples, " +
+                        std::to_string(words_for(n_units)) + "), got " + shape_text(words));
   }
 }
 

@@ -1,12 +1,17 @@
 #include "kernels.hpp"
 
 namespace vfe::bindings {
+namespace {
+
+using Result = py::typing::Tuple<double, py::object, py::object, py::object, py::object>;
+
+}  // namespace
 
 void bind_exact_rbm(py::module_& module) {
   module.def(
       "exact_rbm",
-      [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, double beta, bool moments,
-         int num_threads) -> py::tuple {
+      [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, double beta,
+         bool moments, int num_threads) -> Result {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
         const int threads = runtime::resolve_threads(num_threads);
         double log_z = 0, energy = 0;
@@ -15,8 +20,8 @@ void bind_exact_rbm(py::module_& module) {
           return py::make_tuple(log_z, py::none(), py::none(), py::none(), py::none());
         }
         py::array_t<double> visible(rbm.n_visible), hidden(rbm.n_hidden), pairs({rbm.n_visible, rbm.n_hidden});
-        run(&runtime::KernelTable::exact_rbm, {rbm, beta, &log_z, visible.mutable_data(), hidden.mutable_data(),
-                                                  pairs.mutable_data(), &energy, threads});
+        run(&runtime::KernelTable::exact_rbm,
+            {rbm, beta, &log_z, visible.mutable_data(), hidden.mutable_data(), pairs.mutable_data(), &energy, threads});
         return py::make_tuple(log_z, visible, hidden, pairs, energy);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

@@ -13,8 +13,8 @@ void bind_gibbs(py::module_& module) {
         Words visible({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_visible))});
         Words hidden({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
         run(&runtime::KernelTable::gibbs,
-               {rbm, beta, seed, chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
-                hidden.mutable_data(), runtime::resolve_threads(num_threads)});
+            {rbm, beta, seed, chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
+             hidden.mutable_data(), runtime::resolve_threads(num_threads)});
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <cstdlib>
+
 #include "../../cuda/cuda.hpp"
 #include "kernels.hpp"
 
@@ -23,10 +25,10 @@ void translate(std::exception_ptr error) {
   }
 }
 
-py::dict build_info() {
+py::typing::Dict<py::str, py::object> build_info() {
   const runtime::KernelTable& table = runtime::table(runtime::Device::cpu);
   const cuda::Status cuda = cuda::status();
-  py::dict info;
+  py::typing::Dict<py::str, py::object> info;
   info["version"] = VFE_VERSION;
   info["compiler"] = VFE_COMPILER;
   info["target"] = table.target;
@@ -49,9 +51,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.attr("__version__") = VFE_VERSION;
   py::register_exception<TargetUnavailable>(module, "TargetUnavailableError", PyExc_RuntimeError);
   py::register_exception_translator(translate);
-  runtime::choose_target();
+  const char* target = std::getenv("VFE_TARGET");
+  runtime::choose_target(target != nullptr ? target : "");
   runtime::set_interrupt_poll(signal_pending);
 
+  module.def("use_target", runtime::choose_target, py::arg("name"),
+             "Switches the kernels to another instruction set; the tests go through all of them.");
   module.def("build_info", build_info, "What was compiled, what was found, and what is in use.");
   module.def(
       "check_rbm",
@@ -60,8 +65,9 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
       "Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.");
-  module.def("require_device", [](bool cuda) { runtime::table(cuda ? runtime::Device::cuda : runtime::Device::cpu); },
-             py::arg("cuda"), "Raises TargetUnavailableError, saying why, if the device cannot be used.");
+  module.def(
+      "require_device", [](bool cuda) { runtime::table(cuda ? runtime::Device::cuda : runtime::Device::cpu); },
+      py::arg("cuda"), "Raises TargetUnavailableError, saying why, if the device cannot be used.");
   module.def("pack_states", pack_states, py::arg("states").noconvert(), py::arg("n_units"), py::arg("name"),
              "0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.");
   module.def("unpack_states", unpack_states, py::arg("words").noconvert(), py::arg("n_units"),

@@ -20,7 +20,7 @@ void bind_random(py::module_& module) {
           if (size < 0) throw ArgumentError("size: expected size >= 0, got " + std::to_string(size));
           py::array_t<T> out(size);
           run(&runtime::KernelTable::random,
-                 {draws, seed, size, out.mutable_data(), runtime::resolve_threads(num_threads)});
+              {draws, seed, size, out.mutable_data(), runtime::resolve_threads(num_threads)});
           return out;
         },
         py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, doc);
@@ -33,7 +33,8 @@ void bind_random(py::module_& module) {
   module.def(
       "philox4x32",
       [](const Four& counter, std::uint64_t key) {
-        const auto drawn = numerics::philox4x32({{counter[0], counter[1], counter[2], counter[3]}}, numerics::key_from(key));
+        const auto drawn =
+            numerics::philox4x32({{counter[0], counter[1], counter[2], counter[3]}}, numerics::key_from(key));
         return Four{drawn.word[0], drawn.word[1], drawn.word[2], drawn.word[3]};
       },
       py::arg("counter"), py::arg("key"), "One block of Philox4x32-10.");
@@ -42,8 +43,8 @@ void bind_random(py::module_& module) {
       [](float x, std::uint32_t word, std::uint32_t further) {
         const auto threshold = numerics::minority_threshold(x);
         const std::int32_t leading = numerics::leading_bits(word);
-        const bool minority = leading == threshold.bits ? numerics::minority_after_tie(threshold, further)
-                                                        : leading < threshold.bits;
+        const bool minority =
+            leading == threshold.bits ? numerics::minority_after_tie(threshold, further) : leading < threshold.bits;
         return (x >= 0.0f) != minority;
       },
       py::arg("x"), py::arg("word"), py::arg("further"),

@@ -13,13 +13,13 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t word_bits = 64;                    // states are packed, unit u in bit u % 64 of word u / 64
-constexpr std::int64_t tile_width = word_bits;            // outputs done together
-constexpr std::int64_t block_inputs = word_bits / 2;      // inputs done together
+constexpr std::int64_t word_bits = 64;                // states are packed, unit u in bit u % 64 of word u / 64
+constexpr std::int64_t tile_width = word_bits;        // outputs done together
+constexpr std::int64_t block_inputs = word_bits / 2;  // inputs done together
 constexpr std::int64_t group_inputs = 4, group_sums = 16;
 constexpr std::int64_t block_groups = block_inputs / group_inputs;
 constexpr std::int64_t table_size = block_groups * group_sums * tile_width;
-constexpr std::int64_t states_worth_a_table = 8;          // building one costs about as much as adding rows for 8 states
+constexpr std::int64_t states_worth_a_table = 8;  // building one costs about as much as adding rows for 8 states
 
 VFE_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 VFE_HD std::int64_t words_for(std::int64_t n_units) { return ceil_div(n_units, word_bits); }
@@ -111,8 +111,8 @@ VFE_HD void add_rows(T* __restrict field, const T* __restrict rows, std::uint32_
 // field[s][l] = bias + sum of the weights into output tile * 64 + l of the inputs set in state s.
 // `states` holds words_for(n_in) words a state; `table` has room for table_size numbers.
 template <class T>
-VFE_HD void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states,
-                        std::int64_t n_states, T* fields, T* table) {
+VFE_HD void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states, std::int64_t n_states,
+                        T* fields, T* table) {
   const std::int64_t words = words_for(layer.n_in);
   const T* bias = layer.bias.data() + tile * tile_width;
   for (std::int64_t s = 0; s < n_states; ++s) {

@@ -17,17 +17,23 @@ void map(const ElementwiseArgs& args, const F& f) {
     T* __restrict y = static_cast<T*>(args.y) + first;
     for (std::int64_t k = 0; k < size; ++k) y[k] = f(x[k]);
   };
-  runtime::parallel_for((args.size + chunk - 1) / chunk, 16.0 * static_cast<double>(args.size), args.num_threads, do_chunk);
+  runtime::parallel_for((args.size + chunk - 1) / chunk, 16.0 * static_cast<double>(args.size), args.num_threads,
+                        do_chunk);
 }
 
 template <class T>
 void run(const ElementwiseArgs& args) {
   switch (args.function) {
-    case Function::exp: return map<T>(args, [](T x) { return numerics::exp(x); });
-    case Function::log: return map<T>(args, [](T x) { return numerics::log(x); });
-    case Function::log1p_unit: return map<T>(args, [](T x) { return numerics::log1p_unit(x); });
-    case Function::sigmoid: return map<T>(args, [](T x) { return numerics::sigmoid(x); });
-    case Function::softplus: return map<T>(args, [](T x) { return numerics::softplus(x); });
+    case Function::exp:
+      return map<T>(args, [](T x) { return numerics::exp(x); });
+    case Function::log:
+      return map<T>(args, [](T x) { return numerics::log(x); });
+    case Function::log1p_unit:
+      return map<T>(args, [](T x) { return numerics::log1p_unit(x); });
+    case Function::sigmoid:
+      return map<T>(args, [](T x) { return numerics::sigmoid(x); });
+    case Function::softplus:
+      return map<T>(args, [](T x) { return numerics::softplus(x); });
   }
 }
 

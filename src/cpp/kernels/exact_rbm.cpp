@@ -15,18 +15,18 @@ constexpr std::int64_t units_per_log = 512;       // a product of 512 factors <=
 constexpr std::int64_t low_table_size = 1 << 14;  // numbers in the table of low states: 128 kB
 constexpr std::int64_t max_low_bits = 8;
 constexpr std::int64_t max_ranges = 32;
-constexpr double absent = -1e300;                 // the field of a padding unit: its factor is exactly 1
+constexpr double absent = -1e300;  // the field of a padding unit: its factor is exactly 1
 
 // The machine in float64 with the enumerated layer s first; beta is inside, and the units of the
 // other layer are padded to whole lanes.
 struct Problem {
   std::int64_t n, m, padded;
   std::int64_t low_bits, n_low, n_high;
-  Buffer<double> weights;    // (n, padded)
-  Buffer<double> bias;       // (n,)
-  Buffer<double> other_bias; // (padded,)
-  Buffer<double> low_field;  // (n_low, padded): sum over the low bits
-  Buffer<double> low_bias;   // (n_low,)
+  Buffer<double> weights;     // (n, padded)
+  Buffer<double> bias;        // (n,)
+  Buffer<double> other_bias;  // (padded,)
+  Buffer<double> low_field;   // (n_low, padded): sum over the low bits
+  Buffer<double> low_bias;    // (n_low,)
 
   explicit Problem(const RbmView& rbm, double beta)
       : n(rbm.n_visible),
@@ -156,8 +156,9 @@ void sum_range(const Problem& p, std::int64_t first_high, std::int64_t last_high
       for (std::int64_t j = 0; j < p.padded; ++j) field[j] += p.weights[i * p.padded + j];
     }
     for (std::int64_t l = 0; l < p.n_low; ++l) {
-      const double exponent = high_bias + p.low_bias[l] +
-                              log_weight<moments>(field.data(), p.low_field.data() + l * p.padded, mean.data(), p.padded);
+      const double exponent =
+          high_bias + p.low_bias[l] +
+          log_weight<moments>(field.data(), p.low_field.data() + l * p.padded, mean.data(), p.padded);
       const double factor = sums.total.make_room(exponent);
       if (factor != 1.0) [[unlikely]] {
         block_weight *= factor;
@@ -210,7 +211,8 @@ void write_moments(const ExactRbmArgs& args, const Sums& sums, bool visible_enum
   for (std::int64_t j = 0; j < m; ++j) others[j] = sums.others[j] / sums.total.sum;
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t j = 0; j < m; ++j) {
-      args.visible_hidden[visible_enumerated ? i * m + j : j * n + i] = sums.pairs[i * sums.padded + j] / sums.total.sum;
+      args.visible_hidden[visible_enumerated ? i * m + j : j * n + i] =
+          sums.pairs[i * sums.padded + j] / sums.total.sum;
     }
   }
 }

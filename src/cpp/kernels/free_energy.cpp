@@ -74,7 +74,8 @@ void run(const FreeEnergyArgs& args) {
     for (std::int64_t tile = 0; tile < layer.n_tiles; ++tile) {
       runtime::check_interrupt();
       tile_fields(layer, tile, states, n_states, fields.data(), table.data());
-      const std::int64_t width = rbm.n_hidden - tile * tile_width < tile_width ? rbm.n_hidden - tile * tile_width : tile_width;
+      const std::int64_t width =
+          rbm.n_hidden - tile * tile_width < tile_width ? rbm.n_hidden - tile * tile_width : tile_width;
       for (std::int64_t s = 0; s < n_states; ++s) {
         T x[tile_width], decay[tile_width];
         for (std::int64_t l = 0; l < tile_width; ++l) {
@@ -106,8 +107,6 @@ void run(const FreeEnergyArgs& args) {
 
 }  // namespace
 
-void free_energy(const FreeEnergyArgs& args) {
-  args.rbm.real == Real::float32 ? run<float>(args) : run<double>(args);
-}
+void free_energy(const FreeEnergyArgs& args) { args.rbm.real == Real::float32 ? run<float>(args) : run<double>(args); }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

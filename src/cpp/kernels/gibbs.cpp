@@ -125,7 +125,8 @@ void gibbs(const GibbsArgs& args) {
     const std::uint64_t* start = args.start + first * visible_words;
     const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size);
 
-    const auto half_sweep = [&](const HalfSweep& half, const std::uint64_t* from, std::uint64_t* to, std::uint64_t step) {
+    const auto half_sweep = [&](const HalfSweep& half, const std::uint64_t* from, std::uint64_t* to,
+                                std::uint64_t step) {
       for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
         tile_fields(half.layer, tile, from, n_chains, fields.data(), table.data());
         for (std::int64_t c = 0; c < n_chains; ++c) {

@@ -29,9 +29,9 @@ struct GibbsArgs {
   std::uint64_t seed;
   std::int64_t first_chain, first_step;
   std::int64_t n_chains, n_steps;
-  const std::uint64_t* start;   // (n_chains, words of n_visible): visible states to begin with
-  std::uint64_t* visible;       // (n_chains, words of n_visible): out
-  std::uint64_t* hidden;        // (n_chains, words of n_hidden): out; what `visible` was drawn from
+  const std::uint64_t* start;  // (n_chains, words of n_visible): visible states to begin with
+  std::uint64_t* visible;      // (n_chains, words of n_visible): out
+  std::uint64_t* hidden;       // (n_chains, words of n_hidden): out; what `visible` was drawn from
   int num_threads;
 };
 
@@ -44,7 +44,8 @@ inline void check(const GibbsArgs& args) {
     throw ArgumentError("chain_offset: expected 0 <= chain_offset and chain_offset + n_chains <= 2^32, got " +
                         std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));
   }
-  if (args.first_step < 0 || static_cast<std::uint64_t>(args.first_step) > numerics::max_step - static_cast<std::uint64_t>(args.n_steps)) {
+  if (args.first_step < 0 ||
+      static_cast<std::uint64_t>(args.first_step) > numerics::max_step - static_cast<std::uint64_t>(args.n_steps)) {
     throw ArgumentError("step_offset: expected 0 <= step_offset and step_offset + n_steps < 2^56, got " +
                         std::to_string(args.first_step) + " + " + std::to_string(args.n_steps));
   }

@@ -58,16 +58,20 @@ void fill(const RandomArgs& args) {
       }
     }
   };
-  runtime::parallel_for(ceil_div(n_blocks, chunk_blocks), 4.0 * static_cast<double>(args.size), args.num_threads, do_chunk);
+  runtime::parallel_for(ceil_div(n_blocks, chunk_blocks), 4.0 * static_cast<double>(args.size), args.num_threads,
+                        do_chunk);
 }
 
 }  // namespace
 
 void random(const RandomArgs& args) {
   switch (args.draws) {
-    case Draws::words: return fill<WordsOut>(args);
-    case Draws::uniform_float32: return fill<FloatOut>(args);
-    case Draws::uniform_float64: return fill<DoubleOut>(args);
+    case Draws::words:
+      return fill<WordsOut>(args);
+    case Draws::uniform_float32:
+      return fill<FloatOut>(args);
+    case Draws::uniform_float64:
+      return fill<DoubleOut>(args);
   }
 }
 

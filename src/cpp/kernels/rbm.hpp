@@ -16,9 +16,9 @@ enum class Real { float32, float64 };
 // Borrowed memory of the caller's dtype; strides count elements, so the transposed machine is a view.
 struct RbmView {
   Real real;
-  const void* weights;         // (n_visible, n_hidden)
-  const void* visible_bias;    // (n_visible,)
-  const void* hidden_bias;     // (n_hidden,)
+  const void* weights;       // (n_visible, n_hidden)
+  const void* visible_bias;  // (n_visible,)
+  const void* hidden_bias;   // (n_hidden,)
   std::int64_t n_visible, n_hidden;
   std::int64_t visible_stride, hidden_stride;  // steps of `weights` along each axis
 
@@ -51,8 +51,8 @@ inline void check(const RbmView& rbm) {
                         std::to_string(rbm.n_visible) + ", " + std::to_string(rbm.n_hidden) + ")");
   }
   const auto all_finite = [&]<class T>(T) {
-    check_finite(static_cast<const T*>(rbm.weights), rbm.n_visible, rbm.n_hidden, rbm.visible_stride,
-                 rbm.hidden_stride, "weights");
+    check_finite(static_cast<const T*>(rbm.weights), rbm.n_visible, rbm.n_hidden, rbm.visible_stride, rbm.hidden_stride,
+                 "weights");
     check_finite(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, 1, "visible_bias");
     check_finite(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, 1, "hidden_bias");
   };

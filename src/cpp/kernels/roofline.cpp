@@ -138,14 +138,30 @@ void roofline(const RooflineArgs& args) {
     while (elapsed < args.seconds) {
       runtime::check_interrupt();
       switch (args.probe) {
-        case Probe::mul_add_float32: done += mul_add<float>(repetitions); break;
-        case Probe::mul_add_float64: done += mul_add<double>(repetitions); break;
-        case Probe::fma_float32: done += fused<float>(repetitions); break;
-        case Probe::fma_float64: done += fused<double>(repetitions); break;
-        case Probe::read: done += read(data.data(), count); break;
-        case Probe::write: done += write(data.data(), count); break;
-        case Probe::copy: done += copy(target.data(), data.data(), count); break;
-        case Probe::philox: done += philox(repetitions); break;
+        case Probe::mul_add_float32:
+          done += mul_add<float>(repetitions);
+          break;
+        case Probe::mul_add_float64:
+          done += mul_add<double>(repetitions);
+          break;
+        case Probe::fma_float32:
+          done += fused<float>(repetitions);
+          break;
+        case Probe::fma_float64:
+          done += fused<double>(repetitions);
+          break;
+        case Probe::read:
+          done += read(data.data(), count);
+          break;
+        case Probe::write:
+          done += write(data.data(), count);
+          break;
+        case Probe::copy:
+          done += copy(target.data(), data.data(), count);
+          break;
+        case Probe::philox:
+          done += philox(repetitions);
+          break;
       }
       elapsed = now() - begin;
     }

@@ -9,12 +9,12 @@ namespace vfe::kernels {
 enum class Probe {
   mul_add_float32,  // independent multiplications and additions, half of each: flop/s
   mul_add_float64,
-  fma_float32,      // fused multiply-add, two flops each; 0 where the instruction set has none
+  fma_float32,  // fused multiply-add, two flops each; 0 where the instruction set has none
   fma_float64,
-  read,             // bytes/s over `bytes` a thread
+  read,  // bytes/s over `bytes` a thread
   write,
-  copy,             // bytes read + bytes written
-  philox,           // 32-bit words/s
+  copy,    // bytes read + bytes written
+  philox,  // 32-bit words/s
 };
 
 struct RooflineArgs {

@@ -11,8 +11,8 @@
 namespace vfe::numerics::inline VFE_LEVEL {
 
 struct Threshold {
-  std::int32_t bits;   // floor(r 2^31)
-  float rest;          // r 2^31 - bits, in [0, 1)
+  std::int32_t bits;  // floor(r 2^31)
+  float rest;         // r 2^31 - bits, in [0, 1)
 };
 
 VFE_HD Threshold minority_threshold(float x) {

@@ -48,23 +48,20 @@ struct Remainder;
 template <>
 struct Remainder<double> {
   VFE_HD static double exp(double r) {  // (e^r - 1 - r) / r^2
-    constexpr double c[] = {0.5000000000000001,    0.16666666666666667,    0.041666666666624128,
-                            0.0083333333333300618, 0.0013888888917213717,  0.00019841269863053617,
-                            2.4801521295954375e-5, 2.7557268459997065e-6,  2.7620088445409748e-7,
-                            2.5100385495510319e-8};
+    constexpr double c[] = {0.5000000000000001,    0.16666666666666667,    0.041666666666624128,  0.0083333333333300618,
+                            0.0013888888917213717, 0.00019841269863053617, 2.4801521295954375e-5, 2.7557268459997065e-6,
+                            2.7620088445409748e-7, 2.5100385495510319e-8};
     return polynomial(c, r);
   }
   VFE_HD static double log1p(double z) {  // (atanh(s) / s - 1) / z, z = s^2 <= 1/9
-    constexpr double c[] = {0.33333333333333329,  0.20000000000007291,  0.14285714283554379,
-                            0.11111111358713931,  0.090908947180664291, 0.076927850324793116,
-                            0.066570721048274681, 0.060005364047953562, 0.044003692430723371,
-                            0.080820228059717659};
+    constexpr double c[] = {0.33333333333333329,  0.20000000000007291,  0.14285714283554379,  0.11111111358713931,
+                            0.090908947180664291, 0.076927850324793116, 0.066570721048274681, 0.060005364047953562,
+                            0.044003692430723371, 0.080820228059717659};
     return polynomial(c, z);
   }
   VFE_HD static double log(double z) {  // the same for z <= (3 - sqrt 8)^2
-    constexpr double c[] = {0.33333333333333349,  0.19999999999949445,  0.14285714313126919,
-                            0.11111105544689748,  0.090914462162684356, 0.076658058610275041,
-                            0.073089035767086608};
+    constexpr double c[] = {0.33333333333333349,  0.19999999999949445,  0.14285714313126919, 0.11111105544689748,
+                            0.090914462162684356, 0.076658058610275041, 0.073089035767086608};
     return polynomial(c, z);
   }
 };
@@ -96,8 +93,8 @@ template <class T>
 VFE_HD T power_of_two(T shifted) {
   using F = Format<T>;
   using Bits = typename F::Bits;
-  return std::bit_cast<T>(static_cast<Bits>((std::bit_cast<Bits>(shifted) + static_cast<Bits>(F::bias))
-                                            << F::mantissa_bits));
+  return std::bit_cast<T>(
+      static_cast<Bits>((std::bit_cast<Bits>(shifted) + static_cast<Bits>(F::bias)) << F::mantissa_bits));
 }
 
 // The whole range: subnormal results are gradual, NaN passes through.
@@ -176,7 +173,7 @@ struct LogSumExp {
   // The factor by which everything accumulated so far must be multiplied before e^x is added.
   VFE_HD double make_room(double x) {
     if (x <= reference + slack) return 1.0;
-    const double factor = sum == 0.0 ? 0.0 : exp(reference - x);
+    const double factor = exp(reference - x);  // 0 the first time
     reference = x;
     sum *= factor;
     return factor;

@@ -50,8 +50,7 @@ constexpr std::uint32_t philox_lanes = 16;
 
 VFE_HD void draw_lanes(Words4 first, Key key, std::uint32_t (&words)[4 * philox_lanes]) {
   for (std::uint32_t lane = 0; lane < philox_lanes; ++lane) {
-    const Words4 drawn =
-        philox4x32({{first.word[0] + lane, first.word[1], first.word[2], first.word[3]}}, key);
+    const Words4 drawn = philox4x32({{first.word[0] + lane, first.word[1], first.word[2], first.word[3]}}, key);
     words[lane] = drawn.word[0];
     words[philox_lanes + lane] = drawn.word[1];
     words[2 * philox_lanes + lane] = drawn.word[2];

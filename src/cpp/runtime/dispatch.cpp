@@ -1,6 +1,6 @@
 #include "dispatch.hpp"
 
-#include <cstdlib>
+#include <atomic>
 
 #include "../../cuda/cuda.hpp"
 #include "errors.hpp"
@@ -49,7 +49,7 @@ const Target targets[] = {
     {&kernels::baseline::table, [] { return true; }},
 };
 
-const KernelTable* chosen = nullptr;
+std::atomic<const KernelTable*> chosen = nullptr;
 
 std::string join(const std::vector<std::string>& names) {
   std::string text;
@@ -59,24 +59,23 @@ std::string join(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void choose_target() {
-  const char* forced = std::getenv("VFE_TARGET");
-  const bool any = forced == nullptr || *forced == '\0';
+void choose_target(const std::string& name) {
   for (const Target& target : targets) {
-    if (!any && std::string(forced) != target.table->target) continue;
+    if (!name.empty() && name != target.table->target) continue;
     if (target.usable()) {
-      chosen = target.table;
+      chosen.store(target.table, std::memory_order_release);
       return;
     }
-    if (!any) {
-      throw TargetUnavailable("VFE_TARGET=" + std::string(forced) + ": this processor lacks it; it can run " +
-                              join(usable_targets()));
+    if (!name.empty()) {
+      throw TargetUnavailable("VFE_TARGET=" + name + ": this processor lacks it; it can run " + join(usable_targets()));
     }
   }
-  throw TargetUnavailable("VFE_TARGET=" + std::string(forced) + ": not built; built are " + join(built_targets()));
+  throw TargetUnavailable("VFE_TARGET=" + name + ": not built; built are " + join(built_targets()));
 }
 
-const KernelTable& table(Device device) { return device == Device::cuda ? cuda::table() : *chosen; }
+const KernelTable& table(Device device) {
+  return device == Device::cuda ? cuda::table() : *chosen.load(std::memory_order_acquire);
+}
 
 std::vector<std::string> built_targets() {
   std::vector<std::string> names;

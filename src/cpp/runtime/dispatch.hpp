@@ -23,9 +23,10 @@ struct KernelTable {
 
 enum class Device { cpu, cuda };
 
-// Chooses the CPU table: the best this processor has, or the one VFE_TARGET names. Throws
-// TargetUnavailable when that one is not built or the processor lacks it. Called once, at import.
-void choose_target();
+// Chooses the CPU table by name, or the best this processor has if `name` is empty. Throws
+// TargetUnavailable when that one is not built or the processor lacks it. Called at import with
+// VFE_TARGET, and by the tests to go through all of them.
+void choose_target(const std::string& name);
 
 const KernelTable& table(Device device);
 

@@ -20,8 +20,8 @@ void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody b
 template <class Body>
 void parallel_for(std::int64_t n_tasks, double work, int num_threads, const Body& body) {
   parallel_for(
-      n_tasks, work, num_threads, [](const void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); },
-      &body);
+      n_tasks, work, num_threads,
+      [](const void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); }, &body);
 }
 
 // Called by kernels between units of work of at most some milliseconds; throws Interrupted when the

@@ -22,13 +22,15 @@ Status status() {
   }
   status.driver = version(driver);
   if (driver < CUDART_VERSION / 1000 * 1000) {
-    status.problem = "the driver is too old: it supports CUDA " + status.driver + ", this build needs " + status.toolkit;
+    status.problem =
+        "the driver is too old: it supports CUDA " + status.driver + ", this build needs " + status.toolkit;
     return status;
   }
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess || count == 0) {
-    status.problem = std::string("no CUDA device: ") + cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error);
+    status.problem =
+        std::string("no CUDA device: ") + cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error);
     return status;
   }
   for (int device = 0; device < count; ++device) {

@@ -1,0 +1,224 @@
+"""
+The compiled kernels. Arguments are checked here; vfe_fast is the face.
+"""
+
+from __future__ import annotations
+import collections.abc
+import enum
+import numpy
+import numpy.typing
+import typing
+
+__all__: list[str] = [
+    "Probe",
+    "TargetUnavailableError",
+    "bernoulli",
+    "build_info",
+    "check_rbm",
+    "exact_rbm",
+    "exp",
+    "free_energy",
+    "gibbs",
+    "log",
+    "log1p_unit",
+    "pack_states",
+    "philox4x32",
+    "random_words",
+    "require_device",
+    "roofline",
+    "sigmoid",
+    "softplus",
+    "uniform_float32",
+    "uniform_float64",
+    "unpack_states",
+    "use_target",
+]
+
+class TargetUnavailableError(RuntimeError):
+    pass
+
+class Probe(enum.Enum):
+    """
+    What `roofline` measures.
+    """
+
+    copy: typing.ClassVar[Probe]
+    fma_float32: typing.ClassVar[Probe]
+    fma_float64: typing.ClassVar[Probe]
+    mul_add_float32: typing.ClassVar[Probe]
+    mul_add_float64: typing.ClassVar[Probe]
+    philox: typing.ClassVar[Probe]
+    read: typing.ClassVar[Probe]
+    write: typing.ClassVar[Probe]
+    @classmethod
+    def __new__(cls, value): ...
+
+def bernoulli(
+    x: typing.SupportsFloat | typing.SupportsIndex,
+    word: typing.SupportsInt | typing.SupportsIndex,
+    further: typing.SupportsInt | typing.SupportsIndex,
+) -> bool:
+    """
+    The decision of the Gibbs kernel, P(True) = sigmoid(x), from its random words.
+    """
+
+def build_info() -> dict[str, typing.Any]:
+    """
+    What was compiled, what was found, and what is in use.
+    """
+
+def check_rbm(weights: numpy.ndarray, visible_bias: numpy.ndarray, hidden_bias: numpy.ndarray) -> None:
+    """
+    Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.
+    """
+
+def exact_rbm(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    *,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    moments: bool,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[float, typing.Any, typing.Any, typing.Any, typing.Any]:
+    """
+    ln Z, <v>, <h>, <v h> and <E> by enumeration; the last four are None without `moments`.
+    """
+
+def exp(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
+    """
+    e^x.
+    """
+
+def free_energy(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    visible: numpy.typing.NDArray[numpy.uint64],
+    *,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    free_energy: bool,
+    mean_hidden: bool,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[typing.Any, typing.Any]:
+    """
+    Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.
+    """
+
+def gibbs(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    start: numpy.typing.NDArray[numpy.uint64],
+    *,
+    n_steps: typing.SupportsInt | typing.SupportsIndex,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    chain_offset: typing.SupportsInt | typing.SupportsIndex,
+    step_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[numpy.typing.NDArray[numpy.uint64], numpy.typing.NDArray[numpy.uint64]]:
+    """
+    Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.
+    """
+
+def log(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
+    """
+    ln x for positive normal numbers.
+    """
+
+def log1p_unit(
+    x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> numpy.ndarray:
+    """
+    ln(1 + x) for 0 <= x <= 1.
+    """
+
+def pack_states(
+    states: numpy.ndarray, n_units: typing.SupportsInt | typing.SupportsIndex, name: str
+) -> numpy.typing.NDArray[numpy.uint64]:
+    """
+    0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.
+    """
+
+def philox4x32(
+    counter: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    key: typing.SupportsInt | typing.SupportsIndex,
+) -> typing.Annotated[list[int], "FixedSize(4)"]:
+    """
+    One block of Philox4x32-10.
+    """
+
+def random_words(
+    size: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.uint32]:
+    """
+    32-bit random words.
+    """
+
+def require_device(cuda: bool) -> None:
+    """
+    Raises TargetUnavailableError, saying why, if the device cannot be used.
+    """
+
+def roofline(
+    probe: Probe,
+    *,
+    seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+    bytes: typing.SupportsInt | typing.SupportsIndex = 67108864,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float:
+    """
+    A peak of this machine: flop/s, bytes/s or random words/s over all threads.
+    """
+
+def sigmoid(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
+    """
+    1 / (1 + e^-x).
+    """
+
+def softplus(
+    x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> numpy.ndarray:
+    """
+    ln(1 + e^x).
+    """
+
+def uniform_float32(
+    size: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Uniform numbers in (0, 1), 23 random bits each.
+    """
+
+def uniform_float64(
+    size: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Uniform numbers in (0, 1), 52 random bits each.
+    """
+
+def unpack_states(
+    words: numpy.typing.NDArray[numpy.uint64], n_units: typing.SupportsInt | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Packed words to uint8 states (n_samples, n_units).
+    """
+
+def use_target(name: str) -> None:
+    """
+    Switches the kernels to another instruction set; the tests go through all of them.
+    """
+
+__version__: str = "0.1.0"

@@ -1,0 +1,53 @@
+"""What the tests share: the targets the kernels run on, and asymmetric models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from vfe_fast import _core
+
+TARGETS = vf.show_config("dict")["built_targets"]
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on each instruction set in turn; what the processor lacks is skipped with a reason."""
+    if request.param not in vf.show_config("dict")["usable_targets"]:
+        pytest.skip(f"this processor lacks {request.param}")
+    before = vf.show_config("dict")["target"]
+    _core.use_target(request.param)
+    assert vf.show_config("dict")["compiled_for"] == request.param  # the flags reached the compiler
+    yield request.param
+    _core.use_target(before)
+
+
+@pytest.fixture
+def reference_data() -> Path:
+    """Folder of published data that is not part of the repository."""
+    folder = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no reference data: set VFE_DATA to its folder")
+    return folder
+
+
+def random_parameters(
+    n_visible: int, n_hidden: int, *, scale: float = 1.0, seed: int = 0, dtype: Any = np.float64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Asymmetric parameters with biases well away from zero, where a wrong sign or a transposition shows."""
+    rng = np.random.default_rng([seed, n_visible, n_hidden])
+    weights = scale * (rng.normal(size=(n_visible, n_hidden)) + 0.3)
+    visible_bias = scale * (rng.normal(size=n_visible) - 0.5)
+    hidden_bias = scale * (rng.normal(size=n_hidden) + 0.4)
+    return weights.astype(dtype), visible_bias.astype(dtype), hidden_bias.astype(dtype)
+
+
+def random_rbm(n_visible: int, n_hidden: int, **options: Any) -> vf.BernoulliRBM:
+    """Make a model with `random_parameters`."""
+    return vf.BernoulliRBM(*random_parameters(n_visible, n_hidden, **options))

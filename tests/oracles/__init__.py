@@ -1,0 +1,1 @@
+"""Slow, readable answers that share no code with the package."""

@@ -1,0 +1,176 @@
+"""Exact ln Z and moments against brute force, mpmath and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_parameters, random_rbm
+from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath
+from vfe_fast import _core
+
+BOUND = 1e-12  # the contract of exact_rbm.hpp
+
+MOMENTS = ("visible", "hidden", "visible_hidden", "energy")
+
+
+def relative_errors(result, expected, weights_scale=0.0):
+    """Largest relative error of ln Z and of each moment; <E> relative to the size of its terms."""
+    errors = {"log_z": abs(result.log_z - expected.log_z) / abs(expected.log_z)}
+    for name in MOMENTS[:3]:
+        errors[name] = np.max(np.abs(getattr(result.moments, name) / getattr(expected, name) - 1))
+    errors["energy"] = abs(result.moments.energy - expected.energy) / max(abs(expected.energy), weights_scale)
+    return errors
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (9, 5), (5, 9), (10, 10), (12, 8)])
+@pytest.mark.parametrize("beta", [0.3, 1.0, 2.5])
+def test_against_brute_force(target, shape, beta):
+    parameters = random_parameters(*shape)
+    result = vf.free_energy.exact(vf.BernoulliRBM(*parameters), beta=beta, moments=True)
+    expected = enumerate_float64(*parameters, beta)
+    assert result.kind == "exact"
+    assert result.value == pytest.approx(-result.log_z / beta, rel=1e-15)
+    assert max(relative_errors(result, expected, 1.0).values()) < BOUND
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 7)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 60.0])
+def test_against_mpmath(target, shape, scale):
+    """From nearly free to saturated: weights of both signs up to `scale`."""
+    rng = np.random.default_rng(shape[0])
+    weights = rng.uniform(-scale, scale, shape)
+    weights.flat[:2] = scale, -scale
+    parameters = (weights, rng.uniform(-1, 0.3, shape[0]) * scale, rng.uniform(-0.3, 1, shape[1]) * scale)
+    result = vf.free_energy.exact(vf.BernoulliRBM(*parameters), moments=True)
+    assert max(relative_errors(result, enumerate_mpmath(*parameters)).values()) < BOUND
+
+
+def test_single_precision_parameters_are_enumerated_in_double():
+    parameters = random_parameters(6, 5, dtype=np.float32)
+    result = vf.free_energy.exact(vf.BernoulliRBM(*parameters), moments=True)
+    assert max(relative_errors(result, enumerate_float64(*parameters), 1.0).values()) < BOUND
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("scale", [0.05, 1.0])
+def test_long_layer(target, transposed, scale):
+    """1100 units in the other layer: several chunks of the running product, fields up to a thousand."""
+    weights, visible_bias, hidden_bias = random_parameters(9, 1100, scale=scale)
+    states = all_states(9)
+    fields = hidden_bias + states @ weights
+    exponent = states @ visible_bias + np.logaddexp(0, fields).sum(axis=1)
+    w = np.exp(exponent - exponent.max())
+    w /= w.sum()
+    with np.errstate(over="ignore"):
+        means = 1 / (1 + np.exp(-fields))
+    log_z = exponent.max() + np.log(np.exp(exponent - exponent.max()).sum())
+    if transposed:
+        rbm = vf.BernoulliRBM(np.ascontiguousarray(weights.T), hidden_bias, visible_bias)
+    else:
+        rbm = vf.BernoulliRBM(weights, visible_bias, hidden_bias)
+    result = vf.free_energy.exact(rbm, moments=True)
+    short, long = ("hidden", "visible") if transposed else ("visible", "hidden")
+    pairs = result.moments.visible_hidden.T if transposed else result.moments.visible_hidden
+    assert result.log_z == pytest.approx(log_z, rel=BOUND)
+    # exponents of 1e4 carry rounding of 1e-12, in the oracle as well
+    tolerance = 1e-15 * np.abs(exponent).max() * 10
+    np.testing.assert_allclose(getattr(result.moments, short), w @ states, rtol=tolerance)
+    np.testing.assert_allclose(getattr(result.moments, long), w @ means, rtol=tolerance)
+    np.testing.assert_allclose(pairs, states.T @ (w[:, None] * means), rtol=tolerance)
+
+
+def test_a_million_states():
+    """2^20 states in chunks of NumPy float64, layers of unequal size."""
+    weights, visible_bias, hidden_bias = random_parameters(20, 30, scale=0.5)
+    exponent = np.empty(2**20)
+    for chunk in range(0, 2**20, 2**15):
+        states = ((np.arange(chunk, chunk + 2**15)[:, None] >> np.arange(20)) & 1).astype(np.float64)
+        exponent[chunk : chunk + 2**15] = states @ visible_bias + np.logaddexp(
+            0, hidden_bias + states @ weights
+        ).sum(1)
+    log_z = exponent.max() + np.log(np.exp(exponent - exponent.max()).sum())
+    rbm = vf.BernoulliRBM(weights, visible_bias, hidden_bias)
+    assert vf.free_energy.exact(rbm).log_z == pytest.approx(log_z, rel=BOUND)
+
+
+def test_the_largest_term_may_come_late():
+    """Weights that only the last states reach: the reference of the running sum moves by thousands."""
+    n = 14
+    weights, visible_bias, hidden_bias = random_parameters(n, 20)
+    visible_bias = 200.0 * (np.arange(n) + 1) / n + visible_bias
+    rbm = vf.BernoulliRBM(weights, visible_bias, hidden_bias)
+    states = all_states(n)
+    exponent = states @ visible_bias + np.logaddexp(0, hidden_bias + states @ weights).sum(axis=1)
+    w = np.exp(exponent - exponent.max())
+    result = vf.free_energy.exact(rbm, moments=True)
+    assert result.log_z == pytest.approx(exponent.max() + np.log(w.sum()), rel=BOUND)
+    np.testing.assert_allclose(result.moments.visible, w @ states / w.sum(), rtol=1e-11)
+
+
+def test_beta_zero_counts_states():
+    result = vf.free_energy.exact(random_rbm(7, 5), beta=0.0, moments=True)
+    assert result.log_z == pytest.approx(12 * np.log(2), rel=1e-15)
+    assert result.value == -np.inf
+    np.testing.assert_allclose(result.moments.visible_hidden, 0.25, rtol=1e-15)
+
+
+def test_mean_energy_is_the_derivative_in_beta():
+    rbm, step = random_rbm(6, 8), 1e-5
+    up, down = (vf.free_energy.exact(rbm, beta=1 + s).log_z for s in (step, -step))
+    energy = vf.free_energy.exact(rbm, moments=True).moments.energy
+    assert energy == pytest.approx(-(up - down) / (2 * step), rel=1e-8)
+
+
+def test_moments_are_the_gradient_of_log_z():
+    weights, visible_bias, hidden_bias = random_parameters(4, 3)
+    moments = vf.free_energy.exact(vf.BernoulliRBM(weights, visible_bias, hidden_bias), moments=True).moments
+    step = 1e-5
+    parameters = [weights, visible_bias, hidden_bias]
+    for k, moment in enumerate((moments.visible_hidden, moments.visible, moments.hidden)):
+        for index in np.ndindex(moment.shape):
+            log_z = []
+            for sign in (1, -1):
+                moved = [p.copy() for p in parameters]
+                moved[k][index] += sign * step
+                log_z.append(vf.free_energy.exact(vf.BernoulliRBM(*moved)).log_z)
+            assert moment[index] == pytest.approx((log_z[0] - log_z[1]) / (2 * step), rel=1e-7)
+
+
+def test_same_bits_for_any_threads_and_target():
+    rbm = random_rbm(13, 40)
+    answers = []
+    for name in vf.show_config("dict")["usable_targets"]:
+        _core.use_target(name)
+        for num_threads in (1, 2, 7):
+            result = vf.free_energy.exact(rbm, moments=True, num_threads=num_threads)
+            moments = [np.asarray(getattr(result.moments, m)).tobytes() for m in MOMENTS]
+            answers.append((result.log_z, *moments))
+    _core.use_target("")
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_moments_do_not_change_log_z():
+    rbm = random_rbm(11, 9)
+    assert vf.free_energy.exact(rbm).log_z == vf.free_energy.exact(rbm, moments=True).log_z
+
+
+def test_result_says_what_it_is():
+    result = vf.free_energy.exact(random_rbm(3, 12))
+    assert (result.kind, result.stderr, result.converged, result.ess) == ("exact", 0.0, True, np.inf)
+    assert result.moments is None
+    assert result.details["n_states"] == 8
+    assert result.details["enumerated_layer"] == "visible"
+    assert "exact" in str(result)
+
+
+@pytest.mark.parametrize("shape", [(45, 60), (60, 45), (784, 500)])
+def test_too_many_states(shape):
+    with pytest.raises(ValueError, match=r"would take about .* (years|days).*GibbsChains"):
+        vf.free_energy.exact(random_rbm(*shape, scale=0.01))
+
+
+def test_more_states_than_can_be_counted():
+    with pytest.raises(ValueError, match="weights: expected min"):
+        vf.free_energy.exact(random_rbm(63, 64, scale=0.01), max_seconds=1e300)

@@ -1,0 +1,285 @@
+"""Gibbs sampling: every draw against its definition, the law against the exact one, the same bits always."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import vfe_fast as vf
+from conftest import random_parameters, random_rbm
+from oracles.philox import gibbs_uniforms
+from oracles.rbm import all_states, joint
+from vfe_fast import _core
+
+
+def sigmoid(x):
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-x))
+
+
+def draw(u, x):
+    """The kernel's decision with P(1) = sigmoid(x), and where u is too near the limit to tell."""
+    r = sigmoid(-np.abs(x))
+    return (x >= 0) != (u < r), np.abs(u - r) < 3e-7 + 1e-9
+
+
+@pytest.mark.parametrize(("n_visible", "n_hidden"), [(1, 1), (63, 65), (64, 128), (150, 31), (300, 257)])
+@pytest.mark.parametrize("n_chains", [1, 5, 300])
+def test_every_draw_is_the_one_defined(target, n_visible, n_hidden, n_chains):
+    """One step, unit by unit, from the random words that the contract names."""
+    w, a, b = random_parameters(n_visible, n_hidden, scale=2 / np.sqrt(n_visible))
+    beta, seed, step = 0.7, 0x9876543210FEDCBA, 2**40 + 3
+    v0 = np.random.default_rng(1).integers(0, 2, (n_chains, n_visible), dtype=np.uint8)
+    v, h = vf.gibbs(vf.BernoulliRBM(w, a, b), v0, 1, beta=beta, rng=seed, step_offset=step)
+
+    u = gibbs_uniforms(n_chains, n_hidden, seed=seed, layer="hidden", step=step)
+    expected, unsure = draw(u, beta * (b + v0 @ w))
+    assert np.array_equal(h[~unsure], expected[~unsure])
+    u = gibbs_uniforms(n_chains, n_visible, seed=seed, layer="visible", step=step)
+    expected, unsure = draw(u, beta * (a + h @ w.T))
+    assert np.array_equal(v[~unsure], expected[~unsure])
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 1e3])
+def test_field_error_is_within_the_contract(spread):
+    """Weights over nine decades: no draw is off unless the field is within the contract's error of a tie."""
+    n_visible, n_hidden, n_chains = 500, 100, 400
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(n_visible, n_hidden)) * 10.0 ** rng.uniform(-9, 0, (n_visible, n_hidden)) * spread
+    a, b = rng.normal(size=n_visible), rng.normal(size=n_hidden)
+    v0 = rng.integers(0, 2, (n_chains, n_visible), dtype=np.uint8)
+    _, h = vf.gibbs(vf.BernoulliRBM(w, a, b), v0, 1, rng=1)
+    x = b + v0 @ w
+    total = np.abs(b) + np.abs(w).sum(axis=0)
+    error = (n_visible + 1) * 2.0**-31 * total + 2.0**-22 * np.abs(x)
+    u = gibbs_uniforms(n_chains, n_hidden, seed=1, layer="hidden", step=0)
+    above = u < sigmoid(-np.abs(x) - error) * (1 - 5e-7)
+    below = u > sigmoid(-np.abs(x) + error) * (1 + 5e-7) + 2.0**-31
+    minority = h != (x >= 0)
+    assert minority[above].all()
+    assert not minority[below].any()
+    assert (above | below).mean() > 0.99
+
+
+# --- law ----------------------------------------------------------------------------------------
+
+N_VISIBLE, N_HIDDEN = 5, 4
+BETA = 0.8
+
+
+def chi_square_p(counts: np.ndarray, probabilities: np.ndarray) -> float:
+    """P-value of counts under probabilities, cells of small expectation joined."""
+    expected = probabilities * counts.sum()
+    order = np.argsort(expected)
+    small = np.cumsum(expected[order]) < 10
+    rare, rest = order[small], order[~small]
+    observed = np.append(counts[rest], counts[rare].sum())
+    wanted = np.append(expected[rest], expected[rare].sum())
+    keep = wanted > 0
+    return float(
+        stats.chisquare(observed[keep], wanted[keep] * observed[keep].sum() / wanted[keep].sum()).pvalue
+    )
+
+
+def joint_counts(v: np.ndarray, h: np.ndarray) -> np.ndarray:
+    index = v @ (1 << np.arange(N_VISIBLE)) * 2**N_HIDDEN + h @ (1 << np.arange(N_HIDDEN))
+    return np.bincount(index, minlength=2 ** (N_VISIBLE + N_HIDDEN))
+
+
+PLANTED = {
+    "the model itself": lambda w, a, b, beta: (w, a, b, beta),
+    "hidden bias forgotten": lambda w, a, b, beta: (w, a, 0 * b, beta),
+    "visible bias of the wrong sign": lambda w, a, b, beta: (w, -a, b, beta),
+    "weights reversed": lambda w, a, b, beta: (w[::-1, ::-1], a, b, beta),
+    "beta ignored": lambda w, a, b, beta: (w, a, b, 1.0),
+    "one weight off by 0.3": lambda w, a, b, beta: (
+        w + 0.3 * (np.arange(w.size) == 7).reshape(w.shape),
+        a,
+        b,
+        beta,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    return random_parameters(N_VISIBLE, N_HIDDEN, scale=0.9, seed=4)
+
+
+@pytest.fixture(scope="module")
+def equilibrium(parameters):
+    """Joint states of 400,000 chains after 100 steps."""
+    v0 = np.zeros((400_000, N_VISIBLE), dtype=np.uint8)
+    return joint_counts(*vf.gibbs(vf.BernoulliRBM(*parameters), v0, 100, beta=BETA, rng=11))
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_joint_law(parameters, equilibrium, what):
+    """Chi-square of all 512 joint states, false alarm 1e-6; a model that is not the sampled one is found."""
+    w, a, b, beta = PLANTED[what](*parameters, BETA)
+    p = chi_square_p(equilibrium, joint(w, a, b, beta).ravel())
+    assert p > 1e-6 if what == "the model itself" else p < 1e-9
+
+
+@pytest.mark.parametrize("what", PLANTED)
+@pytest.mark.parametrize("start", [0, 13, 31])
+def test_two_time_law(parameters, what, start):
+    """One step from a fixed v0: p(h, v | v0) = p(h | v0) p(v | h); false alarm 1e-6."""
+    w, a, b, beta = PLANTED[what](*parameters, BETA)
+    v0 = all_states(N_VISIBLE)[start]
+    counts = joint_counts(
+        *vf.gibbs(vf.BernoulliRBM(*parameters), np.tile(v0, (300_000, 1)), 1, beta=BETA, rng=start)
+    )
+    v, h = all_states(N_VISIBLE), all_states(N_HIDDEN)
+    on_h = sigmoid(beta * (b + v0 @ w))
+    p_h = np.where(h == 1, on_h, 1 - on_h).prod(axis=1)
+    on_v = sigmoid(beta * (a + h @ w.T))
+    p_v = np.where(v[:, None, :] == 1, on_v, 1 - on_v).prod(axis=2)
+    p = chi_square_p(counts, (p_v * p_h).ravel())
+    if what == "the model itself":
+        assert p > 1e-6
+    elif not (what == "weights reversed" and start == 0) or p_v.std() > 0:
+        assert p < 1e-9
+
+
+def test_marginals_of_a_large_layer_against_the_exact_kernel():
+    """784 x 12 at equilibrium: every mean within 5.5 standard errors; false alarm below 1e-4 in all."""
+    rbm = random_rbm(784, 12, scale=0.05)
+    n_chains = 20_000
+    v, h = vf.gibbs(rbm, np.zeros((n_chains, 784), np.uint8), 60, rng=3)
+    moments = vf.free_energy.exact(rbm, moments=True).moments
+    for sample, mean in ((v, moments.visible), (h, moments.hidden)):
+        z = (sample.mean(axis=0) - mean) / np.sqrt(mean * (1 - mean) / n_chains)
+        assert np.abs(z).max() < 5.5
+
+
+def test_beta_zero_is_uniform():
+    """Chi-square over 512 states; false alarm 1e-6."""
+    v, h = vf.gibbs(
+        random_rbm(N_VISIBLE, N_HIDDEN), np.zeros((100_000, N_VISIBLE), np.uint8), 1, beta=0, rng=0
+    )
+    assert chi_square_p(joint_counts(v, h), np.full(512, 1 / 512)) > 1e-6
+
+
+def test_saturated_weights_are_deterministic():
+    w = np.array([[60.0, -60.0], [-60.0, 60.0], [60.0, 60.0]])
+    v, h = vf.gibbs(vf.BernoulliRBM(w, [-30.0, -30.0, -90.0], [-90.0, -30.0]), np.eye(3), 1, rng=0)
+    assert h.tolist() == [[0, 0], [0, 1], [0, 1]]
+    assert v.tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
+
+
+# --- the same bits ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_rbm(130, 70, scale=0.1, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def v0():
+    return np.random.default_rng(2).integers(0, 2, (600, 130), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def whole(model, v0):
+    return vf.gibbs(model, v0, 5, rng=8)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 7])
+def test_same_bits_for_any_threads(target, model, v0, whole, num_threads):
+    v, h = vf.gibbs(model, v0, 5, rng=8, num_threads=num_threads)
+    assert np.array_equal(v, whole[0])
+    assert np.array_equal(h, whole[1])
+
+
+@pytest.mark.parametrize("cuts", [[1, 2, 9, 20], [256], [300, 599]])
+def test_same_bits_for_any_cut_of_the_batch(target, model, v0, whole, cuts):
+    """Pieces of few chains add rows, large ones use tables: the states are the same."""
+    pieces = []
+    for begin, end in zip([0, *cuts], [*cuts, 600], strict=True):
+        pieces.append(vf.gibbs(model, v0[begin:end], 5, rng=8, chain_offset=begin))
+    assert np.array_equal(np.concatenate([v for v, _ in pieces]), whole[0])
+    assert np.array_equal(np.concatenate([h for _, h in pieces]), whole[1])
+
+
+def test_same_bits_for_any_cut_of_the_run(model, v0, whole):
+    v, _ = vf.gibbs(model, v0, 2, rng=8)
+    v, h = vf.gibbs(model, v, 3, rng=8, step_offset=2)
+    assert np.array_equal(v, whole[0])
+    assert np.array_equal(h, whole[1])
+
+
+def test_dtype_of_the_weights_does_not_matter_to_equal_weights(model, v0, whole):
+    double = vf.BernoulliRBM(*(p.astype(np.float64) for p in model.parameters))
+    assert np.array_equal(vf.gibbs(double, v0, 5, rng=8)[0], whole[0])
+
+
+def test_other_seed_other_sample(model, v0, whole):
+    assert not np.array_equal(vf.gibbs(model, v0, 5, rng=9)[0], whole[0])
+
+
+# --- chains -------------------------------------------------------------------------------------
+
+
+def test_chains_are_gibbs_in_parts(model, v0, whole):
+    chains = vf.GibbsChains(model, 600, rng=8, start=v0)
+    chains.step(1)
+    chains.step(4)
+    assert chains.n_steps == 5
+    assert np.array_equal(chains.visible, whole[0])
+    assert np.array_equal(chains.hidden, whole[1])
+
+
+def test_chains_advance():
+    chains = vf.GibbsChains(random_rbm(40, 30, scale=0.1), 50, rng=0)
+    chains.step()
+    first = chains.visible
+    chains.step()
+    assert not np.array_equal(first, chains.visible)
+
+
+def test_chains_take_a_bit_a_unit(model):
+    chains = vf.GibbsChains(model, 1000, rng=0)
+    chains.step()
+    assert chains.state.visible.nbytes == 1000 * 3 * 8  # 130 units in three words
+    assert chains.state.hidden.nbytes == 1000 * 2 * 8
+
+
+def test_chain_state_is_restored_bitwise(model):
+    chains = vf.GibbsChains(model, 64, rng=5)
+    chains.step(3)
+    snapshot = chains.state
+    chains.step(4)
+    ended = chains.visible, chains.hidden
+    other = vf.GibbsChains(model, 64, rng=77)
+    other.state = snapshot
+    other.step(4)
+    assert np.array_equal(other.visible, ended[0])
+    assert np.array_equal(other.hidden, ended[1])
+
+
+def test_first_states_follow_the_visible_biases():
+    """Means of 20,000 starts within 5.5 standard errors; false alarm below 1e-5 in all."""
+    rbm = random_rbm(70, 3)
+    mean = sigmoid(rbm.visible_bias)
+    v = vf.GibbsChains(rbm, 20_000, rng=1).visible
+    assert np.abs((v.mean(axis=0) - mean) / np.sqrt(mean * (1 - mean) / 20_000)).max() < 5.5
+
+
+def test_hidden_before_the_first_step(model):
+    with pytest.raises(ValueError, match="hidden"):
+        _ = vf.GibbsChains(model, 2, rng=0).hidden
+
+
+def test_packing_round_trip():
+    rng = np.random.default_rng(0)
+    for n_units in (1, 7, 8, 63, 64, 65, 200):
+        states = rng.integers(0, 2, (11, n_units), dtype=np.uint8)
+        words = _core.pack_states(states, n_units, "states")
+        assert words.shape == (11, (n_units + 63) // 64)
+        for unit in range(n_units):
+            bit = (words[:, unit // 64] >> np.uint64(unit % 64)) & np.uint64(1)
+            assert np.array_equal(bit, states[:, unit])
+        assert np.array_equal(_core.unpack_states(words, n_units), states)

@@ -1,0 +1,197 @@
+"""The generator against its authors' answers, the functions against mpmath, the decision against its law."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import stats
+
+import vfe_fast as vf
+from vfe_fast import _core
+
+DOCS = Path(__file__).parents[1] / "docs" / "numerics.md"
+
+# philox4x32-10 of Random123's kat_vectors: counter, key, answer.
+KNOWN_ANSWERS = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+EXACT = {
+    "exp": mp.exp,
+    "log": mp.log,
+    "log1p_unit": mp.log1p,
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+    "softplus": lambda x: mp.log1p(mp.exp(x)),
+}
+
+
+def accuracy_table() -> list[tuple[str, str, float, float, float]]:
+    rows = [line.strip("|\n ").split("|") for line in DOCS.read_text().splitlines() if "| float" in line]
+    return [(f.strip(), d.strip(), float(lo), float(hi), float(ulp)) for f, d, lo, hi, ulp in rows]
+
+
+def ulps(got: np.ndarray, x: np.ndarray, exact: object) -> float:
+    """Largest distance of got to exact(x), in spacings of the dtype at the exact value."""
+    worst = 0.0
+    with mp.workdps(40):
+        for argument, value in zip(x, got, strict=True):
+            truth = exact(mp.mpf(float(argument)))  # type: ignore[operator]
+            spacing = mp.mpf(float(np.spacing(x.dtype.type(float(abs(truth))))))
+            worst = max(worst, float(abs(mp.mpf(float(value)) - truth) / spacing))
+    return worst
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_philox_known_answers(counter, key, answer):
+    assert tuple(_core.philox4x32(list(counter), key[0] | key[1] << 32)) == answer
+
+
+def test_philox_published_vectors(reference_data):
+    lines = (reference_data / "random123" / "kat_vectors").read_text().splitlines()
+    rows = [line.split() for line in lines if line.startswith("philox4x32 10")]
+    assert len(rows) >= 3
+    for row in rows:
+        numbers = [int(word, 16) for word in row[2:]]
+        assert _core.philox4x32(numbers[:4], numbers[4] | numbers[5] << 32) == numbers[6:]
+
+
+def test_vectorized_words_are_philox_blocks(target):
+    words = _core.random_words(203, seed=0x0123456789ABCDEF)
+    blocks = [_core.philox4x32([k, 0, 0, 0], 0x0123456789ABCDEF) for k in range(51)]
+    assert words.tolist() == [word for block in blocks for word in block][:203]
+
+
+def test_uniform_is_made_of_the_words(target):
+    words = _core.random_words(4000, seed=9).astype(np.uint64)
+    single = _core.uniform_float32(4000, seed=9)
+    double = _core.uniform_float64(2000, seed=9)
+    assert np.array_equal(single, ((words >> np.uint64(9)) + 0.5) * 2.0**-23)
+    joined = ((words[1::2] << np.uint64(32)) | words[::2]) >> np.uint64(12)
+    assert np.array_equal(double, (joined + 0.5) * 2.0**-52)
+
+
+def test_uniform_law():
+    for dtype in (np.float32, np.float64):
+        u = vf.random.uniform((1000, 1000), rng=3, dtype=dtype).ravel()
+        assert u.min() > 0
+        assert u.max() < 1
+        assert stats.kstest(u, "uniform").pvalue > 1e-6  # false alarm: 1e-6
+
+
+@pytest.mark.parametrize("row", accuracy_table(), ids=lambda row: f"{row[0]}-{row[1]}-{row[2]:g}-{row[3]:g}")
+def test_accuracy_table(target, row):
+    name, dtype, low, high, bound = row
+    rng = np.random.default_rng(1)
+    if low > 0 and high / low > 1e3:
+        x = np.exp(rng.uniform(np.log(low), np.log(high), 3000))
+    else:
+        near_zero = np.clip(rng.uniform(-4, 4, 500), low, high)
+        x = np.concatenate([rng.uniform(low, high, 2500), near_zero, [low, high]])
+    x = x.astype(dtype)
+    x = x[(x >= low) & (x <= high)]
+    assert ulps(getattr(_core, name)(x), x, EXACT[name]) <= bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_limits(target, dtype):
+    inf = dtype(np.inf)
+    x = np.array([-inf, -1e5, 0.0, 1e5, inf, np.nan], dtype=dtype)
+    assert np.array_equal(_core.exp(x), np.array([0, 0, 1, inf, inf, np.nan], dtype), equal_nan=True)
+    assert np.array_equal(_core.sigmoid(x), np.array([0, 0, 0.5, 1, 1, np.nan], dtype), equal_nan=True)
+    expected = np.array([0, 0, np.log(2), 1e5, inf, np.nan], dtype)
+    assert np.array_equal(_core.softplus(x), expected, equal_nan=True)
+
+
+def test_functions_are_the_same_bits_on_every_target():
+    x = np.random.default_rng(0).normal(size=5001) * 20
+    usable = vf.show_config("dict")["usable_targets"]
+    for dtype in (np.float32, np.float64):
+        results = []
+        for name in usable:
+            _core.use_target(name)
+            results.append(
+                [getattr(_core, f)(np.abs(x.astype(dtype)) if f == "log" else x.astype(dtype)) for f in EXACT]
+            )
+        _core.use_target("")
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                assert a.tobytes() == b.tobytes()
+
+
+def test_softplus_does_not_jump_at_ten():
+    for dtype in (np.float32, np.float64):
+        x = np.linspace(9.99, 10.01, 2001, dtype=dtype)
+        steps = np.diff(_core.softplus(x).astype(np.float64))
+        assert np.abs(steps - 1e-5).max() < (1e-9 if dtype == np.float64 else 4e-6)
+
+
+class TestBernoulli:
+    """decide(x, word, further): P(True) = sigmoid(x) when word and further are uniform."""
+
+    @staticmethod
+    def smallest_majority_word(x: float) -> int:
+        """The smallest word that does not draw the less likely outcome, by bisection over 32 bits."""
+        minority = x < 0
+        low, high = 0, 2**32
+        while low < high:
+            middle = (low + high) // 2
+            if _core.bernoulli(x, middle, 2**32 - 1) == minority:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    @pytest.mark.parametrize("x", [-17.3, -3.7, -0.4, -1e-6, 0.0, 2e-3, 0.9, 5.1, 20.7])
+    def test_probability(self, x):
+        x = float(np.float32(x))
+        r = float(1 / (1 + mp.exp(abs(x))))
+        assert self.smallest_majority_word(x) / 2**32 == pytest.approx(r, abs=2**-31, rel=3e-7)
+
+    @pytest.mark.parametrize("x", [-20.5, 20.5, -35.25, 40.0])
+    def test_a_tie_keeps_what_the_first_word_cannot_hold(self, x):
+        minority = x < 0
+        r = 1 / (1 + mp.exp(abs(x)))
+        bits = int(r * 2**31)
+        word = 2 * bits
+        rest = r * 2**31 - bits
+        settled = [
+            _core.bernoulli(x, word, int(f * (2**32 - 1))) == minority for f in np.linspace(0, 1, 2001)
+        ]
+        share = np.mean(settled)
+        assert share == pytest.approx(float(rest), abs=1e-3)
+        if rest > 2**-32:
+            assert _core.bernoulli(x, word, 0) == minority
+
+    def test_words_beyond_a_tie_are_majority(self):
+        assert _core.bernoulli(-30.0, 2, 0) is False
+        assert _core.bernoulli(30.0, 2, 0) is True
+
+
+class TestSeed:
+    def test_kinds(self):
+        assert vf.random.seed(7) == 7
+        assert vf.random.seed(np.int64(7)) == 7
+        sequence = np.random.SeedSequence(3)
+        assert vf.random.seed(sequence) == vf.random.seed(np.random.SeedSequence(3))
+        generator = np.random.default_rng(1)
+        assert vf.random.seed(generator) != vf.random.seed(generator)
+        assert vf.random.seed(None) != vf.random.seed(None)  # false alarm: 2^-64
+
+    @pytest.mark.parametrize("bad", [-1, 2**64])
+    def test_out_of_range(self, bad):
+        with pytest.raises(ValueError, match="rng"):
+            vf.random.seed(bad)
+
+    @pytest.mark.parametrize("bad", [1.0, "1", True, np.random.RandomState(0)])
+    def test_wrong_kind(self, bad):
+        with pytest.raises(TypeError, match="rng"):
+            vf.random.seed(bad)
