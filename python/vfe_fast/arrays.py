@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -46,14 +45,23 @@ def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
     if isinstance(x, np.ndarray):
         return x, _as_is
     if hasattr(x, "__dlpack__"):
-        device = int(x.__dlpack_device__()[0])
+        try:
+            device = int(x.__dlpack_device__()[0])
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected an array with memory: {error}") from error
         if device not in _DLPACK_CPU_DEVICES:
             raise TargetUnavailableError(
                 f"{name}: expected an array in host memory, got one on DLPack device type {device}; "
                 "this version has CPU kernels only"
             )
-        return np.from_dlpack(x), _importer_of(x)
-    array = np.asarray(x)
+        try:
+            return np.from_dlpack(x), _importer_of(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected an array that NumPy can view: {error}") from error
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array of numbers: {error}") from error
     if array.dtype == object:
         raise TypeError(f"{name}: expected an array of numbers, got {type(x).__name__}")
     return array, _as_is
@@ -76,35 +84,6 @@ def real_parameters(x: Any, name: str) -> Array:
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
     return np.array(array, order="C", copy=True)
-
-
-def threads(num_threads: int | None) -> int:
-    """`num_threads` for the kernels, where 0 stands for the default."""
-    if num_threads is None:
-        return 0
-    if isinstance(num_threads, bool) or not isinstance(num_threads, (int, np.integer)):
-        raise TypeError(f"num_threads: expected an int or None, got {type(num_threads).__name__}")
-    if num_threads < 1:
-        raise ValueError(f"num_threads: expected num_threads >= 1, got {num_threads}")
-    return int(num_threads)
-
-
-def real(value: Any, name: str) -> float:
-    """Check that `value` is a real number; its range is the kernel's to check."""
-    if isinstance(value, (bool, str)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
-    return float(value)
-
-
-def count(value: Any, name: str, least: int = 1) -> int:
-    """Check a whole number with a lower limit."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected {name} >= {least}, got {value}")
-    if value >= 1 << 63:
-        raise ValueError(f"{name}: expected {name} < 2^63, got {value}")
-    return int(value)
 
 
 def _as_is(array: Array) -> Array:

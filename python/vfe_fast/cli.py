@@ -25,7 +25,12 @@ INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status. Errors in the input are one line, not a traceback."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["bench"]:
+        from .bench import main as bench
+
+        return bench(words[1:])
+    arguments = _parser().parse_args(words)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -98,9 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="MODEL", nargs="?")
     info.set_defaults(run=_info)
 
-    bench = commands.add_parser("bench", help="a short benchmark against NumPy", add_help=False)
-    bench.add_argument("rest", nargs=argparse.REMAINDER)
-    bench.set_defaults(run=_bench)
+    commands.add_parser("bench", help="a short benchmark against NumPy")  # reads its own arguments
     return parser
 
 
@@ -183,12 +186,6 @@ def _info(arguments: argparse.Namespace) -> int:
             f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}"
         )
     return 0
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from .bench import main as bench
-
-    return bench(arguments.rest)
 
 
 def _read_states(path: str) -> Array:

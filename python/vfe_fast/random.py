@@ -8,6 +8,7 @@ number of threads, the cut of a batch into calls, or the instruction set. The st
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import threads
+from .arguments import array_shape, float_dtype, threads
 
 __all__ = ["seed", "uniform"]
 
@@ -90,14 +91,6 @@ def uniform(
     TypeError, ValueError
         If an argument is not of the kind described.
     """
-    kind = np.dtype(dtype)
-    if kind not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if any(n < 0 for n in sizes):
-        raise ValueError(f"shape: expected sizes >= 0, got {sizes}")
-    draw = _core.uniform_float32 if kind == np.float32 else _core.uniform_float64
-    size = 1
-    for n in sizes:
-        size *= int(n)
-    return draw(size, seed=seed(rng), num_threads=threads(num_threads)).reshape(sizes)
+    sizes = array_shape(shape)
+    draw = _core.uniform_float32 if float_dtype(dtype) == np.float32 else _core.uniform_float64
+    return draw(math.prod(sizes), seed=seed(rng), num_threads=threads(num_threads)).reshape(sizes)

@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from .. import _core
-from ..arrays import real, threads
+from ..arguments import real, threads
 from ..models import BernoulliRBM
 from .result import FreeEnergy, Moments
 
 __all__ = ["exact"]
 
-_SURELY_SHORT = 2.0**28  # states times units below which no time is estimated
-_PROBE_UNITS = 14  # units enumerated to measure this machine's rate
+_SURELY_SHORT = 28  # log2 of the states times units below which no time is estimated
+_PROBE = 24  # log2 of those enumerated to measure this machine's rate
 
 
 def exact(
@@ -63,6 +63,9 @@ def exact(
     if not isinstance(model, BernoulliRBM):
         raise TypeError(f"model: expected a BernoulliRBM, got {type(model).__name__}")
     beta = real(beta, "beta")
+    max_seconds = real(max_seconds, "max_seconds")
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
     n_threads = threads(num_threads)
     n_states = _refuse_if_too_long(model, moments, max_seconds, n_threads)
     begin = time.perf_counter()
@@ -89,38 +92,38 @@ def exact(
 
 def _refuse_if_too_long(model: BernoulliRBM, moments: bool, max_seconds: float, n_threads: int) -> int:
     """Count the states; raise if they would take more than `max_seconds` at the rate measured here."""
-    if not max_seconds > 0:
-        raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
-    n = min(model.n_visible, model.n_hidden)
-    n_states = 1 << n
-    if float(n_states) * max(model.n_visible, model.n_hidden) <= _SURELY_SHORT or n <= _PROBE_UNITS:
-        return n_states
-    seconds = _seconds_of_probe(model, moments, n_threads) * 2.0 ** (n - _PROBE_UNITS)
-    if seconds <= max_seconds:
-        return n_states
-    layer = "visible" if model.n_visible <= model.n_hidden else "hidden"
+    n, m = sorted((model.n_visible, model.n_hidden))
+    log2_cost = n + math.log2(m)
+    if log2_cost <= _SURELY_SHORT:
+        return int(2**n)
+    n_probe = max(1, n - math.ceil(log2_cost - _PROBE))
+    log2_seconds = math.log2(_seconds_of_probe(model, n_probe, moments, n_threads)) + n - n_probe
+    if log2_seconds <= math.log2(max_seconds):
+        return int(2**n)
     raise ValueError(
-        f"model: enumerating the 2^{n} states of the {layer} layer would take about {_duration(seconds)} "
-        f"here (max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same; else sample: "
+        f"model: enumerating 2^{n} states, those of the smaller layer, would take about "
+        f"{_duration(log2_seconds)} here (max_seconds = {max_seconds:g}). Raise max_seconds to run it all "
+        "the same; else sample: "
         "GibbsChains gives moments with errors. Annealed importance sampling, which estimates ln Z of "
         "models of this size, is not part of this version."
     )
 
 
-def _seconds_of_probe(model: BernoulliRBM, moments: bool, n_threads: int) -> float:
-    """Time the enumeration of the first few units of the smaller layer."""
+def _seconds_of_probe(model: BernoulliRBM, n_probe: int, moments: bool, n_threads: int) -> float:
+    """Time the enumeration of the first `n_probe` units of the smaller layer."""
     weights, visible_bias, hidden_bias = model.parameters
     if model.n_visible <= model.n_hidden:
-        part: tuple[Any, ...] = (weights[:_PROBE_UNITS], visible_bias[:_PROBE_UNITS], hidden_bias)
+        part: tuple[Any, ...] = (weights[:n_probe], visible_bias[:n_probe], hidden_bias)
     else:
-        part = (weights[:, :_PROBE_UNITS], visible_bias, hidden_bias[:_PROBE_UNITS])
+        part = (weights[:, :n_probe], visible_bias, hidden_bias[:n_probe])
     begin = time.perf_counter()
     _core.exact_rbm(*part, beta=1.0, moments=moments, num_threads=n_threads)
     return time.perf_counter() - begin
 
 
-def _duration(seconds: float) -> str:
+def _duration(log2_seconds: float) -> str:
     for unit, size in (("years", 3.156e7), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} seconds"
+        amount = log2_seconds - math.log2(size)
+        if amount >= 1:
+            return f"2^{amount:.0f} {unit}" if amount > 40 else f"{2.0**amount:.2g} {unit}"
+    return f"{2.0**log2_seconds:.2g} seconds"

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arrays import Array, borrow_states, count, real, real_parameters, threads
+from ..arguments import count, float_dtype, real, threads
+from ..arrays import Array, borrow, borrow_states, real_parameters
 from ..random import seed
 from . import files
 
@@ -107,12 +108,11 @@ class BernoulliRBM:
         states = as_states(data, "data")
         if states.shape[0] == 0:
             raise ValueError("data: expected n_samples >= 1, got 0")
-        if not (np.isfinite(scale) and scale >= 0):
-            raise ValueError(f"scale: expected a finite number >= 0, got {scale}")
+        scale = real(scale, "scale", 0.0, 1e30)
+        kind = float_dtype(dtype)
         mean = (states.sum(axis=0, dtype=np.float64) + 0.5) / (states.shape[0] + 1.0)
         generator = np.random.Generator(np.random.Philox(key=seed(rng)))
         weights = scale * generator.standard_normal((states.shape[1], n_hidden))
-        kind = np.dtype(dtype)
         return cls(
             weights.astype(kind), np.log(mean / (1.0 - mean)).astype(kind), np.zeros(n_hidden, dtype=kind)
         )
@@ -320,7 +320,7 @@ class BernoulliRBM:
         """
         return -real(beta, "beta") * self.free_energy(
             v, beta=real(beta, "beta"), num_threads=num_threads
-        ) - float(log_z)
+        ) - real(log_z, "log_z")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`: ``.npz``, or safetensors if the name ends in ``.safetensors``.
@@ -344,8 +344,8 @@ class BernoulliRBM:
 
 def as_states(data: Any, name: str) -> npt.NDArray[np.uint8]:
     """Data as uint8 states (n_samples, n_visible), checked to be 0s and 1s."""
-    shape = np.shape(data)
-    if len(shape) != 2 or shape[1] < 1:
-        raise ValueError(f"{name}: expected (n_samples, n_visible), got {shape}")
-    packed, _ = borrow_states(data, shape[1], name)
-    return _core.unpack_states(packed, shape[1])
+    array, _ = borrow(data, name)
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise ValueError(f"{name}: expected (n_samples, n_visible), got {array.shape}")
+    packed, _ = borrow_states(array, array.shape[1], name)
+    return _core.unpack_states(packed, array.shape[1])

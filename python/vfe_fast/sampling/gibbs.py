@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arrays import borrow_states, count, real, threads
+from ..arguments import count, real, threads
+from ..arrays import borrow_states
 from ..models import BernoulliRBM
 from ..random import seed, uniform
 
@@ -161,7 +162,7 @@ class GibbsChains:
         _core.require_device(device == "cuda")
         self.rbm = rbm
         self._num_threads = threads(num_threads)
-        n_chains = count(n_chains, "n_chains")
+        n_chains = count(n_chains, "n_chains", below=(1 << 32) + 1)
         key = seed(rng)
         if start is None:
             rates = _core.sigmoid(rbm.visible_bias.astype(np.float64))
@@ -216,15 +217,16 @@ class GibbsChains:
 
     @state.setter
     def state(self, state: ChainState) -> None:
-        # Through the gate and back, so that bits beyond the last unit are cleared.
-        visible = _core.unpack_states(state.visible, self.rbm.n_visible)
-        hidden = state.hidden
-        if state.step > 0:
-            hidden = _core.pack_states(
-                _core.unpack_states(state.hidden, self.rbm.n_hidden), self.rbm.n_hidden, "state.hidden"
+        if not isinstance(state, ChainState):
+            raise TypeError(f"state: expected a ChainState, got {type(state).__name__}")
+        step = count(state.step, "state.step", 0)
+        visible = _own_words(state.visible, self.rbm.n_visible, "state.visible")
+        hidden = _own_words(state.hidden, self.rbm.n_hidden if step > 0 else 0, "state.hidden")
+        if len(visible) < 1 or len(visible) != len(hidden):
+            raise ValueError(
+                f"state: expected n_chains >= 1 rows in both, got {len(visible)} and {len(hidden)}"
             )
-        packed = _core.pack_states(visible, self.rbm.n_visible, "state.visible")
-        self._state = ChainState(packed, hidden, seed(state.seed), count(state.step, "state.step", 0))
+        self._state = ChainState(visible, hidden, seed(state.seed), step)
 
     def __repr__(self) -> str:
         return f"GibbsChains({self.rbm!r}, n_chains={self.n_chains}, n_steps={self.n_steps})"
@@ -233,3 +235,16 @@ class GibbsChains:
 def _check_model(rbm: BernoulliRBM) -> None:
     if not isinstance(rbm, BernoulliRBM):
         raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+
+
+def _own_words(words: Any, n_units: int, name: str) -> Words:
+    """Copy packed states of `n_units` units, clearing the bits beyond them."""
+    n_words = -(-n_units // 64)
+    if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 2:
+        raise TypeError(f"{name}: expected a 2-d array of uint64, got {type(words).__name__}")
+    if words.shape[1] != n_words:
+        raise ValueError(f"{name}: expected (n_chains, {n_words}), got {words.shape}")
+    own = np.array(words, order="C", copy=True)
+    if n_units % 64:
+        own[:, -1] &= np.uint64((1 << n_units % 64) - 1)
+    return own

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import count
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
 from .gradients import Gradient
@@ -63,9 +64,7 @@ class ExactLogLikelihood:
     """
 
     def __init__(self, *, every: int = 1, **data: Any) -> None:
-        if every < 1:
-            raise ValueError(f"every: expected every >= 1, got {every}")
-        self.every = every
+        self.every = count(every, "every")
         self.data = data
 
     def __call__(self, epoch: Epoch) -> Mapping[str, float] | None:

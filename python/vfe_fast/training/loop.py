@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, count
+from ..arguments import count, real
+from ..arrays import Array
 from ..models import BernoulliRBM
 from ..models.bernoulli_rbm import as_states
 from ..random import seed
@@ -136,7 +137,7 @@ def train(
         raise ValueError(
             f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
         )
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     n_epochs = count(n_epochs, "n_epochs", 0)
     batch_size = count(batch_size, "batch_size")
@@ -144,8 +145,8 @@ def train(
         "method": method,
         "batch_size": batch_size,
         "learning_rate": _describe(learning_rate),
-        "momentum": _number(momentum, "momentum", 0.0, 1.0),
-        "weight_decay": _number(weight_decay, "weight_decay", 0.0, np.inf),
+        "momentum": real(momentum, "momentum", 0.0, 1.0),
+        "weight_decay": real(weight_decay, "weight_decay", 0.0),
         "centered": bool(centered),
         "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
         "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
@@ -153,6 +154,8 @@ def train(
         "data": [list(states.shape), zlib.crc32(np.packbits(states).tobytes())],
         "seed": None if rng is None else seed(rng),
     }
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise TypeError(f"callbacks: expected a sequence of callables, got {callbacks!r}")
     run = _Run(rbm, states, settings, learning_rate, num_threads)
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
@@ -236,7 +239,8 @@ class _Run:
 
     def restore(self, state: RunState) -> None:
         """Put model and chains where `state` has them."""
-        self.rbm.set_parameters(*state.parameters)
+        if self.rbm.parameters is not state.parameters:
+            self.rbm.set_parameters(*state.parameters)
         if state.chains is not None:
             self.gradient.state = state.chains
         self.state = state
@@ -274,7 +278,8 @@ class _Run:
             yield self.states[order[batch * size : (batch + 1) * size]]
 
     def _rate(self, epoch: float) -> float:
-        return float(self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate)
+        rate = self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate
+        return real(rate, "learning_rate", 0.0)
 
     def _updated(self, batch: npt.NDArray[np.uint8]) -> RunState:
         """Do one update; return the state after it."""
@@ -314,11 +319,5 @@ class _Run:
 def _describe(learning_rate: float | Callable[[float], float]) -> str:
     """Name a learning rate in the checkpoint: a number, or what its repr or name says."""
     if not callable(learning_rate):
-        return repr(_number(learning_rate, "learning_rate", 0.0, np.inf))
+        return repr(real(learning_rate, "learning_rate", 0.0))
     return str(getattr(learning_rate, "__qualname__", repr(learning_rate)))
-
-
-def _number(value: float, name: str, least: float, below: float) -> float:
-    if not (isinstance(value, (int, float, np.integer, np.floating)) and least <= value < below):
-        raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {value!r}")
-    return float(value)

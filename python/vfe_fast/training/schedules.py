@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..arguments import real
+
 __all__ = ["ExponentialDecay", "LinearDecay"]
 
 
@@ -22,6 +24,12 @@ class LinearDecay:
     start: float
     end: float
     n_epochs: float
+
+    def __post_init__(self) -> None:
+        real(self.start, "start", 0.0)
+        real(self.end, "end", 0.0)
+        if not real(self.n_epochs, "n_epochs") > 0:
+            raise ValueError(f"n_epochs: expected n_epochs > 0, got {self.n_epochs}")
 
     def __call__(self, epoch: float) -> float:
         """Learning rate at `epoch` (fractions of an epoch count)."""
@@ -42,6 +50,11 @@ class ExponentialDecay:
 
     start: float
     half_life: float
+
+    def __post_init__(self) -> None:
+        real(self.start, "start", 0.0)
+        if not real(self.half_life, "half_life") > 0:
+            raise ValueError(f"half_life: expected half_life > 0, got {self.half_life}")
 
     def __call__(self, epoch: float) -> float:
         """Learning rate at `epoch` (fractions of an epoch count)."""

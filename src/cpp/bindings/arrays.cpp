@@ -128,18 +128,15 @@ kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bia
                         std::to_string(hidden_bias.shape(0)) + "), got " + shape_text(weights));
   }
   const py::ssize_t size = weights.itemsize();
-  if (weights.strides(0) % size != 0 || weights.strides(1) % size != 0 ||
-      reinterpret_cast<std::uintptr_t>(weights.data()) % static_cast<std::uintptr_t>(size) != 0) {
-    throw ArgumentError("weights: expected an aligned array");
+  const bool aligned = reinterpret_cast<std::uintptr_t>(weights.data()) % static_cast<std::uintptr_t>(size) == 0;
+  // The stride of an axis of length 1 is never used and may be anything.
+  const py::ssize_t by_row = weights.shape(0) > 1 ? weights.strides(0) : size;
+  const py::ssize_t by_column = weights.shape(1) > 1 ? weights.strides(1) : size;
+  if (!aligned || by_row % size != 0 || by_column % size != 0 || (by_row != size && by_column != size)) {
+    throw ArgumentError("weights: expected an array that is contiguous along one axis");
   }
-  return {real,
-          weights.data(),
-          visible_bias.data(),
-          hidden_bias.data(),
-          weights.shape(0),
-          weights.shape(1),
-          weights.strides(0) / size,
-          weights.strides(1) / size};
+  return {real,          weights.data(),  visible_bias.data(), hidden_bias.data(), weights.shape(0), weights.shape(1),
+          by_row / size, by_column / size};
 }
 
 py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape) {

@@ -44,22 +44,37 @@ struct BitLayer {
   }
 };
 
-// Fills `layer` (visible -> hidden of `rbm`) with convert(value, j) of each weight and bias.
+// Fills one tile of `layer` (visible -> hidden of `rbm`) with convert(value, output - first output of
+// the tile). One stride of the weights is 1: the loops follow the memory.
 template <class Source, class T, class Convert>
-VFE_HD void fill_layer(BitLayer<T>& layer, const RbmView& rbm, const Convert& convert) {
-  const Source* weights = static_cast<const Source*>(rbm.weights);
-  const Source* bias = static_cast<const Source*>(rbm.hidden_bias);
-  for (std::int64_t tile = 0; tile < layer.n_tiles; ++tile) {
-    const std::int64_t first = tile * tile_width;
-    const std::int64_t width = layer.n_out - first < tile_width ? layer.n_out - first : tile_width;
-    T* tile_bias = layer.bias.data() + first;
-    for (std::int64_t l = 0; l < tile_width; ++l) tile_bias[l] = l < width ? convert(bias[first + l], first + l) : T(0);
-    T* row = layer.rows.data() + tile * layer.n_blocks * block_inputs * tile_width;
-    for (std::int64_t i = 0; i < layer.n_blocks * block_inputs; ++i, row += tile_width) {
-      const std::int64_t filled = i < layer.n_in ? width : 0;
-      const Source* source = weights + i * rbm.visible_stride + first * rbm.hidden_stride;
-      for (std::int64_t l = 0; l < filled; ++l) row[l] = convert(source[l * rbm.hidden_stride], first + l);
-      for (std::int64_t l = filled; l < tile_width; ++l) row[l] = T(0);
+VFE_HD void fill_tile(BitLayer<T>& layer, const RbmView& rbm, std::int64_t tile, const Convert& convert) {
+  const std::int64_t first = tile * tile_width;
+  const std::int64_t width = layer.n_out - first < tile_width ? layer.n_out - first : tile_width;
+  const Source* bias = static_cast<const Source*>(rbm.hidden_bias) + first;
+  const Source* weights = static_cast<const Source*>(rbm.weights) + first * rbm.hidden_stride;
+  T* tile_bias = layer.bias.data() + first;
+  for (std::int64_t l = 0; l < tile_width; ++l) tile_bias[l] = l < width ? convert(bias[l], l) : T(0);
+
+  for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
+    T* __restrict rows = layer.rows.data() + (tile * layer.n_blocks + block) * block_inputs * tile_width;
+    const std::int64_t begin = block * block_inputs;
+    const std::int64_t left = layer.n_in - begin;
+    const std::int64_t count = left < 0 ? 0 : (left < block_inputs ? left : block_inputs);
+    if (count < block_inputs || width < tile_width) {
+      for (std::int64_t k = 0; k < block_inputs * tile_width; ++k) rows[k] = T(0);
+    }
+    if (rbm.hidden_stride == 1) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        const Source* source = weights + (begin + i) * rbm.visible_stride;
+        for (std::int64_t l = 0; l < width; ++l) rows[i * tile_width + l] = convert(source[l], l);
+      }
+    } else {
+      for (std::int64_t l = 0; l < width; ++l) {
+        const Source* source = weights + l * rbm.hidden_stride + begin;
+        T column[block_inputs];
+        for (std::int64_t i = 0; i < count; ++i) column[i] = convert(source[i], l);
+        for (std::int64_t i = 0; i < count; ++i) rows[i * tile_width + l] = column[i];
+      }
     }
   }
 }

@@ -62,7 +62,11 @@ void run(const FreeEnergyArgs& args) {
   const std::int64_t words = words_for(rbm.n_visible);
   const T beta = static_cast<T>(args.beta);
   BitLayer<T> layer(rbm.n_visible, rbm.n_hidden);
-  fill_layer<T>(layer, rbm, [](T value, std::int64_t) { return value; });
+  const auto fill = [&](std::int64_t tile) {
+    fill_tile<T>(layer, rbm, tile, [](T value, std::int64_t) { return value; });
+  };
+  const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+  runtime::parallel_for(layer.n_tiles, n_weights, args.num_threads, fill);
 
   const auto do_block = [&](std::int64_t task) {
     const std::int64_t first = task * block_states;
@@ -99,9 +103,7 @@ void run(const FreeEnergyArgs& args) {
       static_cast<T*>(args.free_energy)[first + s] = static_cast<T>(value);
     }
   };
-  const double work = static_cast<double>(args.n_states) *
-                      (static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden) / 32.0 +
-                       static_cast<double>(rbm.n_hidden) * 4.0);
+  const double work = static_cast<double>(args.n_states) * (n_weights / 32.0 + static_cast<double>(rbm.n_hidden) * 4.0);
   runtime::parallel_for(ceil_div(args.n_states, block_states), work, args.num_threads, do_block);
 }
 

@@ -15,45 +15,58 @@ static_assert(tile_width == 4 * numerics::philox_lanes);
 
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
 struct HalfSweep {
+  RbmView rbm;  // visible -> hidden is the direction
   BitLayer<std::int32_t> layer;
   runtime::Buffer<float> factor;  // beta / scale: from the integer field to the argument of the sigmoid
   Stream stream, tie_stream;
 
-  HalfSweep(const RbmView& rbm, double beta, Stream draws, Stream ties)
-      : layer(rbm.n_visible, rbm.n_hidden), factor(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {
-    rbm.real == Real::float32 ? quantize<float>(rbm, beta) : quantize<double>(rbm, beta);
-  }
-
-  template <class T>
-  void quantize(const RbmView& rbm, double beta) {
-    const T* weights = static_cast<const T*>(rbm.weights);
-    const T* bias = static_cast<const T*>(rbm.hidden_bias);
-    const runtime::Buffer<double> total(layer.n_out), scale(layer.n_out);
-    for (std::int64_t j = 0; j < layer.n_out; ++j) total[j] = numerics::magnitude(static_cast<double>(bias[j]));
-    const bool inputs_outer = rbm.hidden_stride <= rbm.visible_stride;  // follow the memory
-    const std::int64_t n_outer = inputs_outer ? layer.n_in : layer.n_out;
-    for (std::int64_t outer = 0; outer < n_outer; ++outer) {
-      if (inputs_outer) {
-        const T* row = weights + outer * rbm.visible_stride;
-        for (std::int64_t j = 0; j < layer.n_out; ++j) {
-          total[j] += numerics::magnitude(static_cast<double>(row[j * rbm.hidden_stride]));
-        }
-      } else {
-        const T* column = weights + outer * rbm.hidden_stride;
-        for (std::int64_t i = 0; i < layer.n_in; ++i) {
-          total[outer] += numerics::magnitude(static_cast<double>(column[i * rbm.visible_stride]));
-        }
-      }
-    }
-    for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) {
-      if (j < layer.n_out) scale[j] = numerics::fixed_point_scale(total[j], layer.n_in + 1);
-      factor[j] = j < layer.n_out ? static_cast<float>(beta / scale[j]) : 0.0f;
-    }
-    fill_layer<T>(layer, rbm, [&](T value, std::int64_t j) {
-      return numerics::to_fixed_point(static_cast<double>(value), scale[j]);
-    });
-  }
+  HalfSweep(const RbmView& model, Stream draws, Stream ties)
+      : rbm(model),
+        layer(rbm.n_visible, rbm.n_hidden),
+        factor(layer.n_tiles * tile_width),
+        stream(draws),
+        tie_stream(ties) {}
 };
+
+template <class T>
+VFE_HD double sum_of_magnitudes(const T* values, std::int64_t count) {
+  constexpr std::int64_t lanes = 8;
+  double sums[lanes] = {}, sum = 0;
+  std::int64_t k = 0;
+  for (; k + lanes <= count; k += lanes) {
+    for (std::int64_t l = 0; l < lanes; ++l) sums[l] += static_cast<double>(numerics::magnitude(values[k + l]));
+  }
+  for (; k < count; ++k) sum += static_cast<double>(numerics::magnitude(values[k]));
+  for (std::int64_t l = 0; l < lanes; ++l) sum += sums[l];
+  return sum;
+}
+
+// Rounds the weights into one tile of units to fixed point.
+template <class T>
+void quantize_tile(HalfSweep& half, double beta, std::int64_t tile) {
+  const RbmView& rbm = half.rbm;
+  const std::int64_t first = tile * tile_width;
+  const std::int64_t width = rbm.n_hidden - first < tile_width ? rbm.n_hidden - first : tile_width;
+  const T* weights = static_cast<const T*>(rbm.weights) + first * rbm.hidden_stride;
+  const T* bias = static_cast<const T*>(rbm.hidden_bias) + first;
+  double total[tile_width] = {}, scale[tile_width] = {};
+  if (rbm.hidden_stride == 1) {
+    for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
+      const T* row = weights + i * rbm.visible_stride;
+      for (std::int64_t l = 0; l < width; ++l) total[l] += static_cast<double>(numerics::magnitude(row[l]));
+    }
+  } else {
+    for (std::int64_t l = 0; l < width; ++l)
+      total[l] = sum_of_magnitudes(weights + l * rbm.hidden_stride, rbm.n_visible);
+  }
+  for (std::int64_t l = 0; l < tile_width; ++l) {
+    if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
+    scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
+    half.factor[first + l] = static_cast<float>(beta / scale[l]);
+  }
+  fill_tile<T>(half.layer, rbm, tile,
+               [&](T value, std::int64_t l) { return numerics::to_fixed_point(static_cast<double>(value), scale[l]); });
+}
 
 struct Draw {
   numerics::Key key;
@@ -110,8 +123,19 @@ VFE_HD std::uint64_t decide(const HalfSweep& half, const Draw& draw, std::int64_
 }  // namespace
 
 void gibbs(const GibbsArgs& args) {
-  const HalfSweep to_hidden(args.rbm, args.beta, Stream::gibbs_hidden, Stream::gibbs_hidden_tie);
-  const HalfSweep to_visible(args.rbm.transposed(), args.beta, Stream::gibbs_visible, Stream::gibbs_visible_tie);
+  HalfSweep to_hidden(args.rbm, Stream::gibbs_hidden, Stream::gibbs_hidden_tie);
+  HalfSweep to_visible(args.rbm.transposed(), Stream::gibbs_visible, Stream::gibbs_visible_tie);
+  const auto quantize = [&](std::int64_t task) {
+    const bool first_layer = task < to_hidden.layer.n_tiles;
+    HalfSweep& half = first_layer ? to_hidden : to_visible;
+    const std::int64_t tile = first_layer ? task : task - to_hidden.layer.n_tiles;
+    args.rbm.real == Real::float32 ? quantize_tile<float>(half, args.beta, tile)
+                                   : quantize_tile<double>(half, args.beta, tile);
+  };
+  const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
+  runtime::parallel_for(to_hidden.layer.n_tiles + to_visible.layer.n_tiles, 4.0 * n_weights, args.num_threads,
+                        quantize);
+
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
 
@@ -143,8 +167,7 @@ void gibbs(const GibbsArgs& args) {
     }
   };
   const double work = static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) *
-                      (static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden) / 32.0 +
-                       static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden) * 4.0);
+                      (n_weights / 32.0 + static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden) * 4.0);
   runtime::parallel_for(ceil_div(args.n_chains, block), work, args.num_threads, sweep_block);
 }
 

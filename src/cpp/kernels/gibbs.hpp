@@ -38,16 +38,18 @@ struct GibbsArgs {
 inline void check(const GibbsArgs& args) {
   check(args.rbm);
   check_beta(args.beta);
-  constexpr std::int64_t max_chains = std::int64_t{1} << 32;
-  if (args.n_steps < 1) throw ArgumentError("n_steps: expected n_steps >= 1, got " + std::to_string(args.n_steps));
-  if (args.first_chain < 0 || args.first_chain + args.n_chains > max_chains) {
-    throw ArgumentError("chain_offset: expected 0 <= chain_offset and chain_offset + n_chains <= 2^32, got " +
-                        std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));
+  constexpr auto max_chains = std::int64_t{1} << 32;
+  constexpr auto max_steps = static_cast<std::int64_t>(numerics::max_step);
+  if (args.n_steps < 1 || args.n_steps > max_steps) {
+    throw ArgumentError("n_steps: expected 1 <= n_steps < 2^56, got " + std::to_string(args.n_steps));
   }
-  if (args.first_step < 0 ||
-      static_cast<std::uint64_t>(args.first_step) > numerics::max_step - static_cast<std::uint64_t>(args.n_steps)) {
+  if (args.first_step < 0 || args.first_step > max_steps - args.n_steps) {
     throw ArgumentError("step_offset: expected 0 <= step_offset and step_offset + n_steps < 2^56, got " +
                         std::to_string(args.first_step) + " + " + std::to_string(args.n_steps));
+  }
+  if (args.first_chain < 0 || args.first_chain > max_chains - args.n_chains) {
+    throw ArgumentError("chain_offset: expected 0 <= chain_offset and chain_offset + n_chains <= 2^32, got " +
+                        std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));
   }
 }
 

@@ -3,9 +3,12 @@
 //   E(v, h) = -a.v - b.h - v' W h,   v in {0,1}^n_visible,  h in {0,1}^n_hidden,   p ~ exp(-beta E)
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <type_traits>
 
 #include "../runtime/errors.hpp"
 
@@ -13,7 +16,8 @@ namespace vfe::kernels {
 
 enum class Real { float32, float64 };
 
-// Borrowed memory of the caller's dtype; strides count elements, so the transposed machine is a view.
+// Borrowed memory of the caller's dtype; strides count elements and one of them is 1, so the
+// transposed machine is a view.
 struct RbmView {
   Real real;
   const void* weights;       // (n_visible, n_hidden)
@@ -28,20 +32,26 @@ struct RbmView {
   }
 };
 
+// True if all exponents are below the one of infinities and NaNs. In integers, so that it vectorises.
 template <class T>
-void check_finite(const T* values, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
-                  std::int64_t column_stride, const char* name) {
+bool all_finite(const T* values, std::int64_t count) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  constexpr Bits lowest = exponent & (~exponent + 1), top = exponent + lowest;
+  Bits carried = 0;
+  for (std::int64_t k = 0; k < count; ++k) carried |= (std::bit_cast<Bits>(values[k]) & exponent) + lowest;
+  return (carried & top) == 0;
+}
+
+// Rows of adjacent values.
+template <class T>
+void check_finite(const T* values, std::int64_t rows, std::int64_t columns, std::int64_t stride, const char* name) {
   for (std::int64_t i = 0; i < rows; ++i) {
-    T bad = 0;  // stays 0 unless a value is infinite or NaN
-    for (std::int64_t j = 0; j < columns; ++j) bad += values[i * row_stride + j * column_stride] * T(0);
-    if (bad == T(0)) continue;
-    for (std::int64_t j = 0; j < columns; ++j) {
-      const double value = static_cast<double>(values[i * row_stride + j * column_stride]);
-      if (std::isfinite(value)) continue;
-      const std::string where = rows > 1 ? std::to_string(i) + ", " + std::to_string(j) : std::to_string(j);
-      throw ArgumentError(std::string(name) + ": expected finite numbers, got " + std::to_string(value) + " at [" +
-                          where + "]");
-    }
+    const T* row = values + i * stride;
+    if (all_finite(row, columns)) continue;
+    std::int64_t j = 0;
+    while (std::isfinite(row[j])) ++j;
+    throw ArgumentError(std::string(name) + ": expected finite numbers, got " + std::to_string(row[j]));
   }
 }
 
@@ -50,13 +60,14 @@ inline void check(const RbmView& rbm) {
     throw ArgumentError("weights: expected (n_visible, n_hidden) with n_visible >= 1 and n_hidden >= 1, got (" +
                         std::to_string(rbm.n_visible) + ", " + std::to_string(rbm.n_hidden) + ")");
   }
-  const auto all_finite = [&]<class T>(T) {
-    check_finite(static_cast<const T*>(rbm.weights), rbm.n_visible, rbm.n_hidden, rbm.visible_stride, rbm.hidden_stride,
-                 "weights");
-    check_finite(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, 1, "visible_bias");
-    check_finite(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, 1, "hidden_bias");
+  const auto finite = [&]<class T>(T) {
+    const bool by_row = rbm.hidden_stride == 1;
+    check_finite(static_cast<const T*>(rbm.weights), by_row ? rbm.n_visible : rbm.n_hidden,
+                 by_row ? rbm.n_hidden : rbm.n_visible, by_row ? rbm.visible_stride : rbm.hidden_stride, "weights");
+    check_finite(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, "visible_bias");
+    check_finite(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, "hidden_bias");
   };
-  rbm.real == Real::float32 ? all_finite(0.0f) : all_finite(0.0);
+  rbm.real == Real::float32 ? finite(0.0f) : finite(0.0);
 }
 
 inline void check_beta(double beta) {

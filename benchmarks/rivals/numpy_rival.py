@@ -1,0 +1,6 @@
+"""NumPy: the rival that is always there, so the package itself holds the code."""
+
+from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
+from vfe_fast.bench.gibbs import numpy_gibbs as gibbs
+
+__all__ = ["exact_rbm", "gibbs"]

@@ -1,0 +1,45 @@
+"""rbms (PyTorch): its own sampler and its own exact ln Z. It has no exact moments."""
+
+import math
+
+import numpy as np
+import torch
+from rbms.bernoulli_bernoulli.classes import BBRBM
+from rbms.partition_function.exact import compute_partition_function_rbm
+
+from vfe_fast.bench.harness import NotOfferedError
+
+CHUNK = 1 << 18  # fields at a time: it keeps several arrays of them
+
+
+def gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
+    rbm = BBRBM(*map(torch.from_numpy, (weights, visible_bias, hidden_bias)))
+    chains = rbm.init_chains(len(start), start_v=torch.from_numpy(start).to(torch.float32))
+
+    @torch.inference_mode()
+    def call():
+        for _ in range(n_steps):  # not `sample_state`, which draws the hidden layer once more
+            rbm.sample_hiddens(chains)
+            rbm.sample_visibles(chains)
+        return chains["visible"], chains["hidden"]
+
+    return call
+
+
+def exact_rbm(weights, visible_bias, hidden_bias, *, moments, threads):
+    if moments:
+        raise NotOfferedError
+    rbm = BBRBM(*map(torch.from_numpy, (weights, visible_bias, hidden_bias)))
+    n, m = sorted(weights.shape)
+    low = min(n, max(0, int(math.log2(CHUNK / m))))
+
+    @torch.inference_mode()
+    def call():
+        parts = []
+        for begin in range(0, 1 << n, 1 << low):
+            numbers = torch.arange(begin, begin + (1 << low))[:, None]
+            states = (numbers >> torch.arange(n) & 1).to(torch.float64)
+            parts.append(compute_partition_function_rbm(rbm, states))
+        return (float(np.logaddexp.reduce(parts)),)
+
+    return call

@@ -1,0 +1,67 @@
+"""Checks of plain arguments; every error begins with the argument's name.
+
+Arrays are checked in `vfe_fast.arrays` and by the kernels.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+__all__ = ["array_shape", "count", "float_dtype", "real", "threads"]
+
+_MAX_COUNT = 1 << 63
+
+
+def count(value: Any, name: str, least: int = 1, below: int = _MAX_COUNT) -> int:
+    """Check a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if not least <= value < below:
+        limit = f"{least} <= {name}" if value < least else f"{name} < {below}"
+        raise ValueError(f"{name}: expected {limit}, got {value}")
+    return int(value)
+
+
+def real(value: Any, name: str, least: float = -math.inf, below: float = math.inf) -> float:
+    """Check a real number; without limits, infinities and NaN are left to the kernel's check."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number in the range of float64, got {value:.6g}") from None
+    if (least > -math.inf or below < math.inf) and not least <= number < below:
+        raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {number:g}")
+    return number
+
+
+def threads(num_threads: Any) -> int:
+    """`num_threads` for the kernels, where 0 stands for the default."""
+    return 0 if num_threads is None else count(num_threads, "num_threads", below=1 << 31)
+
+
+def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+    """float32 or float64 in native byte order."""
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected float32 or float64, got {dtype!r}") from error
+    if found not in (np.float32, np.float64) or not found.isnative:
+        raise TypeError(f"{name}: expected float32 or float64 in native byte order, got {found.str}")
+    return found
+
+
+def array_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
+    """A shape given as an int or a sequence of ints, of less than 2^63 elements."""
+    if isinstance(shape, (int, np.integer)):
+        shape = (shape,)
+    elif not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{name}: expected an int or a tuple of ints, got {type(shape).__name__}")
+    sizes = tuple(count(size, name, 0) for size in shape)
+    if math.prod(sizes) >= _MAX_COUNT // 8:
+        raise ValueError(f"{name}: expected fewer than 2^60 elements, got {sizes}")
+    return sizes
