@@ -14,11 +14,13 @@ The face of the package; every name here is documented where it is defined:
 """
 
 from . import free_energy, random, training
-from ._core import TargetUnavailableError, __version__
+from ._core import TargetUnavailableError, version
 from .config import show_config
 from .models import BernoulliRBM, load
 from .sampling import GibbsChains, gibbs
 from .training import train
+
+__version__ = version()
 
 __all__ = [
     "BernoulliRBM",

@@ -32,6 +32,7 @@ __all__: list[str] = [
     "uniform_float64",
     "unpack_states",
     "use_target",
+    "version",
 ]
 
 class TargetUnavailableError(RuntimeError):
@@ -221,4 +222,7 @@ def use_target(name: str) -> None:
     Switches the kernels to another instruction set; the tests go through all of them.
     """
 
-__version__: str = "0.1.0"
+def version() -> str:
+    """
+    Version of the package that this module was built for.
+    """

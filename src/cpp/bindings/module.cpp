@@ -48,7 +48,7 @@ py::typing::Dict<py::str, py::object> build_info() {
 
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The compiled kernels. Arguments are checked here; vfe_fast is the face.";
-  module.attr("__version__") = VFE_VERSION;
+  module.def("version", [] { return VFE_VERSION; }, "Version of the package that this module was built for.");
   py::register_exception<TargetUnavailable>(module, "TargetUnavailableError", PyExc_RuntimeError);
   py::register_exception_translator(translate);
   const char* target = std::getenv("VFE_TARGET");
