@@ -672,6 +672,50 @@ def test_bad_arguments(rbm: vf.BernoulliRBM, call: Callable[[Any], Any], error: 
     assert rbm.parameters is before
 
 
+LARGE = [(np.float64, 1e308), (np.float32, 3e38)]
+
+
+@pytest.mark.parametrize(("dtype", "value"), LARGE)
+@pytest.mark.parametrize("call", BETA_CALLS)
+def test_weights_too_large_to_add(call: str, dtype: Any, value: float) -> None:
+    """Finite, so lawful, but their sums may not be: an error, or a right answer, and never a silent NaN."""
+    weights = np.full((N_VISIBLE, N_HIDDEN), value, dtype=dtype)
+    try:
+        rbm = vf.BernoulliRBM(weights, np.full(N_VISIBLE, 1.0, dtype), np.full(N_HIDDEN, value, dtype))
+        found = BETA_CALLS[call](rbm) if call != "exact" else vf.free_energy.exact(rbm, moments=True)
+    except (ValueError, OverflowError):
+        return
+    if call in ("mean_hidden", "mean_visible"):
+        np.testing.assert_array_equal(found, np.ones_like(found))
+    elif call == "gibbs":
+        np.testing.assert_array_equal(np.hstack(found), 1)  # every unit is on, with certainty
+    elif call == "exact":
+        n = N_VISIBLE * N_HIDDEN + N_HIDDEN
+        assert found.log_z == pytest.approx(n * float(dtype(value)), rel=1e-6)
+        np.testing.assert_array_equal(found.moments.visible_hidden, 1.0)
+    elif call == "free_energy":
+        with np.errstate(over="ignore"):
+            expected = -(V.sum(axis=1) + 1.0) * N_HIDDEN * value
+        np.testing.assert_allclose(found, np.where(np.abs(expected) > np.finfo(dtype).max, -np.inf, expected))
+
+
+@pytest.mark.parametrize("beta", [1e30, 1e-46, 1e-300])
+@pytest.mark.parametrize("call", ["free_energy", "mean_hidden", "mean_visible"])
+def test_extreme_beta(call: str, beta: float) -> None:
+    """A float32 model at such a beta has the answers of its float64 twin, as far as float32 holds them."""
+    parameters = random_parameters(N_VISIBLE, N_HIDDEN, dtype=np.float32)
+    single, double = (
+        vf.BernoulliRBM(*parameters),
+        vf.BernoulliRBM(*(p.astype(np.float64) for p in parameters)),
+    )
+    found, expected = (BETA_CALLS[call](rbm, beta=beta) for rbm in (single, double))
+    assert found.dtype == np.float32
+    expected = np.where(np.abs(expected) > np.finfo(np.float32).max, np.copysign(np.inf, expected), expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with named(ValueError, "beta"):
+        BETA_CALLS[call](single, beta=2.0**100)
+
+
 # --- absurd sizes ---------------------------------------------------------------------------------
 
 ENDLESS = {

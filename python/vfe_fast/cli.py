@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from . import __version__, free_energy
 from .arrays import Array
 from .config import show_config
-from .files import write_atomically
+from .files import read_arrays, write_atomically
 from .models import BernoulliRBM, load
 from .sampling import GibbsChains
 from .training import METHODS, ExactLogLikelihood, train
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"vfe-fast: {error}; this command needs an extra: pip install 'vfe_fast[demo]'", file=sys.stderr
         )
         return 1
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"vfe-fast: {error}", file=sys.stderr)
         return 1
 
@@ -190,14 +189,15 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _read_states(path: str) -> Array:
     """Read the states in an ``.npy`` file, or the only array of an ``.npz`` file."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if len(found.files) != 1:
-                raise ValueError(f"expected one array, got {', '.join(found.files) or 'none'}")
-            array: Array = found[found.files[0]]
-            return array
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{os.fspath(path)}: expected a file of 0/1 states: {error}") from error
+    with open(path, "rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if not is_archive:
+        try:
+            array: Array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: expected a file of 0/1 states: {error}") from error
+        return array
+    arrays = read_arrays(path, "a file of 0/1 states")
+    if len(arrays) != 1:
+        raise ValueError(f"{path}: expected one array, got {', '.join(arrays) or 'none'}")
+    return next(iter(arrays.values()))

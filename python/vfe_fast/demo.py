@@ -116,6 +116,8 @@ def show_demo(
     show: Callable[[str], Any] = print,
 ) -> DemoResult:
     """Run the demo, print its table, and leave its picture and its model in `directory`."""
+    import matplotlib.figure  # noqa: F401  before the work, so that a missing extra is known at once
+
     from .plot import plot_demo
 
     os.makedirs(directory, exist_ok=True)
@@ -135,8 +137,8 @@ def show_demo(
         os.path.join(directory, "vfe_fast_demo.png"),
         os.path.join(directory, "vfe_fast_demo.npz"),
     )
-    plot_demo(result, picture)
     result.rbm.save(model)
+    plot_demo(result, picture)
     show(
         f"\npicture  {picture}\nmodel    {model}\n{result.seconds:.1f} s of training, evaluation and sampling"
     )

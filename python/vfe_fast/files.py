@@ -16,6 +16,21 @@ from .arrays import Array
 
 __all__ = ["read_arrays", "write_arrays", "write_atomically"]
 
+# What NumPy and zipfile raise on files that are not what they seem: headers that lie about sizes and
+# offsets, encryption, unknown compression, pickles.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    OSError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file next to `path`, then put it in its place."""
@@ -41,12 +56,13 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
 def read_arrays(path: str | os.PathLike[str], what: str) -> dict[str, Array]:
     """Read every array of an ``.npz`` file; `what` says in errors what the file should have been."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+    with open(path, "rb") as file:
+        try:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(
-            f"{os.fspath(path)}: expected {what}, got a truncated or foreign file ({error})"
-        ) from error
+            return {name: found[name] for name in found.files}
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"{os.fspath(path)}: expected {what}, got a truncated or foreign file ({error})"
+            ) from error

@@ -39,7 +39,8 @@ class BernoulliRBM:
     TypeError
         If a dtype is not float32 or float64 in native byte order, or they differ.
     ValueError
-        If the shapes do not agree, a layer is empty, or a number is infinite or NaN.
+        If the shapes do not agree, a layer is empty, or a number is NaN or too large: magnitudes are below
+        2^100 (float32) or 2^900 (float64), so that no energy overflows.
 
     Notes
     -----
@@ -153,7 +154,22 @@ class BernoulliRBM:
         return self.weights.dtype
 
     def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        """Replace all parameters at once; the requirements are those of the constructor."""
+        """Replace all parameters at once.
+
+        Parameters
+        ----------
+        weights : array_like, (n_visible, n_hidden)
+            W.
+        visible_bias : array_like, (n_visible,)
+            a.
+        hidden_bias : array_like, (n_hidden,)
+            b.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
+        """
         parameters = self._checked(weights, visible_bias, hidden_bias)
         if parameters[0].shape != self.weights.shape:
             raise ValueError(
@@ -323,9 +339,12 @@ class BernoulliRBM:
         ) - real(log_z, "log_z")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to `path`: ``.npz``, or safetensors if the name ends in ``.safetensors``.
+        """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
 
-        The file appears whole or not at all. `vfe_fast.load` reads it back.
+        Parameters
+        ----------
+        path : path_like
+            Written as safetensors if it ends in ``.safetensors``, else as ``.npz`` (which has checksums).
 
         Raises
         ------

@@ -57,10 +57,12 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
     from .bernoulli_rbm import BernoulliRBM
 
     header, arrays = _read_safetensors(path) if os.fspath(path).endswith(".safetensors") else _read_npz(path)
-    if header["format"] != MODEL_FORMAT or header["kind"] != "BernoulliRBM":
+    if header["format"] != MODEL_FORMAT:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got {header['format'] or 'a foreign file'}"
         )
+    if header["kind"] != "BernoulliRBM":
+        raise ValueError(f"{os.fspath(path)}: expected a BernoulliRBM, got a {header['kind']}")
     if header["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {header['format_version']}"
@@ -83,10 +85,12 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, A
 def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
     from safetensors import SafetensorError, safe_open
 
+    with open(path, "rb"):  # for the plain errors of a file that is not there or cannot be read
+        pass
     try:
         with safe_open(path, framework="numpy") as file:
             return _header(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, TypeError) as error:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got a truncated or foreign file ({error})"
         ) from error

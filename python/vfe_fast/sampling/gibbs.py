@@ -173,7 +173,20 @@ class GibbsChains:
         self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
 
     def step(self, n_steps: int = 1, *, beta: float = 1.0) -> None:
-        """Move every chain by `n_steps` block Gibbs steps at inverse temperature `beta`."""
+        """Move every chain on.
+
+        Parameters
+        ----------
+        n_steps : int
+            Block Gibbs steps, >= 1.
+        beta : float
+            Inverse temperature, >= 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        """
         state = self._state
         n_steps = count(n_steps, "n_steps")
         visible, hidden = _core.gibbs(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..arguments import count, real
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
+from ..random import seed
 from ..sampling import ChainState
 from .state import RunState
 
@@ -17,13 +20,13 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT_FORMAT = "vfe_fast.checkpoint"
 FORMAT_VERSION = "1"
-_GROUPS = ("parameter", "velocity", "offset")
 
 
 def write_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any], state: RunState) -> None:
     """Write a run, atomically."""
     arrays: dict[str, Any] = {"format": CHECKPOINT_FORMAT, "format_version": FORMAT_VERSION}
-    for group, members in zip(_GROUPS, (state.parameters, state.velocity, state.offsets), strict=True):
+    groups = {"parameter": state.parameters, "velocity": state.velocity, "offset": state.offsets}
+    for group, members in groups.items():
         arrays |= {f"{group}_{k}": member for k, member in enumerate(members)}
     about: dict[str, Any] = {
         "settings": settings,
@@ -48,37 +51,47 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
     arrays = read_arrays(path, "a vfe_fast checkpoint")
     if str(arrays.get("format", "")) != CHECKPOINT_FORMAT:
         raise ValueError(f"{name}: expected a vfe_fast checkpoint, got a foreign file")
-    if str(arrays["format_version"]) != FORMAT_VERSION:
-        raise ValueError(f"{name}: expected format version {FORMAT_VERSION}, got {arrays['format_version']}")
+    if str(arrays.get("format_version", "")) != FORMAT_VERSION:
+        raise ValueError(f"{name}: expected format version {FORMAT_VERSION}")
     try:
         about = json.loads(str(arrays["about"]))
+        found = about["settings"]
         for key, expected in settings.items():
-            if about["settings"][key] != expected:
-                raise ValueError(
-                    f"this run has {key} = {expected}, the checkpoint's had {about['settings'][key]}"
-                )
-        chains = None
-        if "chains" in about:
-            chains = ChainState(arrays["chains_visible"], arrays["chains_hidden"], **about["chains"])
-        parameters, velocity, offsets = (_members(arrays, group) for group in _GROUPS)
+            if found[key] != expected:
+                raise ValueError(f"this run has {key} = {expected}, the checkpoint's had {found[key]}")
+        n_visible, n_hidden, dtype = found["model"]
+        layers = [(n_visible,), (n_hidden,)]
+        shapes = [(n_visible, n_hidden), *layers]
         state = RunState(
-            parameters=parameters,
-            velocity=velocity,
-            offsets=offsets,
-            chains=chains,
-            epoch=about["epoch"],
-            batch=about["batch"],
-            update=about["update"],
+            parameters=_members(arrays, "parameter", shapes, dtype),
+            velocity=_members(arrays, "velocity", shapes, dtype),
+            offsets=_members(arrays, "offset", layers if found["centered"] else [], dtype),
+            chains=_chains(arrays, about["chains"], found["n_chains"]) if "chains" in about else None,
+            epoch=count(about["epoch"], "epoch", 0),
+            batch=count(about["batch"], "batch", 0),
+            update=count(about["update"], "update", 0),
             records=tuple(about["records"]),
-            seconds=about["seconds"],
+            seconds=real(about["seconds"], "seconds"),
         )
-        return state, int(about["settings"]["seed"])
+        return state, seed(found["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: cannot continue from this checkpoint: {error}") from error
 
 
-def _members(arrays: dict[str, Array], group: str) -> tuple[Array, ...]:
-    members: list[Array] = []
-    while f"{group}_{len(members)}" in arrays:
-        members.append(np.asarray(arrays[f"{group}_{len(members)}"]))
+def _members(
+    arrays: dict[str, Array], group: str, shapes: Sequence[tuple[int, ...]], dtype: str
+) -> tuple[Array, ...]:
+    """Arrays of one group, checked to be finite and of the given shapes and dtype."""
+    members = [arrays[f"{group}_{k}"] for k in range(len(shapes))]
+    for k, (member, shape) in enumerate(zip(members, shapes, strict=True)):
+        if member.shape != shape or str(member.dtype) != dtype or not np.isfinite(member).all():
+            raise ValueError(f"{group}_{k}: expected finite {dtype} {shape}")
     return tuple(members)
+
+
+def _chains(arrays: dict[str, Array], about: dict[str, int], n_chains: int) -> ChainState:
+    """Chains, whose contents are checked when they are put in place."""
+    chains = ChainState(arrays["chains_visible"], arrays["chains_hidden"], about["seed"], about["step"])
+    if len(chains.visible) != n_chains:
+        raise ValueError(f"chains_visible: expected {n_chains} chains, got {len(chains.visible)}")
+    return chains

@@ -13,7 +13,7 @@ Variational Inference", 2017, "Inference in RBMs"). Methods differ in how they e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -81,17 +81,41 @@ class Gradient(Protocol):
 
 @dataclass
 class ContrastiveDivergence:
-    """CD-k: a few Gibbs steps from the minibatch (G. Hinton, Neural Computation 14 (2002) 1771)."""
+    """CD-k: a few Gibbs steps from the minibatch (G. Hinton, Neural Computation 14 (2002) 1771).
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    n_steps, n_chains : int
+        Gibbs steps an update, and persistent chains, for the methods that have them.
+    seed : int
+        Key of the random numbers.
+    num_threads : int or None
+        Threads of the kernels.
+    """
 
     rbm: BernoulliRBM
     n_steps: int
     n_chains: int
     seed: int
     num_threads: int | None
-    state: None = None
+    state: None = field(default=None, init=False)
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages over the minibatch after `n_steps` Gibbs steps."""
+        """Averages over the minibatch after `n_steps` Gibbs steps.
+
+        Parameters
+        ----------
+        batch : ndarray, (n_samples, n_visible)
+            The minibatch.
+        update : int
+            Updates before this one.
+
+        Returns
+        -------
+        Statistics
+        """
         visible, _ = gibbs(
             self.rbm, batch, self.n_steps,
             rng=self.seed, step_offset=update * self.n_steps, num_threads=self.num_threads,
@@ -100,7 +124,19 @@ class ContrastiveDivergence:
 
 
 class PersistentCD:
-    """PCD-k: chains that are never reset (T. Tieleman, ICML 2008, doi:10.1145/1390156.1390290)."""
+    """PCD-k: chains that are never reset (T. Tieleman, ICML 2008, doi:10.1145/1390156.1390290).
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    n_steps, n_chains : int
+        Gibbs steps an update, and persistent chains, for the methods that have them.
+    seed : int
+        Key of the random numbers.
+    num_threads : int or None
+        Threads of the kernels.
+    """
 
     def __init__(
         self, rbm: BernoulliRBM, n_steps: int, n_chains: int, seed: int, num_threads: int | None
@@ -110,7 +146,19 @@ class PersistentCD:
         self.chains = GibbsChains(rbm, n_chains, rng=seed, num_threads=num_threads)
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages over the chains, moved on by `n_steps` Gibbs steps."""
+        """Averages over the chains, moved on by `n_steps` Gibbs steps.
+
+        Parameters
+        ----------
+        batch : ndarray, (n_samples, n_visible)
+            The minibatch.
+        update : int
+            Updates before this one.
+
+        Returns
+        -------
+        Statistics
+        """
         self.chains.step(self.n_steps)
         return clamped(self.chains.rbm, self.chains.visible, self.num_threads)
 
@@ -128,18 +176,42 @@ class PersistentCD:
 
 @dataclass
 class Exact:
-    """The exact averages, by enumeration: for models with one small layer."""
+    """The exact averages, by enumeration: for models with one small layer.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    n_steps, n_chains : int
+        Gibbs steps an update, and persistent chains, for the methods that have them.
+    seed : int
+        Key of the random numbers.
+    num_threads : int or None
+        Threads of the kernels.
+    """
 
     rbm: BernoulliRBM
     n_steps: int
     n_chains: int
     seed: int
     num_threads: int | None
-    state: None = None
+    state: None = field(default=None, init=False)
     max_seconds: ClassVar[float] = 600.0
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages under p(v, h)."""
+        """Averages under p(v, h).
+
+        Parameters
+        ----------
+        batch : ndarray, (n_samples, n_visible)
+            The minibatch.
+        update : int
+            Updates before this one.
+
+        Returns
+        -------
+        Statistics
+        """
         moments = exact(
             self.rbm, moments=True, max_seconds=self.max_seconds, num_threads=self.num_threads
         ).moments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 import zlib
@@ -45,7 +46,18 @@ class History:
     seconds: float
 
     def metric(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Epochs and values of one metric, where it was recorded."""
+        """Look up one metric, where it was recorded.
+
+        Parameters
+        ----------
+        name : str
+            Its name in the records.
+
+        Returns
+        -------
+        epochs, values : ndarray
+            Both empty if it never was.
+        """
         found = [(r["epoch"], r[name]) for r in self.records if name in r]
         epochs, values = zip(*found, strict=True) if found else ((), ())
         return np.array(epochs, dtype=np.float64), np.array(values, dtype=np.float64)
@@ -107,6 +119,8 @@ def train(
         Show a progress bar (tqdm if installed, else a line an epoch) on standard error.
     checkpoint : path_like, optional
         Write the run there every `checkpoint_every` epochs, at the end, and when interrupted.
+    checkpoint_every : int
+        Epochs between checkpoints.
     resume : bool
         Continue from `checkpoint` if the file exists. The result is, bit for bit, that of the run that
         was never stopped. Without it, an existing file is an error.
@@ -225,7 +239,10 @@ class _Run:
         known = {name: value for name, value in self.settings.items() if name != "seed" or value is not None}
         state, self.settings["seed"] = read_checkpoint(path, known)
         self._make_gradient()
-        self.restore(state)
+        try:
+            self.restore(state)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: cannot continue from this checkpoint: {error}") from error
 
     def _make_gradient(self) -> None:
         s = self.settings
@@ -239,10 +256,10 @@ class _Run:
 
     def restore(self, state: RunState) -> None:
         """Put model and chains where `state` has them."""
-        if self.rbm.parameters is not state.parameters:
-            self.rbm.set_parameters(*state.parameters)
         if state.chains is not None:
             self.gradient.state = state.chains
+        if self.rbm.parameters is not state.parameters:
+            self.rbm.set_parameters(*state.parameters)
         self.state = state
 
     def epoch(self) -> None:
@@ -263,9 +280,11 @@ class _Run:
         epoch = Epoch(state.epoch + 1, n_epochs, self.rbm, self.gradient, self.num_threads)
         for callback in callbacks:
             try:
-                record |= callback(epoch) or {}
+                metrics = callback(epoch) or {}
             except StopTraining:
                 stop = True
+            else:
+                record |= {name: real(value, f"metric {name!r}") for name, value in metrics.items()}
         self.state = replace(state, epoch=state.epoch + 1, batch=0, records=(*state.records, record))
         return stop
 
@@ -293,10 +312,17 @@ class _Run:
                 for old, new in zip(offsets, (data.visible, data.hidden), strict=True)
             )
             difference = difference.centered(*offsets)
-        rate = kind(self._rate(state.epoch + state.batch / self.n_batches))
-        velocity = self._velocity(difference, rate)
-        parameters = tuple(p + u for p, u in zip(state.parameters, velocity, strict=True))
-        self.rbm.set_parameters(*parameters)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            rate = kind(self._rate(state.epoch + state.batch / self.n_batches))
+            velocity = self._velocity(difference, rate)
+            parameters = tuple(p + u for p, u in zip(state.parameters, velocity, strict=True))
+        try:
+            self.rbm.set_parameters(*parameters)
+        except ValueError as error:
+            raise ValueError(
+                f"learning_rate: training diverged at update {state.update}, the model is left as it was "
+                f"before; lower learning_rate or momentum ({error})"
+            ) from error
         return replace(
             state,
             parameters=self.rbm.parameters,
@@ -317,7 +343,9 @@ class _Run:
 
 
 def _describe(learning_rate: float | Callable[[float], float]) -> str:
-    """Name a learning rate in the checkpoint: a number, or what its repr or name says."""
+    """Name a learning rate in the checkpoint: its value, its fields if it is a dataclass, or its name."""
     if not callable(learning_rate):
         return repr(real(learning_rate, "learning_rate", 0.0))
-    return str(getattr(learning_rate, "__qualname__", repr(learning_rate)))
+    if dataclasses.is_dataclass(learning_rate):
+        return repr(learning_rate)
+    return str(getattr(learning_rate, "__qualname__", type(learning_rate).__qualname__))

@@ -11,14 +11,14 @@ constexpr std::int64_t block_states = 128;
 constexpr std::int64_t lanes = 8;
 constexpr std::int64_t tiles_per_log = 8;  // a lane multiplies 8 factors <= 2 a tile: 8 lanes stay below 2^512
 
-// sum_j softplus(x_j), tile by tile.
+// sum_j max(x_j, 0) and ln prod_j (1 + e^(-beta |x_j|)), tile by tile.
 struct SoftplusSum {
   double positive[lanes] = {}, product[lanes] = {1, 1, 1, 1, 1, 1, 1, 1};
   double logs = 0;
   std::int64_t tiles = 0;
 
   template <class T>
-  VFE_HD void add_tile(const T* decay, const T* x, std::int64_t width) {  // decay = e^-|x|
+  VFE_HD void add_tile(const T* decay, const T* x, std::int64_t width) {  // decay = e^(-beta |x|)
     for (std::int64_t l0 = 0; l0 < width; l0 += lanes) {
       for (std::int64_t l = 0; l < lanes; ++l) {
         const bool real = l0 + l < width;
@@ -36,9 +36,9 @@ struct SoftplusSum {
     }
     logs += numerics::log(all);
   }
-  VFE_HD double value() {
+  VFE_HD double value(double beta) {
     flush();
-    double sum = logs;
+    double sum = logs / beta;
     for (std::int64_t l = 0; l < lanes; ++l) sum += positive[l];
     return sum;
   }
@@ -83,8 +83,8 @@ void run(const FreeEnergyArgs& args) {
       for (std::int64_t s = 0; s < n_states; ++s) {
         T x[tile_width], decay[tile_width];
         for (std::int64_t l = 0; l < tile_width; ++l) {
-          x[l] = beta * fields[s * tile_width + l];
-          decay[l] = numerics::exp_negative(-numerics::magnitude(x[l]));
+          x[l] = fields[s * tile_width + l];
+          decay[l] = numerics::exp_negative(-beta * numerics::magnitude(x[l]));
         }
         if (args.free_energy != nullptr) sums[s].add_tile(decay, x, width);
         if (args.mean_hidden != nullptr) {
@@ -99,7 +99,7 @@ void run(const FreeEnergyArgs& args) {
     }
     if (args.free_energy == nullptr) return;
     for (std::int64_t s = 0; s < n_states; ++s) {
-      const double value = -dot_bits(visible_bias, states + s * words, words) - sums[s].value() / args.beta;
+      const double value = -dot_bits(visible_bias, states + s * words, words) - sums[s].value(args.beta);
       static_cast<T*>(args.free_energy)[first + s] = static_cast<T>(value);
     }
   };

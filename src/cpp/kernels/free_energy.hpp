@@ -1,6 +1,7 @@
 // The clamped free energy of visible states and its gradient in the hidden biases.
 //
 //   F_c(v) = -a.v - (1/beta) sum_j softplus(beta x_j),  x_j = b_j + sum_i v_i W_ij
+//          = -a.v - sum_j max(x_j, 0) - (1/beta) ln prod_j (1 + e^(-beta |x_j|))
 //   -dF_c/db_j = sigmoid(beta x_j) = p(h_j = 1 | v)
 //
 // Precision: x_j is summed in the model's dtype, four inputs at a time (bit_layer.hpp); error of x_j

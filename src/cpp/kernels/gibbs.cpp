@@ -62,7 +62,9 @@ void quantize_tile(HalfSweep& half, double beta, std::int64_t tile) {
   for (std::int64_t l = 0; l < tile_width; ++l) {
     if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
     scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
-    half.factor[first + l] = static_cast<float>(beta / scale[l]);
+    // Kept finite, so that a field of 0 stays 0.
+    const double factor = beta / scale[l];
+    half.factor[first + l] = factor < 0x1p127 ? static_cast<float>(factor) : 0x1p127f;
   }
   fill_tile<T>(half.layer, rbm, tile,
                [&](T value, std::int64_t l) { return numerics::to_fixed_point(static_cast<double>(value), scale[l]); });
@@ -152,6 +154,7 @@ void gibbs(const GibbsArgs& args) {
     const auto half_sweep = [&](const HalfSweep& half, const std::uint64_t* from, std::uint64_t* to,
                                 std::uint64_t step) {
       for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
+        runtime::check_interrupt();
         tile_fields(half.layer, tile, from, n_chains, fields.data(), table.data());
         for (std::int64_t c = 0; c < n_chains; ++c) {
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
@@ -160,7 +163,6 @@ void gibbs(const GibbsArgs& args) {
       }
     };
     for (std::int64_t t = 0; t < args.n_steps; ++t) {
-      runtime::check_interrupt();
       const auto step = static_cast<std::uint64_t>(args.first_step + t);
       half_sweep(to_hidden, t == 0 ? start : visible, hidden, step);
       half_sweep(to_visible, hidden, visible, step);

@@ -4,8 +4,8 @@
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -32,26 +32,37 @@ struct RbmView {
   }
 };
 
-// True if all exponents are below the one of infinities and NaNs. In integers, so that it vectorises.
+// Parameters are below 2^100 (float32) or 2^900 (float64) and beta is below 2^100, so that no field, no
+// energy and no product of the two overflows in float64, for up to 2^20 units.
+constexpr int max_exponent(Real real) { return real == Real::float32 ? 100 : 900; }
+constexpr double max_beta = 0x1p100;
+
+// True if all magnitudes are below the limit; infinities and NaN are not. In integers, so that it
+// vectorises: an exponent beyond the limit carries into the sign bit.
 template <class T>
-bool all_finite(const T* values, std::int64_t count) {
-  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+bool all_within_limit(const T* values, std::int64_t count) {
+  constexpr bool single = sizeof(T) == 4;
+  using Bits = std::conditional_t<single, std::uint32_t, std::uint64_t>;
+  constexpr Bits sign = Bits{1} << (8 * sizeof(T) - 1);
   constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
-  constexpr Bits lowest = exponent & (~exponent + 1), top = exponent + lowest;
+  constexpr Bits limit = std::bit_cast<Bits>(static_cast<T>(single ? 0x1p100 : 0x1p900));
   Bits carried = 0;
-  for (std::int64_t k = 0; k < count; ++k) carried |= (std::bit_cast<Bits>(values[k]) & exponent) + lowest;
-  return (carried & top) == 0;
+  for (std::int64_t k = 0; k < count; ++k) carried |= (std::bit_cast<Bits>(values[k]) & exponent) + (sign - limit);
+  return (carried & sign) == 0;
 }
 
 // Rows of adjacent values.
 template <class T>
-void check_finite(const T* values, std::int64_t rows, std::int64_t columns, std::int64_t stride, const char* name) {
+void check_values(const T* values, std::int64_t rows, std::int64_t columns, std::int64_t stride, const char* name) {
   for (std::int64_t i = 0; i < rows; ++i) {
     const T* row = values + i * stride;
-    if (all_finite(row, columns)) continue;
+    if (all_within_limit(row, columns)) continue;
     std::int64_t j = 0;
-    while (std::isfinite(row[j])) ++j;
-    throw ArgumentError(std::string(name) + ": expected finite numbers, got " + std::to_string(row[j]));
+    while (all_within_limit(row + j, 1)) ++j;
+    char got[32];
+    std::snprintf(got, sizeof got, "%g", static_cast<double>(row[j]));
+    throw ArgumentError(std::string(name) + ": expected finite numbers below 2^" +
+                        std::to_string(max_exponent(sizeof(T) == 4 ? Real::float32 : Real::float64)) + ", got " + got);
   }
 }
 
@@ -60,19 +71,21 @@ inline void check(const RbmView& rbm) {
     throw ArgumentError("weights: expected (n_visible, n_hidden) with n_visible >= 1 and n_hidden >= 1, got (" +
                         std::to_string(rbm.n_visible) + ", " + std::to_string(rbm.n_hidden) + ")");
   }
-  const auto finite = [&]<class T>(T) {
+  const auto check_all = [&]<class T>(T) {
     const bool by_row = rbm.hidden_stride == 1;
-    check_finite(static_cast<const T*>(rbm.weights), by_row ? rbm.n_visible : rbm.n_hidden,
+    check_values(static_cast<const T*>(rbm.weights), by_row ? rbm.n_visible : rbm.n_hidden,
                  by_row ? rbm.n_hidden : rbm.n_visible, by_row ? rbm.visible_stride : rbm.hidden_stride, "weights");
-    check_finite(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, "visible_bias");
-    check_finite(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, "hidden_bias");
+    check_values(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, "visible_bias");
+    check_values(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, "hidden_bias");
   };
-  rbm.real == Real::float32 ? finite(0.0f) : finite(0.0);
+  rbm.real == Real::float32 ? check_all(0.0f) : check_all(0.0);
 }
 
 inline void check_beta(double beta) {
-  if (!std::isfinite(beta) || beta < 0) {
-    throw ArgumentError("beta: expected a finite number >= 0, got " + std::to_string(beta));
+  if (!(beta >= 0 && beta < max_beta)) {
+    char got[32];
+    std::snprintf(got, sizeof got, "%g", beta);
+    throw ArgumentError(std::string("beta: expected 0 <= beta < 2^100, got ") + got);
   }
 }
 

@@ -1,0 +1,370 @@
+"""The command line: every command, and one line instead of a traceback when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_rbm
+from vfe_fast.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.npz"
+    random_rbm(6, 4, scale=0.5).save(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.npy"
+    np.save(path, (np.random.default_rng(0).random((50, 6)) < np.linspace(0.2, 0.8, 6)).astype(np.uint8))
+    return path
+
+
+def succeed(capsys: Capture, *argv: Any) -> str:
+    assert main([str(word) for word in argv]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def fail(capsys: Capture, *argv: Any) -> str:
+    """Run a command that must end with status 1, nothing on standard output and one line of error."""
+    assert main([str(word) for word in argv]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("vfe-fast: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def test_demo(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "new" / "folder"
+    assert main(["demo", "--epochs", "3", "--output", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert sorted(os.listdir(folder)) == ["vfe_fast_demo.npz", "vfe_fast_demo.png"]
+    assert (folder / "vfe_fast_demo.png").read_bytes().startswith(b"\x89PNG")
+    rbm = vf.load(folder / "vfe_fast_demo.npz")
+    assert (rbm.n_visible, rbm.n_hidden) == (64, 20)
+    assert "test (exact)" in captured.out
+    assert "independent pixels" in captured.out
+    assert "3/3" in captured.err  # the progress bar
+
+
+@pytest.mark.parametrize("missing", ["sklearn", "matplotlib"])
+def test_demo_without_an_extra(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Said before the training, not after it."""
+    for name in [missing, *(name for name in sys.modules if name.startswith(f"{missing}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("vfe_fast.demo.train", lambda *args, **kwargs: pytest.fail("it trained"))
+    assert main(["demo", "--epochs", "1", "--output", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert missing in message
+    assert "pip install 'vfe_fast[demo]'" in message
+
+
+@pytest.mark.parametrize("method", ["cd", "pcd", "exact"])
+def test_train(tmp_path: Path, capsys: Capture, data: Path, method: str) -> None:
+    def trained(name: str) -> vf.BernoulliRBM:
+        out = succeed(
+            capsys, "train", data, "--output", tmp_path / name, "--hidden", 3, "--method", method,
+            "--epochs", 4, "--batch-size", 20, "--learning-rate", 0.1, "--momentum", 0.5, "--centered",
+            "--weight-decay", 0.001, "--steps", 2, "--chains", 10, "--exact-every", 2, "--seed", 7, "--quiet",
+        )  # fmt: skip
+        assert "log_likelihood_train -" in out
+        assert str(tmp_path / name) in out
+        return vf.load(tmp_path / name)
+
+    rbm = trained("a.npz")
+    assert (rbm.n_visible, rbm.n_hidden) == (6, 3)
+    again = trained("b.npz")
+    assert [p.tobytes() for p in rbm.parameters] == [p.tobytes() for p in again.parameters]
+
+
+def test_train_is_the_train_of_the_package(tmp_path: Path, capsys: Capture, data: Path) -> None:
+    succeed(capsys, "train", data, "--output", tmp_path / "m.npz", "--epochs", 2, "--seed", 3, "--quiet")
+    states = np.load(data)
+    expected = vf.BernoulliRBM.from_data(states, 20, rng=3)
+    vf.train(expected, states, n_epochs=2, learning_rate=0.05, rng=3)
+    found = vf.load(tmp_path / "m.npz")
+    assert [p.tobytes() for p in found.parameters] == [p.tobytes() for p in expected.parameters]
+
+
+def test_train_goes_on_from_its_checkpoint(tmp_path: Path, capsys: Capture, data: Path) -> None:
+    options = ["train", data, "--hidden", 3, "--seed", 7, "--quiet", "--batch-size", 20]
+    straight, parts, checkpoint = (tmp_path / name for name in ("straight.npz", "parts.npz", "run.npz"))
+    succeed(capsys, *options, "--epochs", 5, "--output", straight)
+    for epochs in (2, 5):
+        succeed(capsys, *options, "--epochs", epochs, "--output", parts, "--checkpoint", checkpoint)
+    assert vf.load(parts).weights.tobytes() == vf.load(straight).weights.tobytes()
+    message = fail(
+        capsys, *options, "--epochs", 6, "--output", parts, "--checkpoint", checkpoint, "--momentum", 0.5
+    )
+    assert "momentum" in message
+    assert str(checkpoint) in message
+
+
+def test_train_on_an_npz_and_to_safetensors(tmp_path: Path, capsys: Capture, data: Path) -> None:
+    pytest.importorskip("safetensors")
+    np.savez(tmp_path / "data.npz", states=np.load(data))
+    output = tmp_path / "m.safetensors"
+    succeed(capsys, "train", tmp_path / "data.npz", "--output", output, "--epochs", 1, "--quiet")
+    assert vf.load(output).n_visible == 6
+
+
+def test_train_shows_its_progress(tmp_path: Path, capsys: Capture, data: Path) -> None:
+    assert main(["train", str(data), "--output", str(tmp_path / "m.npz"), "--epochs", "2"]) == 0
+    assert "2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_log_z(capsys: Capture, model: Path, beta: float) -> None:
+    out = succeed(capsys, "log-z", model, "--beta", beta)
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    weights, visible_bias, hidden_bias = vf.load(model).parameters
+    v = (np.arange(2**6)[:, None] >> np.arange(6)) & 1
+    terms = beta * (v @ visible_bias) + np.logaddexp(0, beta * (v @ weights + hidden_bias)).sum(axis=1)
+    log_z = np.log(np.exp(terms).sum())
+    assert float(rows["ln"].split()[1]) == pytest.approx(log_z, rel=1e-12)
+    assert float(rows["F"]) == pytest.approx(-log_z / beta, rel=1e-12)
+    assert float(rows["stderr"]) == 0.0
+    assert rows["kind"] == "exact"
+    assert rows["states"].startswith("16 ")
+
+
+def test_log_z_with_moments(capsys: Capture, model: Path) -> None:
+    out = succeed(capsys, "log-z", model, "--moments")
+    moments = vf.free_energy.exact(vf.load(model), moments=True).moments
+    assert moments is not None
+    energy = next(line.split()[1] for line in out.splitlines() if line.startswith("<E>"))
+    assert float(energy) == pytest.approx(moments.energy, rel=1e-12)
+
+
+def test_log_z_that_would_take_too_long(tmp_path: Path, capsys: Capture) -> None:
+    random_rbm(60, 50, scale=0.01).save(tmp_path / "large.npz")
+    message = fail(capsys, "log-z", tmp_path / "large.npz")
+    assert "2^50 states" in message
+    assert "years" in message
+
+
+def test_sample(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    options = ["--chains", 30, "--steps", 5, "--seed", 2, "--beta", 0.7]
+    out = succeed(capsys, "sample", model, "--output", tmp_path / "a.npy", *options)
+    assert "30 samples of 6 units" in out
+    chains = vf.GibbsChains(vf.load(model), 30, rng=2)
+    chains.step(5, beta=0.7)
+    found = np.load(tmp_path / "a.npy")
+    assert (found.dtype, found.shape) == (np.uint8, (30, 6))
+    np.testing.assert_array_equal(found, chains.visible)
+    succeed(capsys, "sample", model, "--output", tmp_path / "b.npy", "-n", 30, *options[2:])
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_info(capsys: Capture, model: Path) -> None:
+    out = succeed(capsys, "info")
+    for name in ("version", "target", "num_threads", "cuda"):
+        assert name in out
+    out = succeed(capsys, "info", model)
+    assert "n_visible=6, n_hidden=4" in out
+    assert "visible_bias" in out
+
+
+def test_bench_describes_itself(capsys: Capture) -> None:
+    pytest.importorskip("vfe_fast.bench")
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "--help"])
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+BAD_MODELS = {
+    "missing": None,
+    "empty": b"",
+    "text": b"not a model\n",
+    "pickle": pickle.dumps({"weights": [1.0]}),
+    "truncated": b"PK\x03\x04 and no more",
+    "multi-line": b"\x93NUMPY\x01\x00\x10\x00not\na\nheader\n  \n",
+}
+
+
+@pytest.mark.parametrize("command", ["log-z", "sample", "info"])
+@pytest.mark.parametrize("bad", BAD_MODELS)
+def test_bad_model_files(tmp_path: Path, capsys: Capture, command: str, bad: str) -> None:
+    path = tmp_path / "bad.npz"
+    content = BAD_MODELS[bad]
+    if content is not None:
+        path.write_bytes(content)
+    output = ["--output", tmp_path / "samples.npy"] if command == "sample" else []
+    assert str(path) in fail(capsys, command, path, *output)
+    assert not (tmp_path / "samples.npy").exists()
+
+
+BAD_DATA = {
+    "missing": lambda path: None,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("0,1\n1,0\n"),
+    "pickle": lambda path: path.write_bytes(pickle.dumps([[0, 1]])),
+    "objects": lambda path: np.savez(path, np.array([[0, None]], dtype=object)),
+    "truncated npz": lambda path: path.write_bytes(b"PK\x03\x04 and no more"),
+    "two arrays": lambda path: np.savez(path, a=np.eye(3), b=np.eye(3)),
+    "no array": lambda path: np.savez(path),
+    "1-d": lambda path: np.savez(path, np.ones(3)),
+    "grey": lambda path: np.savez(path, np.full((4, 3), 0.5)),
+    "no samples": lambda path: np.savez(path, np.ones((0, 3))),
+    "a zip of something else": lambda path: zip_of_text(path),
+}
+
+
+def zip_of_text(path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+@pytest.mark.parametrize("bad", BAD_DATA)
+def test_bad_data_files(tmp_path: Path, capsys: Capture, bad: str) -> None:
+    path = tmp_path / "bad.npz"
+    BAD_DATA[bad](path)
+    fail(capsys, "train", path, "--output", tmp_path / "model.npz", "--quiet")
+    assert not (tmp_path / "model.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "named"),
+    [
+        ("log-z", ["--beta", "-1"], "beta"),
+        ("log-z", ["--beta", "nan"], "beta"),
+        ("log-z", ["--max-seconds", "0"], "max_seconds"),
+        ("sample", ["--steps", "0"], "n_steps"),
+        ("sample", ["--steps", str(2**70)], "n_steps"),
+        ("sample", ["--chains", "0"], "n_chains"),
+        ("sample", ["--chains", str(2**46)], ""),
+        ("sample", ["--seed", "-1"], "rng"),
+        ("sample", ["--output", os.path.join("nowhere", "x.npy")], "nowhere"),
+        ("train", ["--hidden", "0"], "n_hidden"),
+        ("train", ["--hidden", str(2**46)], ""),
+        ("train", ["--epochs", "-1"], "n_epochs"),
+        ("train", ["--learning-rate", "-1"], "learning_rate"),
+        ("train", ["--momentum", "1"], "momentum"),
+        ("train", ["--exact-every", "0"], "every"),
+        ("train", ["--output", os.path.join("nowhere", "x.npz")], "nowhere"),
+        ("train", ["--checkpoint", os.path.join("nowhere", "x.npz")], "nowhere"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else x,
+)
+def test_bad_options(
+    tmp_path: Path, capsys: Capture, model: Path, data: Path, command: str, options: list[str], named: str
+) -> None:
+    given = {"log-z": [model], "sample": [model, "--output", tmp_path / "x.npy"], "train": [data, "--quiet"]}
+    if command == "train":
+        given["train"] += ["--output", tmp_path / "y.npz"]
+    assert named in fail(capsys, command, *given[command], *options)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["fly"],
+        ["log-z"],
+        ["sample", "m.npz"],
+        ["train"],
+        ["info", "--fast"],
+        ["log-z", "m", "--beta", "x"],
+    ],
+)
+def test_wrong_usage(capsys: Capture, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "usage:" in captured.err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["log-z", "--help"]])
+def test_help(capsys: Capture, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 0
+    assert "usage: vfe-fast" in capsys.readouterr().out
+
+
+def test_version(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"vfe_fast {vf.__version__}\n"
+
+
+def test_interrupt(capsys: Capture, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vf._core, "exact_rbm", interrupted)
+    assert main(["log-z", str(model)]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+# --- as a process ---------------------------------------------------------------------------------
+
+
+def command(*argv: Any) -> dict[str, Any]:
+    return {
+        "args": [sys.executable, "-m", "vfe_fast", *map(str, argv)],
+        "env": {**os.environ, "PYTHONPATH": str(Path(vf.__file__).parents[1])},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+
+
+def test_as_a_process(tmp_path: Path, model: Path) -> None:
+    done = subprocess.run(**command("log-z", model), timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ln Z ")
+    done = subprocess.run(**command("info", tmp_path / "nothing.npz"), timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("vfe-fast: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted_process(tmp_path: Path, data: Path) -> None:
+    """It keeps the model it has, and says so."""
+    checkpoint, output = tmp_path / "run.npz", tmp_path / "model.npz"
+    options = ["--output", output, "--checkpoint", checkpoint, "--epochs", 10**6, "--quiet", "--seed", 1]
+    with subprocess.Popen(**command("train", data, *options)) as child:
+        give_up = time.monotonic() + 30
+        while not checkpoint.exists() and time.monotonic() < give_up:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+    assert child.returncode == 130, err
+    assert "(interrupted)" in out
+    assert err == ""
+    assert vf.load(output).n_visible == 6

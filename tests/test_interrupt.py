@@ -1,0 +1,278 @@
+"""Signals, forks and threads: a long kernel stops at Ctrl-C, and the package keeps out of everybody's way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_rbm
+
+PROMISED = 0.2  # seconds to stop, on a machine that is not busy
+TOLERATED = 1.0  # on one that is
+
+# Each would run for minutes at least. What comes before is done before "ready" is printed.
+LONG_CALLS = {
+    "gibbs": """
+        rbm, v = make(784, 500), states(512, 784)
+        call = lambda: vf.gibbs(rbm, v, 10**6, rng=0, num_threads=N)
+    """,
+    "gibbs, one chain": """
+        rbm, v = make(784, 500), states(1, 784)
+        call = lambda: vf.gibbs(rbm, v, 10**8, rng=0, num_threads=N)
+    """,
+    "GibbsChains": """
+        chains = vf.GibbsChains(make(784, 500), 512, rng=0, num_threads=N)
+        call = lambda: chains.step(10**6)
+    """,
+    "exact": """
+        rbm = make(784, 40)
+        call = lambda: vf.free_energy.exact(rbm, max_seconds=1e99, num_threads=N)
+    """,
+    "exact with moments": """
+        rbm = make(784, 40)
+        call = lambda: vf.free_energy.exact(rbm, moments=True, max_seconds=1e99, num_threads=N)
+    """,
+    "exact, visible layer smaller": """
+        rbm = make(45, 300)
+        call = lambda: vf.free_energy.exact(rbm, moments=True, max_seconds=1e99, num_threads=N)
+    """,
+    "free_energy": """
+        rbm, v = make(16, 200_000), states(300_000, 16)
+        call = lambda: rbm.free_energy(v, num_threads=N)
+    """,
+}
+
+CHILD = """
+import time
+import numpy as np
+import vfe_fast as vf
+
+N = {num_threads}
+
+def make(n_visible, n_hidden):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: (0.05 * rng.standard_normal(shape) + 0.01).astype(np.float32)
+    return vf.BernoulliRBM(draw(n_visible, n_hidden), draw(n_visible), draw(n_hidden))
+
+def states(*shape):
+    return np.random.default_rng(1).integers(0, 2, size=shape, dtype=np.uint8)
+
+{setup}
+
+begin = time.monotonic()
+print("ready", flush=True)
+try:
+    call()
+    print("finished", time.monotonic() - begin)
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic())
+small = vf.BernoulliRBM([[1.0, -2.0], [0.5, 0.25], [0.0, 1.0]], [0.1, 0.2, 0.3], [-1.0, 1.0])
+print(vf.free_energy.exact(small).log_z.hex(), vf.gibbs(small, [[1, 0, 1]] * 40, 9, rng=3)[0].sum())
+"""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(vf.__file__).parents[1])}
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("label", LONG_CALLS)
+def test_ctrl_c_stops_a_long_kernel(label: str, num_threads: int) -> None:
+    code = CHILD.format(num_threads=num_threads, setup=textwrap.dedent(LONG_CALLS[label]))
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.35)
+        sent = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        try:
+            output, errors = child.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise
+    assert errors == ""
+    how, when = output.splitlines()[0].split()
+    assert how == "interrupted"
+    seconds = float(when) - sent
+    print(f"{label}, {num_threads} threads: stopped in {seconds:.3f} s (promised: {PROMISED} s)")
+    assert seconds < TOLERATED
+    # The next calls work, and give what they always give.
+    small = vf.BernoulliRBM([[1.0, -2.0], [0.5, 0.25], [0.0, 1.0]], [0.1, 0.2, 0.3], [-1.0, 1.0])
+    sample = vf.gibbs(small, [[1, 0, 1]] * 40, 9, rng=3)[0]
+    assert output.splitlines()[1] == f"{vf.free_energy.exact(small).log_z.hex()} {sample.sum()}"
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_any_signal_handler_may_end_a_call(num_threads: int) -> None:
+    """The handler runs during the call; what it raises comes out; the chains are as before."""
+
+    class TooLateError(Exception):
+        pass
+
+    def handler(number: int, frame: object) -> None:
+        raise TooLateError
+
+    chains = vf.GibbsChains(random_rbm(200, 100, scale=0.05), 300, rng=0, num_threads=num_threads)
+    chains.step(2)
+    before = chains.state
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(TooLateError):
+            chains.step(10**7)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert chains.state is before
+    assert chains.n_steps == 2
+
+
+def test_a_handler_that_raises_nothing_ends_nothing() -> None:
+    rbm = random_rbm(100, 60, scale=0.1)
+    v = np.zeros((64, 100), dtype=np.uint8)
+    expected = vf.gibbs(rbm, v, 3000, rng=0)[0]
+    ticks: list[int] = []
+    old = signal.signal(signal.SIGALRM, lambda number, frame: ticks.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        found = vf.gibbs(rbm, v, 3000, rng=0)[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert ticks
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_fork_after_a_threaded_call() -> None:
+    """Nothing survives a call that a fork could break: no pool, no lock."""
+    code = """
+    import multiprocessing
+    import numpy as np
+    import vfe_fast as vf
+
+    rng = np.random.default_rng(0)
+    rbm = vf.BernoulliRBM(0.1 * rng.normal(size=(100, 80)), rng.normal(size=100), rng.normal(size=80))
+    v = rng.integers(0, 2, size=(2000, 100), dtype=np.uint8)
+
+    def work(seed):
+        a, h = vf.gibbs(rbm, v, 20, rng=seed, num_threads=4)
+        return a.sum(), h.sum(), rbm.free_energy(a, num_threads=4).sum()
+
+    if __name__ == "__main__":
+        expected = [work(seed) for seed in range(4)]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(work, range(4)) == expected
+        assert [work(seed) for seed in range(4)] == expected
+        print("same")
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "same\n", "")
+
+
+def test_a_call_leaves_no_thread_behind() -> None:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("no /proc here")
+    rbm = random_rbm(100, 80, scale=0.1)
+    v = np.zeros((2000, 100), dtype=np.uint8)
+    before = len(list(tasks.iterdir()))
+    most = before
+
+    def watch(done: threading.Event) -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max(most, len(list(tasks.iterdir())))
+
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, args=(done,))
+    watcher.start()
+    vf.gibbs(rbm, v, 300, rng=0, num_threads=4)
+    done.set()
+    watcher.join()
+    assert most > before + 1  # besides the watcher: the call did use threads
+    assert len(list(tasks.iterdir())) <= before
+
+
+def test_concurrent_calls() -> None:
+    """Kernels release the interpreter lock, and share nothing."""
+    models = [random_rbm(60 + k, 11, scale=0.2, seed=k) for k in range(4)]
+    inputs = [np.random.default_rng(k).integers(0, 2, size=(500, 60 + k), dtype=np.uint8) for k in range(4)]
+
+    def work(k: int) -> list[bytes]:
+        rbm, v = models[k % 4], inputs[k % 4]
+        exact = vf.free_energy.exact(rbm, moments=True, num_threads=1 + k % 3)
+        assert exact.moments is not None
+        return [
+            rbm.free_energy(v, num_threads=1 + k % 3).tobytes(),
+            rbm.mean_hidden(v, num_threads=2).tobytes(),
+            vf.gibbs(rbm, v, 20, rng=k % 4, num_threads=1 + k % 2)[0].tobytes(),
+            exact.moments.visible_hidden.tobytes(),
+            vf.random.uniform(10_001, rng=k % 4, num_threads=2).tobytes(),
+        ]
+
+    expected = [work(k) for k in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        for k, found in enumerate(pool.map(work, range(48))):
+            assert found == expected[k % 4]
+
+
+def test_concurrent_use_of_one_model() -> None:
+    """Parameters are replaced all at once: a reader sees the old or the new, never a mixture."""
+    first, second = random_rbm(30, 20, seed=1), random_rbm(30, 20, seed=2)
+    v = np.random.default_rng(0).integers(0, 2, size=(50, 30), dtype=np.uint8)
+    allowed = {first.free_energy(v).tobytes(), second.free_energy(v).tobytes()}
+    shared = vf.BernoulliRBM(*first.parameters)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            shared.set_parameters(*second.parameters)
+            shared.set_parameters(*first.parameters)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = {shared.free_energy(v).tobytes() for _ in range(1000)}
+    finally:
+        stop.set()
+        writer.join()
+    assert found <= allowed
+
+
+def test_errors_do_not_cross_threads() -> None:
+    rbm = random_rbm(6, 4)
+    good, bad = np.ones((3, 6), dtype=np.uint8), np.full((3, 6), 2, dtype=np.uint8)
+
+    def work(k: int) -> str:
+        try:
+            return str(rbm.free_energy(bad if k % 2 else good).shape)
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        for k, found in enumerate(pool.map(work, range(200))):
+            assert (found.startswith("v: ")) if k % 2 else (found == "(3,)")
