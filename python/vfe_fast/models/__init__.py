@@ -1,6 +1,6 @@
 """Models: parameters, energies and conditionals, in the vocabulary of physics."""
 
 from .bernoulli_rbm import BernoulliRBM
-from .files import load
+from .loader import load
 
 __all__ = ["BernoulliRBM", "load"]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..files import read_arrays, write_arrays, write_atomically
 
-if TYPE_CHECKING:
-    from .bernoulli_rbm import BernoulliRBM
-
-__all__ = ["load", "write_model"]
+__all__ = ["read_model", "write_model"]
 
 MODEL_FORMAT = "vfe_fast.model"
 FORMAT_VERSION = "1"
@@ -34,43 +31,18 @@ def write_model(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Ar
         write_arrays(path, {**header, **arrays})
 
 
-def load(path: str | os.PathLike[str]) -> BernoulliRBM:
-    """Read a model that was saved with its ``save`` method.
-
-    Parameters
-    ----------
-    path : path_like
-        An ``.npz`` or ``.safetensors`` file.
-
-    Returns
-    -------
-    BernoulliRBM
-        With parameters bit for bit as saved.
-
-    Raises
-    ------
-    ValueError
-        If the file is truncated, foreign, holds pickled objects, or its arrays are no model.
-    OSError
-        If it cannot be read.
-    """
-    from .bernoulli_rbm import BernoulliRBM
-
+def read_model(path: str | os.PathLike[str]) -> tuple[str, dict[str, Array]]:
+    """Kind and arrays of a model file; ValueError if it is truncated, foreign or of another version."""
     header, arrays = _read_safetensors(path) if os.fspath(path).endswith(".safetensors") else _read_npz(path)
     if header["format"] != MODEL_FORMAT:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got {header['format'] or 'a foreign file'}"
         )
-    if header["kind"] != "BernoulliRBM":
-        raise ValueError(f"{os.fspath(path)}: expected a BernoulliRBM, got a {header['kind']}")
     if header["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {header['format_version']}"
         )
-    try:
-        return BernoulliRBM(arrays["weights"], arrays["visible_bias"], arrays["hidden_bias"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)}: expected the parameters of a BernoulliRBM: {error}") from error
+    return header["kind"], arrays
 
 
 def _header(found: Mapping[str, Any]) -> dict[str, str]:
