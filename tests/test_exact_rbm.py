@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
-from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath
+from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath, log_z_mpmath
 from vfe_fast import _core
 
 BOUND = 1e-12  # the contract of exact_rbm.hpp
@@ -45,6 +47,44 @@ def test_against_mpmath(target, shape, scale):
     parameters = (weights, rng.uniform(-1, 0.3, shape[0]) * scale, rng.uniform(-0.3, 1, shape[1]) * scale)
     result = vf.free_energy.exact(vf.BernoulliRBM(*parameters), moments=True)
     assert max(relative_errors(result, enumerate_mpmath(*parameters)).values()) < BOUND
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 7), (8, 40)])
+@pytest.mark.parametrize("scale", [1e-3, 0.3, 3.0, 20.0, 60.0, 2000.0])
+def test_log_z_against_mpmath(target, shape, scale):
+    """Seven units and more are enumerated in product form, as long as its range allows."""
+    rng = np.random.default_rng(shape[1])
+    weights = rng.uniform(-scale, scale, shape)
+    visible_bias, hidden_bias = rng.uniform(-1, 0.3, shape[0]) * scale, rng.uniform(-0.3, 1, shape[1]) * scale
+    for w, a, b in ((weights, visible_bias, hidden_bias), (weights.T.copy(), hidden_bias, visible_bias)):
+        expected = log_z_mpmath(w, a, b)
+        result = vf.free_energy.exact(vf.BernoulliRBM(w, a, b))
+        assert result.log_z == pytest.approx(expected, rel=BOUND)
+        assert result.details["product_form"] == (scale < 1000)
+
+
+@pytest.mark.parametrize("total", [5.0, 50.0, 200.0, 2000.0])
+def test_wide_ranges_of_the_product(target, total):
+    """784 units whose |weights| add up to `total` each: chunks, balancing, and the way out where they end."""
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(784, 10)) + 0.2
+    weights *= total / np.abs(weights).sum(axis=1, keepdims=True)
+    weights[::7] *= 1e-3
+    visible_bias, hidden_bias = 3 * rng.normal(size=784) + 0.5, 20 * rng.normal(size=10)
+    states = all_states(10)
+    fields = visible_bias + states @ weights.T
+    exponent = np.array(
+        [
+            math.fsum([*row, bias])
+            for row, bias in zip(
+                np.maximum(fields, 0) + np.log1p(np.exp(-np.abs(fields))), states @ hidden_bias, strict=True
+            )
+        ]
+    )
+    expected = exponent.max() + np.log(np.exp(exponent - exponent.max()).sum())
+    result = vf.free_energy.exact(vf.BernoulliRBM(weights, visible_bias, hidden_bias))
+    assert result.log_z == pytest.approx(expected, rel=1e-14)
+    assert result.details["product_form"] == (total < 1000)
 
 
 def test_single_precision_parameters_are_enumerated_in_double():

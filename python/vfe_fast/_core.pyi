@@ -81,9 +81,9 @@ def exact_rbm(
     beta: typing.SupportsFloat | typing.SupportsIndex,
     moments: bool,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[float, typing.Any, typing.Any, typing.Any, typing.Any]:
+) -> tuple[float, bool, typing.Any, typing.Any, typing.Any, typing.Any]:
     """
-    ln Z, <v>, <h>, <v h> and <E> by enumeration; the last four are None without `moments`.
+    ln Z, whether it was found in product form, <v>, <h>, <v h> and <E>; the last four are None without `moments`.
     """
 
 def exp(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:

@@ -13,8 +13,8 @@ from .result import FreeEnergy, Moments
 
 __all__ = ["exact"]
 
-_SURELY_SHORT = 28  # log2 of the states times units below which no time is estimated
-_PROBE = 24  # log2 of those enumerated to measure this machine's rate
+_SURELY_SHORT = 30  # log2 of the states times units below which no time is estimated
+_PROBE = 26  # log2 of those enumerated to measure this machine's rate
 
 
 def exact(
@@ -47,8 +47,9 @@ def exact(
     Returns
     -------
     FreeEnergy
-        Of kind ``"exact"``: stderr 0. `details` holds the number of states, the enumerated layer and the
-        seconds taken. Relative error of ln Z and of each moment <= 1e-12 (docs/exact_rbm.md).
+        Of kind ``"exact"``: stderr 0. `details` holds the number of states, the enumerated layer, whether
+        ln Z was found in product form (else with exponentials), and the seconds taken. Relative error of
+        ln Z and of each moment <= 1e-12 (docs/exact_rbm.md).
 
     Raises
     ------
@@ -69,12 +70,13 @@ def exact(
     n_threads = threads(num_threads)
     n_states = _refuse_if_too_long(model, moments, max_seconds, n_threads)
     begin = time.perf_counter()
-    log_z, visible, hidden, visible_hidden, energy = _core.exact_rbm(
+    log_z, product_form, visible, hidden, visible_hidden, energy = _core.exact_rbm(
         *model.parameters, beta=beta, moments=moments, num_threads=n_threads
     )
     details = {
         "n_states": n_states,
         "enumerated_layer": "visible" if model.n_visible <= model.n_hidden else "hidden",
+        "product_form": product_form,
         "seconds": time.perf_counter() - begin,
     }
     return FreeEnergy(

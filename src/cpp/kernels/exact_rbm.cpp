@@ -3,6 +3,7 @@
 #include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
+#include "rbm_product.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
@@ -234,12 +235,34 @@ double mean_energy(const ExactRbmArgs& args) {
   return energy;
 }
 
+// ln Z alone, in product form.
+double log_z_of(const ProductForm& form, int num_threads) {
+  const std::int64_t n_groups = form.n_high / product_group;
+  const std::int64_t n_ranges = n_groups < max_ranges ? n_groups : max_ranges;
+  const std::int64_t range_size = form.n_high / n_ranges;
+  const Buffer<ScaledSum> ranges(n_ranges);
+  const auto do_range = [&](std::int64_t r) { ranges[r] = sum_products(form, r * range_size, (r + 1) * range_size); };
+  const double work = static_cast<double>(form.n_high) * static_cast<double>(form.n_low * form.m) / 8.0;
+  runtime::parallel_for(n_ranges, work, num_threads, do_range);
+  ScaledSum all = ranges[0];
+  for (std::int64_t r = 1; r < n_ranges; ++r) all.add(ranges[r]);
+  return static_cast<double>(all.reference) * ln2 + numerics::log(all.sum);
+}
+
 }  // namespace
 
 void exact_rbm(const ExactRbmArgs& args) {
   const bool visible_enumerated = args.rbm.n_visible <= args.rbm.n_hidden;
   const bool moments = args.visible != nullptr;
   const Problem problem(visible_enumerated ? args.rbm : args.rbm.transposed(), args.beta);
+
+  const ProductForm form(problem.n, problem.m, problem.padded, problem.weights.data(), problem.bias.data(),
+                         problem.other_bias.data());
+  *args.product_form = form.usable;
+  if (form.usable) {
+    *args.log_z = log_z_of(form, args.num_threads);
+    if (!moments) return;
+  }
 
   const std::int64_t n_ranges = problem.n_high < max_ranges ? problem.n_high : max_ranges;  // both powers of two
   const std::int64_t range_size = problem.n_high / n_ranges;
@@ -256,7 +279,7 @@ void exact_rbm(const ExactRbmArgs& args) {
 
   Sums& all = ranges[0];
   for (std::int64_t r = 1; r < n_ranges; ++r) all.merge(ranges[r]);
-  *args.log_z = all.total.value();
+  if (!form.usable) *args.log_z = all.total.value();
   if (!moments) return;
   write_moments(args, all, visible_enumerated);
   *args.energy = args.rbm.real == Real::float32 ? mean_energy<float>(args) : mean_energy<double>(args);

@@ -8,8 +8,10 @@
 //   <s_i> = sum_s w s_i / Z,  <t_j> = sum_s w sigma_j / Z,  <s_i t_j> = sum_s w s_i sigma_j / Z,
 //   <E> = -c.<s> - d.<t> - sum_ij W_ij <s_i t_j>
 //
-// Cost: 2^n m states times units, an exponential and a multiplication each; the moments add a
-// division, and two more additions. Memory: O(n m) a thread, whatever n.
+// Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for
+// models of n >= 6 whose fields stay within some hundreds; an exponential and a multiplication each
+// otherwise. The moments: an exponential, a division, two multiplications and two additions each.
+// Memory: O(n m) a thread and range, whatever n.
 //
 // Precision: float64 throughout, for float32 models too. A field is tabulated from at most n/2 + 1
 // additions; the sums over states run in three levels (low bits, high bits, ranges). The relative
@@ -28,6 +30,7 @@ struct ExactRbmArgs {
   RbmView rbm;
   double beta;
   double* log_z;           // out
+  bool* product_form;      // out: whether ln Z was found in product form
   double* visible;         // (n_visible,): out; the four moments are all wanted or all null
   double* hidden;          // (n_hidden,): out
   double* visible_hidden;  // (n_visible, n_hidden): out

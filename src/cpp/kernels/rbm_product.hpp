@@ -1,0 +1,304 @@
+// ln Z of an RBM without a transcendental function in the loop: the technique of `exact_rbm` for models
+// whose weights leave room for it.
+//
+// Split the bits of the enumerated layer in a high and a low part, x_j = x_hj + x_lj. Then
+//
+//   1 + e^(x_hj + x_lj) = e^x_lj (A_hj + C_lj),   A = e^x_hj,  C = e^-x_lj
+//
+// so the weight of a state is e^(its own bias + sum_j x_lj) prod_j (A_hj + C_lj): one addition and one
+// multiplication a state and unit. Everything is positive: nothing cancels, and m units cost a relative
+// error of at most 3 m eps. A unit's A and C are divided by a common factor e^g_j that centers ln(A + C);
+// after a chunk of units whose products cannot leave the range of a double the exponent is taken out.
+// Each state has a lane of its own, so the order of its products is that of the units, whatever the
+// width of the vectors.
+#pragma once
+
+#include "../numerics/elementary.hpp"
+#include "../runtime/scratch.hpp"
+#include "../runtime/threads.hpp"
+#include "rbm.hpp"
+
+namespace vfe::kernels::inline VFE_LEVEL {
+
+#if defined(__AVX512F__)
+constexpr std::int64_t product_vector = 8, product_rows = 4;
+#elif defined(__AVX2__)
+constexpr std::int64_t product_vector = 4, product_rows = 2;
+#else
+constexpr std::int64_t product_vector = 2, product_rows = 1;
+#endif
+constexpr std::int64_t product_lanes = 16;  // low states done together
+constexpr std::int64_t product_group = 4;   // high states prepared together, a multiple of product_rows
+
+constexpr double ln2 = 0.6931471805599453;
+
+// e^x as mantissa in [1/sqrt 2, sqrt 2] and a power of two, for any x.
+struct ScaledExp {
+  double mantissa;
+  std::int64_t exponent;
+};
+
+VFE_HD ScaledExp scaled_exp(double x) {
+  using F = numerics::Format<double>;
+  const double k = (x * 1.4426950408889634 + F::round_magic) - F::round_magic;
+  return {numerics::exp((x - k * F::ln2_high) - k * F::ln2_low), static_cast<std::int64_t>(k)};
+}
+
+// The machine in product form: n enumerated units with biases, m others; beta is inside.
+struct ProductForm {
+  std::int64_t n, m, low_bits, n_low, n_high;
+  const double* weights;  // (n, padded)
+  const double* bias;     // (n,)
+  std::int64_t padded;
+  runtime::Buffer<double> low;           // (m, n_low): C e^-g
+  runtime::Buffer<double> low_mantissa;  // (n_low,): e^(bias + sum_j x_lj), split
+  runtime::Buffer<std::int64_t> low_exponent;
+  runtime::Buffer<double> base;             // (m,): A e^-g of the high state 0
+  runtime::Buffer<double> step;             // (n, m): e^w_ij of the high units
+  runtime::Buffer<std::int64_t> chunk_end;  // the exponent is taken out after each of these units
+  std::int64_t n_chunks = 0;
+  double gain = 0;  // sum_j g_j
+  bool usable = true;
+
+  static constexpr double max_range = 300;     // of ln of a product within a chunk, to either side
+  static constexpr double max_exponent = 600;  // of ln A, ln C and ln e^w
+
+  VFE_HD static std::int64_t choose_low_bits(std::int64_t n_units, std::int64_t n_others) {
+    std::int64_t bits = 4;  // product_lanes
+    while (bits < 8 && bits + 2 < n_units && (n_others << (bits + 1)) <= (1 << 16)) ++bits;
+    return bits;
+  }
+
+  // weights (n_units, stride), other_bias (n_others,): in float64, multiplied by beta.
+  ProductForm(std::int64_t n_units, std::int64_t n_others, std::int64_t stride, const double* w, const double* own_bias,
+              const double* other_bias)
+      : n(n_units),
+        m(n_others),
+        low_bits(choose_low_bits(n, m)),
+        n_low(std::int64_t{1} << low_bits),
+        n_high(n < low_bits + 2 ? 0 : std::int64_t{1} << (n - low_bits)),
+        weights(w),
+        bias(own_bias),
+        padded(stride),
+        low(m * n_low),
+        low_mantissa(n_low),
+        low_exponent(n_low),
+        base(m),
+        step(n * m),
+        chunk_end(m) {
+    if (n_high == 0) {
+      usable = false;
+      return;
+    }
+    double range = 0;
+    for (std::int64_t j = 0; j < m && usable; ++j) range = center(j, other_bias[j], range);
+    if (usable) tabulate_low();
+  }
+
+  // Chooses g_j, fills what depends on unit j, and starts a new chunk where the range is used up.
+  VFE_HD double center(std::int64_t j, double other_bias, double range) {
+    double a_low = other_bias, a_high = other_bias, c_low = 0, c_high = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double w = weights[i * padded + j];
+      const double negative = w < 0 ? w : 0, positive = w > 0 ? w : 0;
+      if (numerics::magnitude(w) > max_exponent) usable = false;
+      if (i < low_bits) {
+        c_low -= positive;
+        c_high -= negative;
+      } else {
+        a_low += negative;
+        a_high += positive;
+        step[i * m + j] = numerics::exp(w);
+      }
+    }
+    const double highest = (a_high > c_high ? a_high : c_high) + ln2, lowest = a_low > c_low ? a_low : c_low;
+    const double g = 0.5 * (highest + lowest), half_range = 0.5 * (highest - lowest);
+    if (half_range > max_range || a_high - g > max_exponent || g - a_low > max_exponent || c_high - g > max_exponent) {
+      usable = false;
+    }
+    gain += g;
+    base[j] = numerics::exp(other_bias - g);
+    for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] = -g;
+    for (std::int64_t i = 0; i < low_bits; ++i) {
+      for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] -= (l >> i & 1) != 0 ? weights[i * padded + j] : 0.0;
+    }
+    for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] = numerics::exp(low[j * n_low + l]);
+    if (range + half_range > max_range) {
+      chunk_end[n_chunks++] = j;
+      range = 0;
+    }
+    if (j + 1 == m) chunk_end[n_chunks++] = m;
+    return range + half_range;
+  }
+
+  VFE_HD void tabulate_low() {
+    for (std::int64_t l = 0; l < n_low; ++l) {
+      double exponent = 0;
+      for (std::int64_t i = 0; i < low_bits; ++i) {
+        if ((l >> i & 1) == 0) continue;
+        exponent += bias[i];
+        for (std::int64_t j = 0; j < m; ++j) exponent += weights[i * padded + j];
+      }
+      const ScaledExp split = scaled_exp(exponent);
+      low_mantissa[l] = split.mantissa;
+      low_exponent[l] = split.exponent;
+    }
+  }
+};
+
+// A_hj e^-g_j of one high state after another: the product over the set bits, highest bit first, of which
+// consecutive states share all but the last few factors.
+struct HighFactors {
+  const ProductForm& form;
+  std::int64_t n_bits;
+  runtime::Buffer<double> levels;        // (n_bits + 1, m)
+  runtime::Buffer<const double*> level;  // (n_bits + 1,): the level, or the one above if the bit is 0
+  std::int64_t current = -1;
+
+  explicit HighFactors(const ProductForm& f)
+      : form(f), n_bits(f.n - f.low_bits), levels((n_bits + 1) * f.m), level(n_bits + 1) {
+    level[0] = form.base.data();
+  }
+
+  VFE_HD const double* at(std::int64_t high) {
+    const std::int64_t changed = current < 0 ? (std::int64_t{1} << n_bits) - 1 : current ^ high;
+    for (std::int64_t k = 1; k <= n_bits; ++k) {
+      const std::int64_t bit = n_bits - k;
+      if ((changed >> bit) == 0) continue;
+      level[k] = level[k - 1];
+      if ((high >> bit & 1) == 0) continue;
+      double* __restrict product = levels.data() + k * form.m;
+      const double* __restrict above = level[k - 1];
+      const double* __restrict factor = form.step.data() + (form.low_bits + bit) * form.m;
+      for (std::int64_t j = 0; j < form.m; ++j) product[j] = above[j] * factor[j];
+      level[k] = product;
+    }
+    current = high;
+    return level[n_bits];
+  }
+};
+
+using ProductVector [[gnu::vector_size(product_vector * 8)]] = double;
+using ExponentVector [[gnu::vector_size(product_vector * 8)]] = std::int64_t;
+
+// prod_j (A_j + C_lj) for `product_rows` high states and `product_lanes` low states, as mantissas in [1, 2)
+// and powers of two.
+VFE_HD void product_block(const ProductForm& form, const double* const* high, std::int64_t first_low,
+                          double (*mantissa)[product_lanes], std::int64_t (*exponent)[product_lanes]) {
+  constexpr std::int64_t vectors = product_lanes / product_vector;
+  ProductVector product[product_rows][vectors];
+  ExponentVector powers[product_rows][vectors];
+  VFE_UNROLL
+  for (std::int64_t r = 0; r < product_rows; ++r) {
+    VFE_UNROLL
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      product[r][v] = ProductVector{} + 1.0;
+      powers[r][v] = ExponentVector{};
+    }
+  }
+  std::int64_t j = 0;
+  for (std::int64_t chunk = 0; chunk < form.n_chunks; ++chunk) {
+    for (const std::int64_t end = form.chunk_end[chunk]; j < end; ++j) {
+      const auto* c = reinterpret_cast<const ProductVector*>(form.low.data() + j * form.n_low + first_low);
+      VFE_UNROLL
+      for (std::int64_t r = 0; r < product_rows; ++r) {
+        VFE_UNROLL
+        for (std::int64_t v = 0; v < vectors; ++v) product[r][v] *= c[v] + high[r][j];
+      }
+    }
+    VFE_UNROLL
+    for (std::int64_t r = 0; r < product_rows; ++r) {
+      VFE_UNROLL
+      for (std::int64_t v = 0; v < vectors; ++v) {
+        const ExponentVector bits = std::bit_cast<ExponentVector>(product[r][v]);
+        powers[r][v] += (bits >> 52) - 1023;
+        product[r][v] =
+            std::bit_cast<ProductVector>((bits & ((std::int64_t{1} << 52) - 1)) | (std::int64_t{1023} << 52));
+      }
+    }
+  }
+  for (std::int64_t r = 0; r < product_rows; ++r) {
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      for (std::int64_t k = 0; k < product_vector; ++k) {
+        mantissa[r][v * product_vector + k] = product[r][v][k];
+        exponent[r][v * product_vector + k] = powers[r][v][k];
+      }
+    }
+  }
+}
+
+// A sum of numbers 2^exponent mantissa, kept as sum 2^reference.
+struct ScaledSum {
+  std::int64_t reference = -(std::int64_t{1} << 60);
+  double sum = 0;
+
+  static constexpr std::int64_t slack = 300;
+
+  VFE_HD static double power(std::int64_t k) {  // 2^k, 0 far below
+    return k < -1000 ? 0.0 : std::bit_cast<double>(static_cast<std::uint64_t>(k + 1023) << 52);
+  }
+  VFE_HD void make_room(std::int64_t exponent) {
+    if (exponent <= reference + slack) return;
+    sum = sum == 0.0 ? 0.0 : sum * power(reference - exponent);
+    reference = exponent;
+  }
+  VFE_HD void add(const ScaledSum& other) {
+    make_room(other.reference);
+    sum += other.sum * power(other.reference - reference);
+  }
+};
+
+// The sum of the weights of all low states of the high states [first, last), a multiple of product_group.
+inline ScaledSum sum_products(const ProductForm& form, std::int64_t first, std::int64_t last) {
+  HighFactors factors(form);
+  const runtime::Buffer<double> rows(product_group * form.m);
+  ScaledSum total;
+  for (std::int64_t group = first; group < last; group += product_group) {
+    runtime::check_interrupt();
+    const double* row[product_group];
+    ScaledExp own[product_group];
+    for (std::int64_t g = 0; g < product_group; ++g) {
+      double* copy = rows.data() + g * form.m;
+      const double* found = factors.at(group + g);
+      for (std::int64_t j = 0; j < form.m; ++j) copy[j] = found[j];
+      row[g] = copy;
+      double exponent = form.gain;
+      for (std::int64_t i = form.low_bits; i < form.n; ++i) {
+        if (((group + g) >> (i - form.low_bits) & 1) != 0) exponent += form.bias[i];
+      }
+      own[g] = scaled_exp(exponent);
+    }
+    for (std::int64_t g = 0; g < product_group; g += product_rows) {
+      ScaledSum of_row[product_rows];
+      for (std::int64_t l = 0; l < form.n_low; l += product_lanes) {
+        double mantissa[product_rows][product_lanes];
+        std::int64_t exponent[product_rows][product_lanes];
+        product_block(form, row + g, l, mantissa, exponent);
+        for (std::int64_t r = 0; r < product_rows; ++r) {
+          std::int64_t highest = exponent[r][0] + form.low_exponent[l];
+          for (std::int64_t k = 0; k < product_lanes; ++k) {
+            exponent[r][k] += form.low_exponent[l + k];
+            highest = exponent[r][k] > highest ? exponent[r][k] : highest;
+          }
+          ScaledSum& sum = of_row[r];
+          sum.make_room(highest);
+          double lanes[product_lanes / 2];
+          for (std::int64_t k = 0; k < product_lanes; ++k) {
+            mantissa[r][k] *= form.low_mantissa[l + k] * ScaledSum::power(exponent[r][k] - sum.reference);
+          }
+          for (std::int64_t k = 0; k < product_lanes / 2; ++k)
+            lanes[k] = mantissa[r][k] + mantissa[r][k + product_lanes / 2];
+          for (std::int64_t k = 0; k < product_lanes / 2; ++k) sum.sum += lanes[k];
+        }
+      }
+      for (std::int64_t r = 0; r < product_rows; ++r) {
+        of_row[r].sum *= own[g + r].mantissa;
+        of_row[r].reference += own[g + r].exponent;
+        total.add(of_row[r]);
+      }
+    }
+  }
+  return total;
+}
+
+}  // namespace vfe::kernels::inline VFE_LEVEL
