@@ -16,16 +16,23 @@ from vfe_fast import _core
 TARGETS = vf.show_config("dict")["built_targets"]
 
 
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on each instruction set in turn; what the processor lacks is skipped with a reason."""
-    if request.param not in vf.show_config("dict")["usable_targets"]:
-        pytest.skip(f"this processor lacks {request.param}")
+@pytest.fixture
+def keep_target() -> Iterator[None]:
+    """Put back the instruction set that the test run was started with."""
     before = vf.show_config("dict")["target"]
-    _core.use_target(request.param)
-    assert vf.show_config("dict")["compiled_for"] == request.param  # the flags reached the compiler
-    yield request.param
+    yield
     _core.use_target(before)
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, keep_target: None) -> str:
+    """Run the test on each instruction set in turn; what the processor lacks is skipped with a reason."""
+    name: str = request.param
+    if name not in vf.show_config("dict")["usable_targets"]:
+        pytest.skip(f"this processor lacks {name}")
+    _core.use_target(name)
+    assert vf.show_config("dict")["compiled_for"] == name  # the flags reached the compiler
+    return name
 
 
 @pytest.fixture

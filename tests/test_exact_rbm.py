@@ -178,6 +178,7 @@ def test_moments_are_the_gradient_of_log_z():
             assert moment[index] == pytest.approx((log_z[0] - log_z[1]) / (2 * step), rel=1e-7)
 
 
+@pytest.mark.usefixtures("keep_target")
 def test_same_bits_for_any_threads_and_target():
     rbm = random_rbm(13, 40)
     answers = []
@@ -187,7 +188,6 @@ def test_same_bits_for_any_threads_and_target():
             result = vf.free_energy.exact(rbm, moments=True, num_threads=num_threads)
             moments = [np.asarray(getattr(result.moments, m)).tobytes() for m in MOMENTS]
             answers.append((result.log_z, *moments))
-    _core.use_target("")
     assert all(answer == answers[0] for answer in answers)
 
 
@@ -205,7 +205,7 @@ def test_result_says_what_it_is():
     assert "exact" in str(result)
 
 
-@pytest.mark.parametrize("shape", [(45, 60), (60, 45), (784, 500)])
+@pytest.mark.parametrize("shape", [(55, 60), (60, 55), (784, 500)])
 def test_too_many_states(shape):
     with pytest.raises(ValueError, match=r"would take about .* (years|days).*GibbsChains"):
         vf.free_energy.exact(random_rbm(*shape, scale=0.01))

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -478,3 +479,23 @@ def test_nowhere_to_write(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(OSError, match="folder"):
         random_rbm(4, 3).save(tmp_path / f"folder.{suffix}")
     assert os.listdir(tmp_path) == [f"folder.{suffix}"]
+
+
+def test_interrupt_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C within NumPy's writer: the file is finished, then KeyboardInterrupt is raised."""
+    real = np.lib.format.write_array
+    calls = []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(np.lib.format, "write_array", interrupted)
+    rbm = random_rbm(4, 3)
+    with pytest.raises(KeyboardInterrupt):
+        rbm.save(tmp_path / "model.npz")
+    assert os.listdir(tmp_path) == ["model.npz"]
+    assert same_bits(vf.load(tmp_path / "model.npz"), rbm)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

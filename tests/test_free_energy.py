@@ -83,6 +83,7 @@ def test_saturated_fields():
     np.testing.assert_allclose(rbm.mean_hidden([[1], [0]]), [[1, 0], [0, 1]], atol=1e-12)
 
 
+@pytest.mark.usefixtures("keep_target")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_same_bits_for_any_batch_threads_and_target(dtype):
     """Few states add rows, many use tables: the results are the same bits."""
@@ -95,7 +96,6 @@ def test_same_bits_for_any_batch_threads_and_target(dtype):
         pieces = [rbm.free_energy(v[k : k + 7]) for k in range(0, 300, 7)]
         assert np.concatenate(pieces).tobytes() == whole.tobytes()
         assert rbm.mean_hidden(v[:3]).tobytes() == means[:3].tobytes()
-    _core.use_target("")
 
 
 def test_published_model(reference_data):

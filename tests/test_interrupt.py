@@ -276,3 +276,23 @@ def test_errors_do_not_cross_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         for k, found in enumerate(pool.map(work, range(200))):
             assert (found.startswith("v: ")) if k % 2 else (found == "(3,)")
+
+
+DAEMON = """
+import threading, time
+import numpy as np
+import vfe_fast as vf
+
+rbm = vf.BernoulliRBM(np.full((784, 500), 0.01), np.zeros(784), np.zeros(500))
+v = np.zeros((64, 784), np.uint8)
+threading.Thread(target=lambda: vf.gibbs(rbm, v, 10**7, rng=0), daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def test_exit_while_another_thread_is_in_a_kernel():
+    """Only the main thread asks Python for signals, so a daemon thread never waits for a finished one."""
+    result = subprocess.run(
+        [sys.executable, "-c", DAEMON], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        print(
-            f"vfe-fast: {error}; this command needs an extra: pip install 'vfe_fast[demo]'", file=sys.stderr
-        )
+        extra = "safetensors" if error.name == "safetensors" else "demo"
+        print(f"vfe-fast: {error}; it comes with: pip install 'vfe_fast[{extra}]'", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"vfe-fast: {error}", file=sys.stderr)
@@ -120,6 +121,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     data = _read_states(arguments.data)
+    _check_output(arguments.output)
     rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=arguments.seed)
     callbacks: list[Any] = []
     if arguments.exact_every is not None:
@@ -167,6 +169,7 @@ def _log_z(arguments: argparse.Namespace) -> int:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
+    _check_output(arguments.output)
     chains = GibbsChains(load(arguments.model), arguments.chains, rng=arguments.seed)
     chains.step(arguments.steps, beta=arguments.beta)
     write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
@@ -185,6 +188,15 @@ def _info(arguments: argparse.Namespace) -> int:
             f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}"
         )
     return 0
+
+
+def _check_output(path: str) -> None:
+    """Raise now what would otherwise be raised when the work is done."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ValueError(f"--output: expected a file in a folder that can be written, got {path}")
+    if path.endswith(".safetensors"):
+        importlib.import_module("safetensors")
 
 
 def _read_states(path: str) -> Array:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .free_energy.exact import exact
 from .models import BernoulliRBM
+from .random import seed
 from .sampling import GibbsChains
 from .training import ExactLogLikelihood, History, LinearDecay, train
 
@@ -75,8 +76,9 @@ def run_demo(*, n_epochs: int = 200, rng: Any = 0, progress: bool = True) -> Dem
     DemoResult
     """
     begin = time.perf_counter()
+    key = seed(rng)
     train_set, test_set = load_digits()
-    rbm = BernoulliRBM.from_data(train_set, N_HIDDEN, rng=rng)
+    rbm = BernoulliRBM.from_data(train_set, N_HIDDEN, rng=key)
     history = train(
         rbm,
         train_set,
@@ -86,7 +88,7 @@ def run_demo(*, n_epochs: int = 200, rng: Any = 0, progress: bool = True) -> Dem
         n_chains=100,
         n_gibbs_steps=5,
         learning_rate=LinearDecay(0.2, 0.002, n_epochs),
-        rng=rng,
+        rng=key,
         callbacks=[ExactLogLikelihood(every=EXACT_EVERY, train=train_set, test=test_set)],
         progress=progress,
     )
@@ -96,7 +98,7 @@ def run_demo(*, n_epochs: int = 200, rng: Any = 0, progress: bool = True) -> Dem
         "test": float(np.mean(rbm.log_likelihood(test_set, log_z), dtype=np.float64)),
         "independent pixels": _independent_pixels(train_set, test_set),
     }
-    chains = GibbsChains(rbm, 40, rng=rng)
+    chains = GibbsChains(rbm, 40, rng=key ^ 1)  # not the words of the training
     chains.step(2000)
     seconds = time.perf_counter() - begin
     return DemoResult(rbm, history, chains.visible, test_set[:40], log_likelihood, seconds)

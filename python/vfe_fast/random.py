@@ -20,6 +20,8 @@ from .arguments import array_shape, float_dtype, threads
 
 __all__ = ["seed", "uniform"]
 
+_PURPOSES = {"weights": 1, "minibatches": 2}  # never reused; add new ones at the end
+
 
 def seed(rng: Any) -> int:
     """Turn what users pass as ``rng=`` into a 64-bit key.
@@ -59,6 +61,12 @@ def seed(rng: Any) -> int:
     raise TypeError(
         f"rng: expected an int, numpy.random.Generator, SeedSequence or None, got {type(rng).__name__}"
     )
+
+
+def generator(key: int, purpose: str, index: int = 0) -> np.random.Generator:
+    """NumPy's generator for what the kernels do not draw, with a stream of its own for each purpose."""
+    words = np.array([key, _PURPOSES[purpose] << 56 | index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=words))
 
 
 def uniform(

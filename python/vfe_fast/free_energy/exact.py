@@ -48,8 +48,8 @@ def exact(
     -------
     FreeEnergy
         Of kind ``"exact"``: stderr 0. `details` holds the number of states, the enumerated layer, whether
-        ln Z was found in product form (else with exponentials), and the seconds taken. Relative error of
-        ln Z and of each moment <= 1e-12 (docs/exact_rbm.md).
+        ln Z was found in product form (else with exponentials), and the seconds taken. Accuracy:
+        docs/exact_rbm.md.
 
     Raises
     ------

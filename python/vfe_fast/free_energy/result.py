@@ -13,7 +13,7 @@ __all__ = ["FreeEnergy", "Kind", "Moments"]
 Kind = Literal["exact", "upper_bound", "lower_bound", "consistent", "asymptotic"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """First moments under p(v, h), in float64.
 
@@ -35,7 +35,7 @@ class Moments:
     energy: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FreeEnergy:
     """A free energy F = -ln Z / beta, with what is known of its error.
 

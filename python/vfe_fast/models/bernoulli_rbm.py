@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, float_dtype, real, threads
 from ..arrays import Array, borrow, borrow_states, real_parameters
-from ..random import seed
+from ..random import generator, seed
 from . import files
 
 __all__ = ["BernoulliRBM"]
@@ -112,8 +112,7 @@ class BernoulliRBM:
         scale = real(scale, "scale", 0.0, 1e30)
         kind = float_dtype(dtype)
         mean = (states.sum(axis=0, dtype=np.float64) + 0.5) / (states.shape[0] + 1.0)
-        generator = np.random.Generator(np.random.Philox(key=seed(rng)))
-        weights = scale * generator.standard_normal((states.shape[1], n_hidden))
+        weights = scale * generator(seed(rng), "weights").standard_normal((states.shape[1], n_hidden))
         return cls(
             weights.astype(kind), np.log(mean / (1.0 - mean)).astype(kind), np.zeros(n_hidden, dtype=kind)
         )

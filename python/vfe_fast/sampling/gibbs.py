@@ -12,9 +12,11 @@ from .. import _core
 from ..arguments import count, real, threads
 from ..arrays import borrow_states
 from ..models import BernoulliRBM
-from ..random import seed, uniform
+from ..random import seed
 
 __all__ = ["ChainState", "GibbsChains", "gibbs"]
+
+_START_STEP = (1 << 56) - 2  # the last there is: no chain ever gets there
 
 Words = npt.NDArray[np.uint64]
 
@@ -88,7 +90,7 @@ def gibbs(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChainState:
     """Everything that persistent chains are: a snapshot that can be stored and restored.
 
@@ -165,12 +167,29 @@ class GibbsChains:
         n_chains = count(n_chains, "n_chains", below=(1 << 32) + 1)
         key = seed(rng)
         if start is None:
-            rates = _core.sigmoid(rbm.visible_bias.astype(np.float64))
-            start = uniform((n_chains, rbm.n_visible), rng=key, num_threads=num_threads) < rates
-        visible, _ = borrow_states(start, rbm.n_visible, "start")
+            visible = self._draw_start(n_chains, key)
+        else:
+            visible, _ = borrow_states(start, rbm.n_visible, "start")
         if len(visible) != n_chains:
             raise ValueError(f"start: expected n_chains = {n_chains} rows, got {len(visible)}")
         self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
+
+    def _draw_start(self, n_chains: int, key: int) -> Words:
+        """Visible states of independent units: a Gibbs step without weights, under a number of its own."""
+        n_visible, dtype = self.rbm.n_visible, self.rbm.dtype
+        visible, _ = _core.gibbs(
+            np.zeros((n_visible, 1), dtype),
+            self.rbm.visible_bias,
+            np.zeros(1, dtype),
+            np.zeros((n_chains, -(-n_visible // 64)), np.uint64),
+            n_steps=1,
+            beta=1.0,
+            seed=key,
+            chain_offset=0,
+            step_offset=_START_STEP,
+            num_threads=self._num_threads,
+        )
+        return visible
 
     def step(self, n_steps: int = 1, *, beta: float = 1.0) -> None:
         """Move every chain on.

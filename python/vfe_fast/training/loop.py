@@ -17,7 +17,7 @@ from ..arguments import count, real
 from ..arrays import Array
 from ..models import BernoulliRBM
 from ..models.bernoulli_rbm import as_states
-from ..random import seed
+from ..random import generator, seed
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
 from .gradients import METHODS, Gradient, Statistics, clamped
@@ -25,6 +25,8 @@ from .progress import ProgressBar
 from .state import Record, RunState
 
 __all__ = ["History", "train"]
+
+OFFSET_RATE = 0.01  # share of the newest minibatch in the offsets of a centered run
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def train(
     batch_size : int
         Samples an update; the last minibatch of an epoch may be smaller.
     learning_rate : float or callable
-        A number, or a function of the epoch (fractions count); `vfe_fast.training` has schedules.
+        A number, or a function of the epoch (fractions count); `vfe_fast.training` has schedules. On
+        resuming, a function is compared by its name, a schedule by its values.
     momentum : float
         In [0, 1): the share of the last update that is added to the next.
     weight_decay : float
@@ -256,8 +259,7 @@ class _Run:
 
     def restore(self, state: RunState) -> None:
         """Put model and chains where `state` has them."""
-        if state.chains is not None:
-            self.gradient.state = state.chains
+        self.gradient.state = state.chains
         if self.rbm.parameters is not state.parameters:
             self.rbm.set_parameters(*state.parameters)
         self.state = state
@@ -290,8 +292,9 @@ class _Run:
 
     def _batches(self, first: int) -> Iterator[npt.NDArray[np.uint8]]:
         """Minibatches of this epoch from number `first` on; their order depends on seed and epoch only."""
-        key = np.array([self.settings["seed"], self.state.epoch], dtype=np.uint64)
-        order = np.random.Generator(np.random.Philox(key=key)).permutation(len(self.states))
+        order = generator(self.settings["seed"], "minibatches", self.state.epoch).permutation(
+            len(self.states)
+        )
         size = self.settings["batch_size"]
         for batch in range(first, self.n_batches):
             yield self.states[order[batch * size : (batch + 1) * size]]
@@ -308,7 +311,7 @@ class _Run:
         offsets = state.offsets
         if offsets:
             offsets = tuple(
-                kind(0.99) * old + kind(0.01) * new
+                kind(1 - OFFSET_RATE) * old + kind(OFFSET_RATE) * new
                 for old, new in zip(offsets, (data.visible, data.hidden), strict=True)
             )
             difference = difference.centered(*offsets)
@@ -347,5 +350,5 @@ def _describe(learning_rate: float | Callable[[float], float]) -> str:
     if not callable(learning_rate):
         return repr(real(learning_rate, "learning_rate", 0.0))
     if dataclasses.is_dataclass(learning_rate):
-        return repr(learning_rate)
+        return repr(learning_rate)  # its fields; a plain function is known by its name alone
     return str(getattr(learning_rate, "__qualname__", type(learning_rate).__qualname__))

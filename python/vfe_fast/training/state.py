@@ -12,7 +12,7 @@ __all__ = ["Record", "RunState"]
 Record = dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunState:
     """A run between two updates. Never changed in place, so an interrupt finds either the old or the new.
 

@@ -11,9 +11,14 @@ namespace vfe::bindings {
 #include "../runtime/kernel_list.inc"
 #undef VFE_KERNEL
 
+// What a kernel is asked to watch for on this thread: signals, which Python handles on its main thread
+// alone. Any other thread must not even wait for the interpreter lock to find that out.
+runtime::InterruptPoll poll_of_this_thread();
+
 // Runs a kernel without the interpreter lock.
 template <class Args>
 void run(void (*runtime::KernelTable::*kernel)(const Args&), const Args& args) {
+  const runtime::PollScope poll(poll_of_this_thread());
   const py::gil_scoped_release release;
   runtime::launch(kernel, args);
 }

@@ -46,6 +46,12 @@ py::typing::Dict<py::str, py::object> build_info() {
 
 }  // namespace
 
+runtime::InterruptPoll poll_of_this_thread() {
+  const py::module_ threading = py::module_::import("threading");
+  const auto ident = threading.attr("main_thread")().attr("ident").cast<unsigned long>();
+  return ident == PyThread_get_thread_ident() ? signal_pending : nullptr;
+}
+
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The compiled kernels. Arguments are checked here; vfe_fast is the face.";
   module.def("version", [] { return VFE_VERSION; }, "Version of the package that this module was built for.");
@@ -53,7 +59,6 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   py::register_exception_translator(translate);
   const char* target = std::getenv("VFE_TARGET");
   runtime::choose_target(target != nullptr ? target : "");
-  runtime::set_interrupt_poll(signal_pending);
 
   module.def("use_target", runtime::choose_target, py::arg("name"),
              "Switches the kernels to another instruction set; the tests go through all of them.");

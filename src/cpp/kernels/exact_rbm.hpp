@@ -13,10 +13,12 @@
 // otherwise. The moments: an exponential, a division, two multiplications and two additions each.
 // Memory: O(n m) a thread and range, whatever n.
 //
-// Precision: float64 throughout, for float32 models too. A field is tabulated from at most n/2 + 1
-// additions; the sums over states run in three levels (low bits, high bits, ranges). The relative
-// error of ln Z is about 4 eps + n m eps max|beta W| / ln Z; the tests hold it, and every moment, to
-// 1e-12 for |W| <= 60. Nothing cancels: all terms are positive.
+// Precision: float64 throughout, for float32 models too. A field is a sum of at most n + 1 numbers; the
+// sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>, <t>,
+// <s t> are positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a
+// relative error of each of these moments <= 1e-12, for |W| <= 60. (When Z is 1 + z with a tiny z, ln Z
+// has z's absolute error, not its relative one.) <E> is a difference of moments: its error is relative to
+// the sum of the magnitudes of its terms.
 //
 // Order: the states are cut in ranges that depend on (n, m) alone and merged in order, so num_threads
 // does not matter.

@@ -45,10 +45,12 @@ struct SoftplusSum {
 };
 
 template <class T>
-VFE_HD double dot_bits(const T* values, const std::uint64_t* bits, std::int64_t n_words) {
+VFE_HD double dot_bits(const T* values, std::int64_t n_values, const std::uint64_t* bits) {
   double sum = 0;
-  for (std::int64_t w = 0; w < n_words; ++w) {
-    for (std::uint64_t left = bits[w]; left != 0; left &= left - 1) {
+  for (std::int64_t w = 0; w < words_for(n_values); ++w) {
+    const std::int64_t width = n_values - w * word_bits;
+    const std::uint64_t used = width < word_bits ? (std::uint64_t{1} << width) - 1 : ~std::uint64_t{0};
+    for (std::uint64_t left = bits[w] & used; left != 0; left &= left - 1) {
       sum += static_cast<double>(values[w * word_bits + __builtin_ctzll(left)]);
     }
   }
@@ -99,7 +101,7 @@ void run(const FreeEnergyArgs& args) {
     }
     if (args.free_energy == nullptr) return;
     for (std::int64_t s = 0; s < n_states; ++s) {
-      const double value = -dot_bits(visible_bias, states + s * words, words) - sums[s].value(args.beta);
+      const double value = -dot_bits(visible_bias, rbm.n_visible, states + s * words) - sums[s].value(args.beta);
       static_cast<T*>(args.free_energy)[first + s] = static_cast<T>(value);
     }
   };

@@ -8,7 +8,7 @@
 // Precision: the field of unit j is an exact sum of fixed-point weights with scale
 // 2^30 / T_j, T_j = |b_j| + sum_i |W_ij|: its error is at most (n + 1) 2^-31 T_j (each weight rounds
 // once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
-// becomes a float32 (relative 2^-23 with the factor beta / scale) and r = sigmoid(-|x|) has a relative error <= 4 ulp.
+// becomes a float32 (three roundings: relative 2^-22.4) and r = sigmoid(-|x|) has a relative error <= 4 ulp.
 // Given r the decision is exact (numerics/bernoulli.hpp).
 //
 // Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes word

@@ -33,7 +33,7 @@ struct RbmView {
 };
 
 // Parameters are below 2^100 (float32) or 2^900 (float64) and beta is below 2^100, so that no field, no
-// energy and no product of the two overflows in float64, for up to 2^20 units.
+// energy and no product of the two overflows in float64, for up to 2^23 weights.
 constexpr int max_exponent(Real real) { return real == Real::float32 ? 100 : 900; }
 constexpr double max_beta = 0x1p100;
 

@@ -18,6 +18,10 @@
 #define VFE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#ifdef __FAST_MATH__
+#error "fast-math gives other bits on every instruction set: build without it"
+#endif
+
 #ifndef VFE_LEVEL
 #define VFE_LEVEL common
 #endif

@@ -2,7 +2,7 @@
 // multiplications and additions in a fixed order, so a loop over them vectorises and every
 // instruction set gives the same bits. (The baseline has no FMA, and emulating one costs fifty
 // times a multiplication.) Coefficients: tests/oracles/fit_polynomials.py. Measured error bounds in
-// units of the last place: the table in tests/test_numerics.py, rendered in docs/numerics.md.
+// units of the last place: the table in docs/numerics.md, which tests/test_numerics.py holds them to.
 #pragma once
 
 #include <bit>

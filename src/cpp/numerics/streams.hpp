@@ -1,5 +1,6 @@
 // The registry of random streams: each use of random numbers has a number of its own, so no two
-// uses ever see the same words. Numbers are never reused; add new ones at the end.
+// uses ever see the same words. (The starts of persistent chains are draws of gibbs_visible in the last
+// step there is.) Numbers are never reused; add new ones at the end.
 #pragma once
 
 #include "config.hpp"

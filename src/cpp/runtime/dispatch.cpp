@@ -1,6 +1,9 @@
 #include "dispatch.hpp"
 
 #include <atomic>
+#ifdef VFE_X86_LEVELS
+#include <cpuid.h>
+#endif
 
 #include "../../cuda/cuda.hpp"
 #include "errors.hpp"
@@ -32,8 +35,12 @@ struct Target {
 // The features of the x86-64 psABI levels that the compiler may use.
 bool has_v3() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool lzcnt = __get_cpuid(0x80000001u, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_LZCNT) != 0;
+  const bool basic = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0;
+  return lzcnt && basic && (ecx & bit_MOVBE) != 0 && (ecx & bit_F16C) != 0 && __builtin_cpu_supports("avx2") &&
+         __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2");
 }
 bool has_v4() {
   return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -7,7 +7,6 @@
 #include <exception>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -24,8 +23,6 @@ constexpr double work_per_thread = 2e5;  // about 0.1 ms: below this a thread co
 constexpr auto poll_interval = std::chrono::milliseconds(50);
 constexpr int max_threads = 1024;
 
-InterruptPoll interrupt_poll = nullptr;
-
 // What the threads of one parallel_for share.
 struct Loop {
   std::atomic<std::int64_t> next_task{0};
@@ -37,6 +34,7 @@ struct Loop {
   std::exception_ptr error;
 };
 
+thread_local InterruptPoll interrupt_poll = nullptr;
 thread_local Loop* current_loop = nullptr;
 thread_local bool is_caller = false;
 thread_local std::chrono::steady_clock::time_point next_poll;
@@ -107,19 +105,28 @@ void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody b
   if (static_cast<double>(n_threads) > worth) n_threads = static_cast<std::int64_t>(worth);
 
   std::vector<std::thread> helpers;
-  for (std::int64_t t = 1; t < n_threads; ++t) {
-    try {
-      helpers.emplace_back([&] {
-        run_tasks(loop, n_tasks, body, context);
+  try {
+    helpers.reserve(static_cast<std::size_t>(n_threads > 1 ? n_threads - 1 : 0));
+    for (std::int64_t t = 1; t < n_threads; ++t) {
+      {
+        const std::lock_guard lock(loop.mutex);
+        ++loop.n_helpers;
+      }
+      try {
+        helpers.emplace_back([&] {
+          run_tasks(loop, n_tasks, body, context);
+          const std::lock_guard lock(loop.mutex);
+          --loop.n_helpers;
+          loop.helper_done.notify_one();
+        });
+      } catch (...) {
         const std::lock_guard lock(loop.mutex);
         --loop.n_helpers;
-        loop.helper_done.notify_one();
-      });
-    } catch (const std::system_error&) {
-      break;  // no more threads to be had: those there do the work
+        throw;
+      }
     }
-    const std::lock_guard lock(loop.mutex);
-    ++loop.n_helpers;
+  } catch (const std::exception&) {
+    // No more threads, or no memory for them: those there do the work.
   }
 
   is_caller = true;
@@ -136,8 +143,8 @@ void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody b
   }
   is_caller = false;
   for (std::thread& helper : helpers) helper.join();
-  if (loop.error) std::rethrow_exception(loop.error);
   if (loop.interrupted.load()) throw Interrupted();
+  if (loop.error) std::rethrow_exception(loop.error);
 }
 
 void check_interrupt() {
@@ -147,6 +154,7 @@ void check_interrupt() {
   if (loop->stop.load(std::memory_order_relaxed)) throw Interrupted();
 }
 
-void set_interrupt_poll(InterruptPoll poll) { interrupt_poll = poll; }
+PollScope::PollScope(InterruptPoll poll) { interrupt_poll = poll; }
+PollScope::~PollScope() { interrupt_poll = nullptr; }
 
 }  // namespace vfe::runtime

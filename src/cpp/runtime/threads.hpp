@@ -12,8 +12,8 @@ namespace vfe::runtime {
 int resolve_threads(int requested);
 
 // Runs body(context, task) for every task in [0, n_tasks); `work` is the whole call's cost in
-// elementary operations, and small work starts no thread. Rethrows the first exception of a task.
-// Throws Interrupted when the caller's poll says so.
+// elementary operations, and small work starts no thread. Throws Interrupted when the caller's poll
+// says so, else the first exception of a task. A task must not call parallel_for itself.
 using TaskBody = void (*)(const void* context, std::int64_t task);
 void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody body, const void* context);
 
@@ -28,8 +28,15 @@ void parallel_for(std::int64_t n_tasks, double work, int num_threads, const Body
 // loop is to end. Cheap: one relaxed load, and a clock on the calling thread.
 void check_interrupt();
 
-// Installed by the bindings: returns true when the caller wants to stop (a pending signal).
+// How the calling thread learns that it is to stop: returns true if so. Null where nobody would know,
+// and nothing is asked. Set by the bindings around each call, for the thread they are on.
 using InterruptPoll = bool (*)();
-void set_interrupt_poll(InterruptPoll poll);
+class PollScope {
+ public:
+  explicit PollScope(InterruptPoll poll);
+  ~PollScope();
+  PollScope(const PollScope&) = delete;
+  PollScope& operator=(const PollScope&) = delete;
+};
 
 }  // namespace vfe::runtime
