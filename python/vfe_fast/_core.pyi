@@ -10,6 +10,7 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "Prepared",
     "Probe",
     "TargetUnavailableError",
     "bernoulli",
@@ -34,6 +35,12 @@ __all__: list[str] = [
     "use_target",
     "version",
 ]
+
+class Prepared:
+    """
+    What kernels keep of checked, read-only parameters between calls.
+    """
+    def __init__(self) -> None: ...
 
 class TargetUnavailableError(RuntimeError):
     pass
@@ -101,6 +108,8 @@ def free_energy(
     free_energy: bool,
     mean_hidden: bool,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    exchanged: bool = False,
+    prepared: Prepared = None,
 ) -> tuple[typing.Any, typing.Any]:
     """
     Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.
@@ -118,6 +127,7 @@ def gibbs(
     chain_offset: typing.SupportsInt | typing.SupportsIndex,
     step_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    prepared: Prepared = None,
 ) -> tuple[numpy.typing.NDArray[numpy.uint64], numpy.typing.NDArray[numpy.uint64]]:
     """
     Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.

@@ -55,7 +55,7 @@ class BernoulliRBM:
     """
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        self._parameters = self._checked(weights, visible_bias, hidden_bias)
+        self._current = self._checked(weights, visible_bias, hidden_bias), _core.Prepared()
 
     @staticmethod
     def _checked(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:
@@ -120,22 +120,27 @@ class BernoulliRBM:
     @property
     def weights(self) -> Array:
         """W, (n_visible, n_hidden), read-only."""
-        return self._parameters[0]
+        return self.parameters[0]
 
     @property
     def visible_bias(self) -> Array:
         """a, (n_visible,), read-only."""
-        return self._parameters[1]
+        return self.parameters[1]
 
     @property
     def hidden_bias(self) -> Array:
         """b, (n_hidden,), read-only."""
-        return self._parameters[2]
+        return self.parameters[2]
 
     @property
     def parameters(self) -> tuple[Array, Array, Array]:
         """Weights, visible bias and hidden bias, as one consistent set."""
-        return self._parameters
+        return self._current[0]
+
+    @property
+    def prepared(self) -> tuple[tuple[Array, Array, Array], _core.Prepared]:
+        """The parameters, and what kernels keep of them between calls (about three times their memory)."""
+        return self._current
 
     @property
     def n_visible(self) -> int:
@@ -174,7 +179,7 @@ class BernoulliRBM:
             raise ValueError(
                 f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
             )
-        self._parameters = parameters
+        self._current = parameters, _core.Prepared()
 
     def energy(self, v: Any, h: Any) -> Any:
         r"""E(v, h) = -a.v - b.h - v'Wh of joint states.
@@ -202,7 +207,7 @@ class BernoulliRBM:
             raise ValueError(f"h: expected n_samples = {len(packed_v)} like v, got {len(packed_h)}")
         visible = _core.unpack_states(packed_v, self.n_visible).astype(np.float64)
         hidden = _core.unpack_states(packed_h, self.n_hidden).astype(np.float64)
-        weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
+        weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self.parameters)
         coupling = np.einsum("sj,sj->s", visible @ weights, hidden)
         energy = -(visible @ visible_bias) - hidden @ hidden_bias - coupling
         return give_back(energy.astype(self.dtype))
@@ -234,13 +239,15 @@ class BernoulliRBM:
             If shapes or values are not as described.
         """
         packed, give_back = borrow_states(v, self.n_visible, "v")
+        parameters, prepared = self.prepared
         energies, _ = _core.free_energy(
-            *self._parameters,
+            *parameters,
             packed,
             beta=real(beta, "beta"),
             free_energy=True,
             mean_hidden=False,
             num_threads=threads(num_threads),
+            prepared=prepared,
         )
         return give_back(energies)
 
@@ -267,13 +274,15 @@ class BernoulliRBM:
             If shapes or values are not as described.
         """
         packed, give_back = borrow_states(v, self.n_visible, "v")
+        parameters, prepared = self.prepared
         _, means = _core.free_energy(
-            *self._parameters,
+            *parameters,
             packed,
             beta=real(beta, "beta"),
             free_energy=False,
             mean_hidden=True,
             num_threads=threads(num_threads),
+            prepared=prepared,
         )
         return give_back(means)
 
@@ -300,10 +309,11 @@ class BernoulliRBM:
             If shapes or values are not as described.
         """
         packed, give_back = borrow_states(h, self.n_hidden, "h")
-        weights, visible_bias, hidden_bias = self._parameters
+        (weights, visible_bias, hidden_bias), prepared = self.prepared
         _, means = _core.free_energy(
             weights.T, hidden_bias, visible_bias, packed,
             beta=real(beta, "beta"), free_energy=False, mean_hidden=True, num_threads=threads(num_threads),
+            exchanged=True, prepared=prepared,
         )  # fmt: skip
         return give_back(means)
 
@@ -352,7 +362,7 @@ class BernoulliRBM:
         ModuleNotFoundError
             For ``.safetensors`` without the package of that name.
         """
-        weights, visible_bias, hidden_bias = self._parameters
+        weights, visible_bias, hidden_bias = self.parameters
         arrays = {"weights": weights, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
         files.write_model(path, type(self).__name__, arrays)
 

@@ -74,8 +74,9 @@ def gibbs(
     """
     _check_model(rbm)
     start, give_back = borrow_states(v0, rbm.n_visible, "v0")
+    parameters, prepared = rbm.prepared
     visible, hidden = _core.gibbs(
-        *rbm.parameters,
+        *parameters,
         start,
         n_steps=count(n_steps, "n_steps"),
         beta=real(beta, "beta"),
@@ -83,6 +84,7 @@ def gibbs(
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
         num_threads=threads(num_threads),
+        prepared=prepared,
     )
     return (
         give_back(_core.unpack_states(visible, rbm.n_visible)),
@@ -208,8 +210,9 @@ class GibbsChains:
         """
         state = self._state
         n_steps = count(n_steps, "n_steps")
+        parameters, prepared = self.rbm.prepared
         visible, hidden = _core.gibbs(
-            *self.rbm.parameters,
+            *parameters,
             state.visible,
             n_steps=n_steps,
             beta=real(beta, "beta"),
@@ -217,6 +220,7 @@ class GibbsChains:
             chain_offset=0,
             step_offset=state.step,
             num_threads=self._num_threads,
+            prepared=prepared,
         )
         self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
 

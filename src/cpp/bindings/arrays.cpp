@@ -32,22 +32,32 @@ bool pack_row(const char* row, py::ssize_t stride, std::int64_t n_units, std::ui
   return good;
 }
 
+// Eight bytes of 0 or 1 as eight bits: the product gathers them in its top byte.
+std::uint64_t eight_bits(std::uint64_t bytes) { return ((bytes & 0x0101010101010101u) * 0x0102040810204080u) >> 56; }
+
 // The same for adjacent bytes, eight at a time.
 bool pack_bytes(const char* row, std::int64_t n_units, std::uint64_t* words) {
-  constexpr std::uint64_t ones = 0x0101010101010101u;
-  std::uint64_t seen = 0;
-  for (std::int64_t first = 0; first < n_units; first += 64) {
+  std::uint64_t seen = 0, bytes = 0;
+  std::int64_t first = 0;
+  for (; first + 64 <= n_units; first += 64) {
     std::uint64_t word = 0;
-    for (std::int64_t u = 0; u < 64 && first + u < n_units; u += 8) {
-      const std::int64_t count = n_units - first - u < 8 ? n_units - first - u : 8;
-      std::uint64_t eight = 0;
-      std::memcpy(&eight, row + first + u, static_cast<std::size_t>(count));
-      seen |= eight;
-      word |= (((eight & ones) * 0x0102040810204080u) >> 56) << u;
+    for (int k = 0; k < 8; ++k) {
+      std::memcpy(&bytes, row + first + 8 * k, 8);
+      seen |= bytes;
+      word |= eight_bits(bytes) << (8 * k);
     }
     words[first / 64] = word;
   }
-  return (seen & ~ones) == 0;
+  if (first < n_units) {
+    std::uint64_t word = 0;
+    for (std::int64_t u = 0; first + u < n_units; ++u) {
+      const auto value = static_cast<std::uint8_t>(row[first + u]);
+      seen |= value;
+      word |= static_cast<std::uint64_t>(value & 1) << u;
+    }
+    words[first / 64] = word;
+  }
+  return (seen & ~std::uint64_t{0x0101010101010101u}) == 0;
 }
 
 template <class T>

@@ -79,55 +79,58 @@ VFE_HD void fill_tile(BitLayer<T>& layer, const RbmView& rbm, std::int64_t tile,
   }
 }
 
+// The loops below run over the first `width` outputs of a tile, a multiple of 16 known to the compiler:
+// a small layer does not pay for 64.
+
 // table[g][m] = the sum of the rows of group g whose bits are set in m, added in ascending order.
-template <class T>
+template <std::int64_t width, class T>
 VFE_HD void build_tables(const T* rows, T* table) {
   for (std::int64_t g = 0; g < block_groups; ++g) {
-    T* sums = table + g * group_sums * tile_width;
+    T* sums = table + g * group_sums * width;
     const T* group = rows + g * group_inputs * tile_width;
-    for (std::int64_t l = 0; l < tile_width; ++l) sums[l] = T(0);
+    for (std::int64_t l = 0; l < width; ++l) sums[l] = T(0);
     for (std::int64_t bit = 0; bit < group_inputs; ++bit) {
       const std::int64_t known = std::int64_t{1} << bit;
       for (std::int64_t m = 0; m < known; ++m) {
-        for (std::int64_t l = 0; l < tile_width; ++l) {
-          sums[(known + m) * tile_width + l] = sums[m * tile_width + l] + group[bit * tile_width + l];
+        for (std::int64_t l = 0; l < width; ++l) {
+          sums[(known + m) * width + l] = sums[m * width + l] + group[bit * tile_width + l];
         }
       }
     }
   }
 }
 
-template <class T>
+template <std::int64_t width, class T>
 VFE_HD void add_from_tables(T* __restrict field, const T* __restrict table, std::uint32_t bits) {
   const T* row[block_groups];
   for (std::int64_t g = 0; g < block_groups; ++g) {
-    row[g] = table + (g * group_sums + ((bits >> (group_inputs * g)) & (group_sums - 1))) * tile_width;
+    row[g] = table + (g * group_sums + ((bits >> (group_inputs * g)) & (group_sums - 1))) * width;
   }
   static_assert(block_groups == 8);
-  for (std::int64_t l = 0; l < tile_width; ++l) {
+  for (std::int64_t l = 0; l < width; ++l) {
     field[l] = field[l] + row[0][l] + row[1][l] + row[2][l] + row[3][l] + row[4][l] + row[5][l] + row[6][l] + row[7][l];
   }
 }
 
-template <class T>
+template <std::int64_t width, class T>
 VFE_HD void add_rows(T* __restrict field, const T* __restrict rows, std::uint32_t bits) {
   for (std::int64_t g = 0; g < block_groups; ++g) {
     std::uint32_t left = (bits >> (group_inputs * g)) & (group_sums - 1);
     if (left == 0) continue;
-    T sum[tile_width] = {};
+    T sum[width] = {};
     for (; left != 0; left &= left - 1) {
       const T* row = rows + (g * group_inputs + __builtin_ctz(left)) * tile_width;
-      for (std::int64_t l = 0; l < tile_width; ++l) sum[l] += row[l];
+      for (std::int64_t l = 0; l < width; ++l) sum[l] += row[l];
     }
-    for (std::int64_t l = 0; l < tile_width; ++l) field[l] += sum[l];
+    for (std::int64_t l = 0; l < width; ++l) field[l] += sum[l];
   }
 }
 
 // field[s][l] = bias + sum of the weights into output tile * 64 + l of the inputs set in state s.
 // `states` holds words_for(n_in) words a state; `table` has room for table_size numbers.
-template <class T>
-VFE_HD void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states, std::int64_t n_states,
-                        T* fields, T* table) {
+template <std::int64_t width, class T>
+void tile_fields_of_width(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states,
+                          std::int64_t n_states, T* fields, T* table) {
   const std::int64_t words = words_for(layer.n_in);
   const T* bias = layer.bias.data() + tile * tile_width;
   for (std::int64_t s = 0; s < n_states; ++s) {
@@ -136,15 +139,24 @@ VFE_HD void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::
   const bool tabulate = n_states >= states_worth_a_table;
   for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
     const T* rows = layer.block_rows(tile, block);
-    if (tabulate) build_tables(rows, table);
+    if (tabulate) build_tables<width>(rows, table);
     for (std::int64_t s = 0; s < n_states; ++s) {
       const std::uint64_t word = states[s * words + block / 2];
       const std::uint32_t bits = static_cast<std::uint32_t>(block % 2 == 0 ? word : word >> block_inputs);
       if (bits == 0) continue;
       T* field = fields + s * tile_width;
-      tabulate ? add_from_tables(field, table, bits) : add_rows(field, rows, bits);
+      tabulate ? add_from_tables<width>(field, table, bits) : add_rows<width>(field, rows, bits);
     }
   }
+}
+
+template <class T>
+VFE_HD void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states, std::int64_t n_states,
+                        T* fields, T* table) {
+  const std::int64_t used = layer.n_out - tile * tile_width;
+  if (used <= 16) return tile_fields_of_width<16>(layer, tile, states, n_states, fields, table);
+  if (used <= 32) return tile_fields_of_width<32>(layer, tile, states, n_states, fields, table);
+  return tile_fields_of_width<tile_width>(layer, tile, states, n_states, fields, table);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

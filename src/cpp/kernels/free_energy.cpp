@@ -57,19 +57,41 @@ VFE_HD double dot_bits(const T* values, std::int64_t n_values, const std::uint64
   return sum;
 }
 
+// The weights into the hidden layer, prepared once for any number of calls with the same parameters.
+template <class T>
+struct Fields {
+  BitLayer<T> layer;
+
+  Fields(const RbmView& rbm, int num_threads) : layer(rbm.n_visible, rbm.n_hidden) {
+    const auto fill = [&](std::int64_t tile) {
+      fill_tile<T>(layer, rbm, tile, [](T value, std::int64_t) { return value; });
+    };
+    const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+    runtime::parallel_for(layer.n_tiles, n_weights, num_threads, fill);
+  }
+
+  static void* make(const void* context) {
+    const auto& args = *static_cast<const FreeEnergyArgs*>(context);
+    return new Fields(args.rbm, args.num_threads);
+  }
+  static void destroy(void* fields) { delete static_cast<Fields*>(fields); }
+};
+
+// Their addresses name the entries: the machine as given, and with its layers exchanged.
+constexpr char as_given_key = 0, exchanged_key = 1;
+
 template <class T>
 void run(const FreeEnergyArgs& args) {
   const RbmView& rbm = args.rbm;
   const T* visible_bias = static_cast<const T*>(rbm.visible_bias);
   const std::int64_t words = words_for(rbm.n_visible);
   const T beta = static_cast<T>(args.beta);
-  BitLayer<T> layer(rbm.n_visible, rbm.n_hidden);
-  const auto fill = [&](std::int64_t tile) {
-    fill_tile<T>(layer, rbm, tile, [](T value, std::int64_t) { return value; });
-  };
-  const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-  runtime::parallel_for(layer.n_tiles, n_weights, args.num_threads, fill);
-
+  runtime::Cache used_once;
+  runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
+  const char* key = args.exchanged ? &exchanged_key : &as_given_key;
+  const auto* fields_of =
+      static_cast<const Fields<T>*>(cache.find_or_make(key, Fields<T>::make, Fields<T>::destroy, &args));
+  const BitLayer<T>& layer = fields_of->layer;
   const auto do_block = [&](std::int64_t task) {
     const std::int64_t first = task * block_states;
     const std::int64_t n_states = args.n_states - first < block_states ? args.n_states - first : block_states;
@@ -105,6 +127,7 @@ void run(const FreeEnergyArgs& args) {
       static_cast<T*>(args.free_energy)[first + s] = static_cast<T>(value);
     }
   };
+  const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
   const double work = static_cast<double>(args.n_states) * (n_weights / 32.0 + static_cast<double>(rbm.n_hidden) * 4.0);
   runtime::parallel_for(ceil_div(args.n_states, block_states), work, args.num_threads, do_block);
 }

@@ -10,6 +10,7 @@
 // logarithm for every 512 hidden units. The order is fixed: neither num_threads nor the batch matters.
 #pragma once
 
+#include "../runtime/cache.hpp"
 #include "rbm.hpp"
 
 namespace vfe::kernels {
@@ -22,10 +23,12 @@ struct FreeEnergyArgs {
   void* free_energy;             // (n_states,) of the model's dtype: out; null if not wanted
   void* mean_hidden;             // (n_states, n_hidden) of the model's dtype: out; null if not wanted
   int num_threads;
+  bool exchanged;            // whether rbm is the transposed view of the machine that `prepared` belongs to
+  runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
 };
 
 inline void check(const FreeEnergyArgs& args) {
-  check(args.rbm);
+  if (args.prepared == nullptr) check(args.rbm);
   check_beta(args.beta);
   if (args.free_energy != nullptr && args.beta == 0) {
     throw ArgumentError("beta: expected beta > 0 for a free energy, got 0");

@@ -15,17 +15,12 @@ static_assert(tile_width == 4 * numerics::philox_lanes);
 
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
 struct HalfSweep {
-  RbmView rbm;  // visible -> hidden is the direction
   BitLayer<std::int32_t> layer;
-  runtime::Buffer<float> factor;  // beta / scale: from the integer field to the argument of the sigmoid
+  runtime::Buffer<double> scale;  // of each unit's weights
   Stream stream, tie_stream;
 
-  HalfSweep(const RbmView& model, Stream draws, Stream ties)
-      : rbm(model),
-        layer(rbm.n_visible, rbm.n_hidden),
-        factor(layer.n_tiles * tile_width),
-        stream(draws),
-        tie_stream(ties) {}
+  HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
+      : layer(n_in, n_out), scale(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {}
 };
 
 template <class T>
@@ -43,13 +38,13 @@ VFE_HD double sum_of_magnitudes(const T* values, std::int64_t count) {
 
 // Rounds the weights into one tile of units to fixed point.
 template <class T>
-void quantize_tile(HalfSweep& half, double beta, std::int64_t tile) {
-  const RbmView& rbm = half.rbm;
+void quantize_tile(HalfSweep& half, const RbmView& rbm, std::int64_t tile) {
   const std::int64_t first = tile * tile_width;
   const std::int64_t width = rbm.n_hidden - first < tile_width ? rbm.n_hidden - first : tile_width;
   const T* weights = static_cast<const T*>(rbm.weights) + first * rbm.hidden_stride;
   const T* bias = static_cast<const T*>(rbm.hidden_bias) + first;
-  double total[tile_width] = {}, scale[tile_width] = {};
+  double total[tile_width] = {};
+  double* scale = half.scale.data() + first;
   if (rbm.hidden_stride == 1) {
     for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
       const T* row = weights + i * rbm.visible_stride;
@@ -62,13 +57,50 @@ void quantize_tile(HalfSweep& half, double beta, std::int64_t tile) {
   for (std::int64_t l = 0; l < tile_width; ++l) {
     if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
     scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
-    // Kept finite, so that a field of 0 stays 0.
-    const double factor = beta / scale[l];
-    half.factor[first + l] = factor < 0x1p127 ? static_cast<float>(factor) : 0x1p127f;
   }
   fill_tile<T>(half.layer, rbm, tile,
                [&](T value, std::int64_t l) { return numerics::to_fixed_point(static_cast<double>(value), scale[l]); });
 }
+
+// Both directions, prepared once for any number of calls with the same parameters.
+struct Sweep {
+  HalfSweep to_hidden, to_visible;
+
+  Sweep(const RbmView& rbm, int num_threads)
+      : to_hidden(rbm.n_visible, rbm.n_hidden, Stream::gibbs_hidden, Stream::gibbs_hidden_tie),
+        to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {
+    const auto quantize = [&](std::int64_t task) {
+      const bool first_layer = task < to_hidden.layer.n_tiles;
+      HalfSweep& half = first_layer ? to_hidden : to_visible;
+      const RbmView direction = first_layer ? rbm : rbm.transposed();
+      const std::int64_t tile = first_layer ? task : task - to_hidden.layer.n_tiles;
+      rbm.real == Real::float32 ? quantize_tile<float>(half, direction, tile)
+                                : quantize_tile<double>(half, direction, tile);
+    };
+    const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+    runtime::parallel_for(to_hidden.layer.n_tiles + to_visible.layer.n_tiles, 4.0 * n_weights, num_threads, quantize);
+  }
+
+  static void* make(const void* context) {
+    const auto& args = *static_cast<const GibbsArgs*>(context);
+    return new Sweep(args.rbm, args.num_threads);
+  }
+  static void destroy(void* sweep) { delete static_cast<Sweep*>(sweep); }
+};
+
+constexpr char sweep_key = 0;  // its address names the entry, one for each instruction set
+
+// beta / scale: from the integer field to the argument of the sigmoid. Kept finite, so that 0 stays 0.
+struct Factors {
+  runtime::Buffer<float> values;
+
+  Factors(const HalfSweep& half, double beta) : values(half.layer.n_tiles * tile_width) {
+    for (std::int64_t j = 0; j < half.layer.n_tiles * tile_width; ++j) {
+      const double factor = beta / half.scale[j];
+      values[j] = factor < 0x1p127 ? static_cast<float>(factor) : 0x1p127f;
+    }
+  }
+};
 
 struct Draw {
   numerics::Key key;
@@ -94,10 +126,11 @@ VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
 }
 
 // The states of one tile's units, given their fields.
-VFE_HD std::uint64_t decide(const HalfSweep& half, const Draw& draw, std::int64_t tile, const std::int32_t* field) {
+VFE_HD std::uint64_t decide(const HalfSweep& half, const Factors& factors, const Draw& draw, std::int64_t tile,
+                            const std::int32_t* field) {
   std::uint32_t words[tile_width];
   tile_words(draw, half.stream, tile, words);
-  const float* factor = half.factor.data() + tile * tile_width;
+  const float* factor = factors.values.data() + tile * tile_width;
   std::uint8_t on[tile_width], tie[tile_width];
   for (std::int64_t l = 0; l < tile_width; ++l) {
     const float x = static_cast<float>(field[l]) * factor[l];
@@ -125,19 +158,10 @@ VFE_HD std::uint64_t decide(const HalfSweep& half, const Draw& draw, std::int64_
 }  // namespace
 
 void gibbs(const GibbsArgs& args) {
-  HalfSweep to_hidden(args.rbm, Stream::gibbs_hidden, Stream::gibbs_hidden_tie);
-  HalfSweep to_visible(args.rbm.transposed(), Stream::gibbs_visible, Stream::gibbs_visible_tie);
-  const auto quantize = [&](std::int64_t task) {
-    const bool first_layer = task < to_hidden.layer.n_tiles;
-    HalfSweep& half = first_layer ? to_hidden : to_visible;
-    const std::int64_t tile = first_layer ? task : task - to_hidden.layer.n_tiles;
-    args.rbm.real == Real::float32 ? quantize_tile<float>(half, args.beta, tile)
-                                   : quantize_tile<double>(half, args.beta, tile);
-  };
-  const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
-  runtime::parallel_for(to_hidden.layer.n_tiles + to_visible.layer.n_tiles, 4.0 * n_weights, args.num_threads,
-                        quantize);
-
+  runtime::Cache used_once;
+  runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
+  const Sweep& sweep = *static_cast<const Sweep*>(cache.find_or_make(&sweep_key, Sweep::make, Sweep::destroy, &args));
+  const Factors hidden_factors(sweep.to_hidden, args.beta), visible_factors(sweep.to_visible, args.beta);
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
 
@@ -151,23 +175,24 @@ void gibbs(const GibbsArgs& args) {
     const std::uint64_t* start = args.start + first * visible_words;
     const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size);
 
-    const auto half_sweep = [&](const HalfSweep& half, const std::uint64_t* from, std::uint64_t* to,
-                                std::uint64_t step) {
+    const auto half_sweep = [&](const HalfSweep& half, const Factors& factors, const std::uint64_t* from,
+                                std::uint64_t* to, std::uint64_t step) {
       for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
         runtime::check_interrupt();
         tile_fields(half.layer, tile, from, n_chains, fields.data(), table.data());
         for (std::int64_t c = 0; c < n_chains; ++c) {
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
-          to[c * half.layer.n_tiles + tile] = decide(half, draw, tile, fields.data() + c * tile_width);
+          to[c * half.layer.n_tiles + tile] = decide(half, factors, draw, tile, fields.data() + c * tile_width);
         }
       }
     };
     for (std::int64_t t = 0; t < args.n_steps; ++t) {
       const auto step = static_cast<std::uint64_t>(args.first_step + t);
-      half_sweep(to_hidden, t == 0 ? start : visible, hidden, step);
-      half_sweep(to_visible, hidden, visible, step);
+      half_sweep(sweep.to_hidden, hidden_factors, t == 0 ? start : visible, hidden, step);
+      half_sweep(sweep.to_visible, visible_factors, hidden, visible, step);
     }
   };
+  const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double work = static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) *
                       (n_weights / 32.0 + static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden) * 4.0);
   runtime::parallel_for(ceil_div(args.n_chains, block), work, args.num_threads, sweep_block);

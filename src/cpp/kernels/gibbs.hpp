@@ -19,6 +19,7 @@
 #pragma once
 
 #include "../numerics/philox.hpp"
+#include "../runtime/cache.hpp"
 #include "rbm.hpp"
 
 namespace vfe::kernels {
@@ -33,10 +34,11 @@ struct GibbsArgs {
   std::uint64_t* visible;      // (n_chains, words of n_visible): out
   std::uint64_t* hidden;       // (n_chains, words of n_hidden): out; what `visible` was drawn from
   int num_threads;
+  runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
 };
 
 inline void check(const GibbsArgs& args) {
-  check(args.rbm);
+  if (args.prepared == nullptr) check(args.rbm);
   check_beta(args.beta);
   constexpr auto max_chains = std::int64_t{1} << 32;
   constexpr auto max_steps = static_cast<std::int64_t>(numerics::max_step);
