@@ -7,7 +7,7 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-constexpr std::int64_t block_states = 128;
+constexpr std::int64_t max_block_states = 128;
 constexpr std::int64_t lanes = 8;
 constexpr std::int64_t tiles_per_log = 8;  // a lane multiplies 8 factors <= 2 a tile: 8 lanes stay below 2^512
 
@@ -92,6 +92,9 @@ void run(const FreeEnergyArgs& args) {
   const auto* fields_of =
       static_cast<const Fields<T>*>(cache.find_or_make(key, Fields<T>::make, Fields<T>::destroy, &args));
   const BitLayer<T>& layer = fields_of->layer;
+  const std::int64_t fair_share = ceil_div(args.n_states, args.num_threads);
+  const std::int64_t block_states =
+      fair_share < max_block_states ? (fair_share > 0 ? fair_share : 1) : max_block_states;
   const auto do_block = [&](std::int64_t task) {
     const std::int64_t first = task * block_states;
     const std::int64_t n_states = args.n_states - first < block_states ? args.n_states - first : block_states;
