@@ -82,7 +82,7 @@ def test_demo_without_an_extra(
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert missing in message
-    assert "pip install 'vfe_fast[demo]'" in message
+    assert "the extra 'demo'" in message
 
 
 @pytest.mark.parametrize("method", ["cd", "pcd", "exact"])
@@ -368,3 +368,24 @@ def test_interrupted_process(tmp_path: Path, data: Path) -> None:
     assert "(interrupted)" in out
     assert err == ""
     assert vf.load(output).n_visible == 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--output", "data.npz"],
+        ["--output", "model.npy"],
+        ["--output", "model.npz", "--checkpoint", "data.npz"],
+        ["--output", "model.npz", "--checkpoint", "./model.npz"],
+    ],
+)
+def test_training_destroys_no_file(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """Data, checkpoint and model are three files; said before any work."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", states=np.random.default_rng(0).integers(0, 2, (20, 5)))
+    before = (tmp_path / "data.npz").read_bytes()
+    assert fail(capsys, "train", "data.npz", "--quiet", *options).count("expected") == 1
+    assert (tmp_path / "data.npz").read_bytes() == before
+    assert os.listdir(tmp_path) == ["data.npz"]

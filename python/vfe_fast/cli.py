@@ -27,19 +27,19 @@ INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status. Errors in the input are one line, not a traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["bench"]:
-        from .bench import main as bench
-
-        return bench(words[1:])
-    arguments = _parser().parse_args(words)
     try:
+        if words[:1] == ["bench"]:
+            from .bench import main as bench
+
+            return bench(words[1:])
+        arguments = _parser().parse_args(words)
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
         extra = "safetensors" if error.name == "safetensors" else "demo"
-        print(f"vfe-fast: {error}; it comes with: pip install 'vfe_fast[{extra}]'", file=sys.stderr)
+        print(f"vfe-fast: {error}; it comes with the extra '{extra}'", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"vfe-fast: {error}", file=sys.stderr)
@@ -121,7 +121,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     data = _read_states(arguments.data)
-    _check_output(arguments.output)
+    _check_output(arguments.output, not_over=[arguments.data, arguments.checkpoint])
+    if not arguments.output.endswith((".npz", ".safetensors")):
+        raise ValueError(
+            f"--output: expected a name that ends in .npz or .safetensors, got {arguments.output}"
+        )
+    if arguments.checkpoint is not None:
+        _check_output(arguments.checkpoint, "--checkpoint", not_over=[arguments.data])
     rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=arguments.seed)
     callbacks: list[Any] = []
     if arguments.exact_every is not None:
@@ -169,7 +175,7 @@ def _log_z(arguments: argparse.Namespace) -> int:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    _check_output(arguments.output)
+    _check_output(arguments.output, not_over=[arguments.model])
     chains = GibbsChains(load(arguments.model), arguments.chains, rng=arguments.seed)
     chains.step(arguments.steps, beta=arguments.beta)
     write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
@@ -190,11 +196,13 @@ def _info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_output(path: str) -> None:
-    """Raise now what would otherwise be raised when the work is done."""
+def _check_output(path: str, option: str = "--output", *, not_over: Sequence[str | None] = ()) -> None:
+    """Raise now what would otherwise be found when the work is done, or destroy what is there."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ValueError(f"--output: expected a file in a folder that can be written, got {path}")
+        raise ValueError(f"{option}: expected a file in a folder that can be written, got {path}")
+    if any(other is not None and os.path.realpath(other) == os.path.realpath(path) for other in not_over):
+        raise ValueError(f"{option}: expected a file of its own, got {path}, which is used otherwise")
     if path.endswith(".safetensors"):
         importlib.import_module("safetensors")
 
