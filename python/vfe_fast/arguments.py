@@ -28,6 +28,8 @@ def count(value: Any, name: str, least: int = 1, below: int = _MAX_COUNT) -> int
 
 def real(value: Any, name: str, least: float = -math.inf, below: float = math.inf) -> float:
     """Check a real number; without limits, infinities and NaN are left to the kernel's check."""
+    if type(value) is float and least == -math.inf and below == math.inf:
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

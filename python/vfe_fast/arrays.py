@@ -42,6 +42,8 @@ def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
     TypeError
         If `x` is no array of numbers.
     """
+    if type(x) is np.ndarray:
+        return x, _as_is
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if isinstance(x, np.ndarray):

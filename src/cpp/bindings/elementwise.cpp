@@ -11,7 +11,7 @@ void bind_elementwise(py::module_& module) {
           const py::array in = py::array::ensure(x, py::array::c_style);
           py::array y = new_array(real, {in.shape(), in.shape() + in.ndim()});
           run(&runtime::KernelTable::elementwise,
-              {real, function, in.size(), in.data(), y.mutable_data(), runtime::resolve_threads(num_threads)});
+              {real, function, in.size(), in.data(), y.mutable_data(), runtime::checked_threads(num_threads)});
           return y;
         },
         py::arg("x").noconvert(), py::kw_only(), py::arg("num_threads") = 0, doc);

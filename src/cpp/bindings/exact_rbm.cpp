@@ -13,7 +13,7 @@ void bind_exact_rbm(py::module_& module) {
       [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, double beta,
          bool moments, int num_threads) -> Result {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
-        const int threads = runtime::resolve_threads(num_threads);
+        const int threads = runtime::checked_threads(num_threads);
         double log_z = 0, energy = 0;
         bool product_form = false;
         if (!moments) {

@@ -23,7 +23,7 @@ void bind_free_energy(py::module_& module) {
           means = out;
         }
         run(&runtime::KernelTable::free_energy, {rbm, beta, n_states, visible.data(), energies_out, means_out,
-                                                 runtime::resolve_threads(num_threads), exchanged, prepared});
+                                                 runtime::checked_threads(num_threads), exchanged, prepared});
         return py::make_tuple(energies, means);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

@@ -14,7 +14,7 @@ void bind_gibbs(py::module_& module) {
         Words hidden({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
         run(&runtime::KernelTable::gibbs,
             {rbm, beta, seed, chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
-             hidden.mutable_data(), runtime::resolve_threads(num_threads), prepared});
+             hidden.mutable_data(), runtime::checked_threads(num_threads), prepared});
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

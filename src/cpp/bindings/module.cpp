@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 
 #include "../../cuda/cuda.hpp"
@@ -35,7 +37,7 @@ py::typing::Dict<py::str, py::object> build_info() {
   info["compiled_for"] = table.compiled_for;
   info["built_targets"] = runtime::built_targets();
   info["usable_targets"] = runtime::usable_targets();
-  info["num_threads"] = runtime::resolve_threads(0);
+  info["num_threads"] = runtime::threads_worth(1e300, runtime::checked_threads(0));
   info["cuda_built"] = cuda.built;
   info["cuda_toolkit"] = cuda.toolkit;
   info["cuda_driver"] = cuda.driver;
@@ -47,9 +49,14 @@ py::typing::Dict<py::str, py::object> build_info() {
 }  // namespace
 
 runtime::InterruptPoll poll_of_this_thread() {
-  const py::module_ threading = py::module_::import("threading");
-  const auto ident = threading.attr("main_thread")().attr("ident").cast<unsigned long>();
-  return ident == PyThread_get_thread_ident() ? signal_pending : nullptr;
+  // Asking Python takes longer than a small kernel. The answer changes when a process forks.
+  static std::atomic<unsigned long> main_thread = 0;
+  static std::atomic<pid_t> asked_in = 0;
+  if (asked_in.load(std::memory_order_acquire) != getpid()) {
+    main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+    asked_in.store(getpid(), std::memory_order_release);
+  }
+  return main_thread == PyThread_get_thread_ident() ? signal_pending : nullptr;
 }
 
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {

@@ -20,7 +20,7 @@ void bind_random(py::module_& module) {
           if (size < 0) throw ArgumentError("size: expected size >= 0, got " + std::to_string(size));
           py::array_t<T> out(size);
           run(&runtime::KernelTable::random,
-              {draws, seed, size, out.mutable_data(), runtime::resolve_threads(num_threads)});
+              {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)});
           return out;
         },
         py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, doc);

@@ -20,7 +20,8 @@ void bind_roofline(py::module_& module) {
       "roofline",
       [](Probe probe, double seconds, std::int64_t bytes, int num_threads) {
         double rate = 0;
-        run(&runtime::KernelTable::roofline, {probe, seconds, bytes, &rate, runtime::resolve_threads(num_threads)});
+        run(&runtime::KernelTable::roofline,
+            {probe, seconds, bytes, &rate, runtime::threads_worth(1e300, runtime::checked_threads(num_threads))});
         return rate;
       },
       py::arg("probe"), py::kw_only(), py::arg("seconds") = 0.1, py::arg("bytes") = std::int64_t{1} << 26,

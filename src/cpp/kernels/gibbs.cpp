@@ -20,7 +20,7 @@ struct HalfSweep {
   Stream stream, tie_stream;
 
   HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
-      : layer(n_in, n_out), scale(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {}
+      : layer(n_in, n_out), scale(layer.n_strips * strip_width<std::int32_t>), stream(draws), tie_stream(ties) {}
 };
 
 template <class T>
@@ -36,14 +36,14 @@ VFE_HD double sum_of_magnitudes(const T* values, std::int64_t count) {
   return sum;
 }
 
-// Rounds the weights into one tile of units to fixed point.
+// Rounds the weights into one strip of units to fixed point.
 template <class T>
-void quantize_tile(HalfSweep& half, const RbmView& rbm, std::int64_t tile) {
-  const std::int64_t first = tile * tile_width;
-  const std::int64_t width = rbm.n_hidden - first < tile_width ? rbm.n_hidden - first : tile_width;
+void quantize_strip(HalfSweep& half, const RbmView& rbm, std::int64_t strip) {
+  constexpr std::int64_t full = strip_width<std::int32_t>;
+  const std::int64_t first = strip * full, width = half.layer.width_of(strip);
   const T* weights = static_cast<const T*>(rbm.weights) + first * rbm.hidden_stride;
   const T* bias = static_cast<const T*>(rbm.hidden_bias) + first;
-  double total[tile_width] = {};
+  double total[full] = {};
   double* scale = half.scale.data() + first;
   if (rbm.hidden_stride == 1) {
     for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
@@ -54,12 +54,13 @@ void quantize_tile(HalfSweep& half, const RbmView& rbm, std::int64_t tile) {
     for (std::int64_t l = 0; l < width; ++l)
       total[l] = sum_of_magnitudes(weights + l * rbm.hidden_stride, rbm.n_visible);
   }
-  for (std::int64_t l = 0; l < tile_width; ++l) {
+  for (std::int64_t l = 0; l < full; ++l) {
     if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
     scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
   }
-  fill_tile<T>(half.layer, rbm, tile,
-               [&](T value, std::int64_t l) { return numerics::to_fixed_point(static_cast<double>(value), scale[l]); });
+  fill_strip<T>(half.layer, rbm, strip, [&](T value, std::int64_t l) {
+    return numerics::to_fixed_point(static_cast<double>(value), scale[l]);
+  });
 }
 
 // Both directions, prepared once for any number of calls with the same parameters.
@@ -70,15 +71,15 @@ struct Sweep {
       : to_hidden(rbm.n_visible, rbm.n_hidden, Stream::gibbs_hidden, Stream::gibbs_hidden_tie),
         to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {
     const auto quantize = [&](std::int64_t task) {
-      const bool first_layer = task < to_hidden.layer.n_tiles;
+      const bool first_layer = task < to_hidden.layer.n_strips;
       HalfSweep& half = first_layer ? to_hidden : to_visible;
       const RbmView direction = first_layer ? rbm : rbm.transposed();
-      const std::int64_t tile = first_layer ? task : task - to_hidden.layer.n_tiles;
-      rbm.real == Real::float32 ? quantize_tile<float>(half, direction, tile)
-                                : quantize_tile<double>(half, direction, tile);
+      const std::int64_t strip = first_layer ? task : task - to_hidden.layer.n_strips;
+      rbm.real == Real::float32 ? quantize_strip<float>(half, direction, strip)
+                                : quantize_strip<double>(half, direction, strip);
     };
     const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-    runtime::parallel_for(to_hidden.layer.n_tiles + to_visible.layer.n_tiles, 4.0 * n_weights, num_threads, quantize);
+    runtime::parallel_for(to_hidden.layer.n_strips + to_visible.layer.n_strips, 4.0 * n_weights, num_threads, quantize);
   }
 
   static void* make(const void* context) {
@@ -90,13 +91,14 @@ struct Sweep {
 
 constexpr char sweep_key = 0;  // its address names the entry, one for each instruction set
 
-// beta / scale: from the integer field to the argument of the sigmoid. Kept finite, so that 0 stays 0.
+// beta / scale: from the integer field to the argument of the sigmoid. Kept finite, so that 0 stays 0, and
+// 0 for padding, whose fields are not written.
 struct Factors {
   runtime::Buffer<float> values;
 
   Factors(const HalfSweep& half, double beta) : values(half.layer.n_tiles * tile_width) {
     for (std::int64_t j = 0; j < half.layer.n_tiles * tile_width; ++j) {
-      const double factor = beta / half.scale[j];
+      const double factor = j < half.layer.n_out ? beta / half.scale[j] : 0.0;
       values[j] = factor < 0x1p127 ? static_cast<float>(factor) : 0x1p127f;
     }
   }
@@ -165,15 +167,18 @@ void gibbs(const GibbsArgs& args) {
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
 
-  const std::int64_t fair_share = ceil_div(args.n_chains, args.num_threads);
-  const std::int64_t block = fair_share < block_chains ? (fair_share > 0 ? fair_share : 1) : block_chains;
+  const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
+  const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
+  const double nanoseconds =
+      static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) * (n_weights / 64.0 + 2.0 * n_draws);
+  const std::int64_t block = runtime::items_per_task(args.n_chains, block_chains, nanoseconds, args.num_threads);
   const auto sweep_block = [&](std::int64_t task) {
     const std::int64_t first = task * block;
     const std::int64_t n_chains = args.n_chains - first < block ? args.n_chains - first : block;
     std::uint64_t* visible = args.visible + first * visible_words;
     std::uint64_t* hidden = args.hidden + first * hidden_words;
     const std::uint64_t* start = args.start + first * visible_words;
-    const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size);
+    const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size<std::int32_t>);
 
     const auto half_sweep = [&](const HalfSweep& half, const Factors& factors, const std::uint64_t* from,
                                 std::uint64_t* to, std::uint64_t step) {
@@ -192,10 +197,7 @@ void gibbs(const GibbsArgs& args) {
       half_sweep(sweep.to_visible, visible_factors, hidden, visible, step);
     }
   };
-  const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
-  const double work = static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) *
-                      (n_weights / 32.0 + static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden) * 4.0);
-  runtime::parallel_for(ceil_div(args.n_chains, block), work, args.num_threads, sweep_block);
+  runtime::parallel_for(ceil_div(args.n_chains, block), nanoseconds, args.num_threads, sweep_block);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

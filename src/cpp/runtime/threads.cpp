@@ -19,7 +19,7 @@
 namespace vfe::runtime {
 namespace {
 
-constexpr double work_per_thread = 7e4;  // about 50 microseconds: below this a thread costs more than it saves
+constexpr double nanoseconds_per_thread = 6e4;  // below this a thread, 30 microseconds, costs more than it saves
 constexpr auto poll_interval = std::chrono::milliseconds(50);
 constexpr int max_threads = 1024;
 
@@ -79,7 +79,7 @@ int cores_of_this_process() {
 
 }  // namespace
 
-int resolve_threads(int requested) {
+int checked_threads(int requested) {
   if (requested < 0 || requested > max_threads) {
     throw ArgumentError("num_threads: expected 1 <= num_threads <= " + std::to_string(max_threads) + ", got " +
                         std::to_string(requested));
@@ -94,15 +94,27 @@ int resolve_threads(int requested) {
     }
     return static_cast<int>(value);
   }
-  return cores_of_this_process();
+  return 0;
 }
 
-void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody body, const void* context) {
+int threads_worth(double nanoseconds, int num_threads) {
+  const double worth = nanoseconds / nanoseconds_per_thread;
+  if (worth < 2) return 1;
+  const int limit = num_threads > 0 ? num_threads : cores_of_this_process();
+  return worth < limit ? static_cast<int>(worth) : limit;
+}
+
+std::int64_t items_per_task(std::int64_t n_items, std::int64_t max_items, double nanoseconds, int num_threads) {
+  const std::int64_t n_threads = threads_worth(nanoseconds, num_threads);
+  const std::int64_t share = (n_items + n_threads - 1) / n_threads;
+  const std::int64_t n_tasks = n_threads * ((share + max_items - 1) / max_items);
+  return n_items > 0 ? (n_items + n_tasks - 1) / n_tasks : 1;
+}
+
+void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, TaskBody body, const void* context) {
   Loop loop;
-  const double worth = work / work_per_thread;
-  std::int64_t n_threads = num_threads;
+  std::int64_t n_threads = threads_worth(nanoseconds, num_threads);
   if (n_threads > n_tasks) n_threads = n_tasks;
-  if (static_cast<double>(n_threads) > worth) n_threads = static_cast<std::int64_t>(worth);
 
   std::vector<std::thread> helpers;
   try {

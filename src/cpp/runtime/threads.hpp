@@ -8,19 +8,26 @@
 
 namespace vfe::runtime {
 
-// num_threads as asked for; 0 means VFE_NUM_THREADS, else the cores this process may use.
-int resolve_threads(int requested);
+// Kernels take num_threads >= 1, or 0 for the cores this process may use, which are counted when there is
+// work for more than one. Here 0 stands for VFE_NUM_THREADS if that is set.
+int checked_threads(int requested);
 
-// Runs body(context, task) for every task in [0, n_tasks); `work` is the whole call's cost in
-// elementary operations, and small work starts no thread. Throws Interrupted when the caller's poll
+// Threads worth starting for `nanoseconds` of work on one core, at most num_threads.
+int threads_worth(double nanoseconds, int num_threads);
+
+// Items a task, at most max_items, such that those threads get the same number of tasks.
+std::int64_t items_per_task(std::int64_t n_items, std::int64_t max_items, double nanoseconds, int num_threads);
+
+// Runs body(context, task) for every task in [0, n_tasks) on the threads worth starting for the whole
+// call's `nanoseconds`, roughly known. Throws Interrupted when the caller's poll
 // says so, else the first exception of a task. A task must not call parallel_for itself.
 using TaskBody = void (*)(const void* context, std::int64_t task);
-void parallel_for(std::int64_t n_tasks, double work, int num_threads, TaskBody body, const void* context);
+void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, TaskBody body, const void* context);
 
 template <class Body>
-void parallel_for(std::int64_t n_tasks, double work, int num_threads, const Body& body) {
+void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, const Body& body) {
   parallel_for(
-      n_tasks, work, num_threads,
+      n_tasks, nanoseconds, num_threads,
       [](const void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); }, &body);
 }
 
