@@ -44,6 +44,25 @@ def _sweeps(visible, key, weights, visible_bias, hidden_bias, n_steps):
     return jax.lax.fori_loop(0, n_steps, sweep, (visible, hidden, key))
 
 
+def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
+    model = tuple(map(jnp.asarray, (weights, visible_bias, hidden_bias)))
+
+    def call():
+        return jax.block_until_ready(_clamped(*model, states, means))
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _clamped(weights, visible_bias, hidden_bias, states, means):
+    given = states.astype(jnp.float32)
+    field = given @ weights + hidden_bias
+    if means:
+        return jax.nn.sigmoid(field)
+    softplus = jnp.maximum(field, 0) + jnp.log1p(jnp.exp(-jnp.abs(field)))
+    return -(given @ visible_bias) - softplus.sum(axis=1)
+
+
 def exact_rbm(weights, visible_bias, hidden_bias, *, moments, threads):
     def call():
         table = Enumeration.of(weights, visible_bias, hidden_bias, CHUNK_MOMENTS if moments else CHUNK)

@@ -37,6 +37,24 @@ def gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
     return call
 
 
+def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
+    weights, visible_bias, hidden_bias, states = map(
+        torch.from_numpy, (weights, visible_bias, hidden_bias, states)
+    )
+    given = torch.empty(states.shape)
+    field = torch.empty(len(states), len(hidden_bias))
+
+    @torch.inference_mode()
+    def call():
+        given.copy_(states)
+        torch.addmm(hidden_bias, given, weights, out=field)
+        if means:
+            return field.sigmoid_()
+        return -(given @ visible_bias) - torch.nn.functional.softplus(field).sum(1)
+
+    return call
+
+
 def exact_rbm(weights, visible_bias, hidden_bias, *, moments, threads):
     @torch.inference_mode()
     def call():

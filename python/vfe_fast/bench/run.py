@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ..config import show_config
 from .exact_rbm import EXACT_RBM_NOTE, exact_rbm_case, numpy_exact_rbm
+from .free_energy import FREE_ENERGY_NOTE, free_energy_case, numpy_free_energy
 from .gibbs import GIBBS_NOTE, gibbs_case, numpy_gibbs
 from .harness import RATIO_NOTE, Case, format_peaks, format_table, measure, write_json
 from .peaks import measure_peaks
@@ -65,14 +66,16 @@ def _short_run(threads: int, json_path: str | None) -> None:
     print(format_peaks(peaks), flush=True)
     gibbs = functools.partial(gibbs_case, threads=threads, rivals={"numpy": numpy_gibbs})
     exact = functools.partial(exact_rbm_case, threads=threads, rivals={"numpy": numpy_exact_rbm})
+    clamped = functools.partial(free_energy_case, threads=threads, rivals={"numpy": numpy_free_energy})
     makers: list[Callable[[], Case]] = [
         lambda: gibbs(784, 500, 256, n_steps=5),
         lambda: gibbs(64, 64, 100, n_steps=100),
+        lambda: clamped(784, 500, 30, means=False),
         lambda: exact(784, 14, moments=False),
         lambda: exact(64, 16, moments=True),
     ]
     rows = [measure(make(), threads=threads, peaks=peaks, quick=True) for make in makers]
     print(f"\n{format_table(rows)}")
-    print(f"\n{GIBBS_NOTE}\n{EXACT_RBM_NOTE}\n{RATIO_NOTE}")
+    print(f"\n{GIBBS_NOTE}\n{FREE_ENERGY_NOTE}\n{EXACT_RBM_NOTE}\n{RATIO_NOTE}")
     if json_path is not None:
         write_json(rows, json_path)
