@@ -755,7 +755,7 @@ HUGE = {
 @pytest.mark.parametrize("call", HUGE)
 @pytest.mark.parametrize("power", [46, 50, 60, 62, 63, 70])
 def test_sizes_beyond_any_memory(rbm: vf.BernoulliRBM, call: str, power: int) -> None:
-    with pytest.raises((MemoryError, ValueError)):
+    with pytest.raises((MemoryError, ValueError), match=r"^(n_chains|n_hidden|batch_size|shape): "):
         HUGE[call](rbm, 2**power)
 
 
@@ -781,7 +781,7 @@ def test_sizes_beyond_this_memory() -> None:
         try:
             call()
         except (MemoryError, ValueError) as error:
-            print(type(error).__name__)
+            print(type(error).__name__ if str(error).partition(":")[0].isidentifier() else repr(error))
     print(rbm.free_energy([[1, 0, 1]]).shape)
     """
     done = run_python(code, VFE_NUM_THREADS="2")

@@ -21,7 +21,7 @@ import vfe_fast as vf
 from conftest import random_rbm
 from vfe_fast.training import METHODS, ExponentialDecay, LinearDecay, StopTraining
 from vfe_fast.training.checkpoints import read_checkpoint
-from vfe_fast.training.gradients import clamped
+from vfe_fast.training.gradients import SamplerSettings, clamped
 
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray]
 ALL_METHODS = sorted(METHODS)
@@ -97,7 +97,7 @@ def skewed_data(n_samples: int, n_visible: int, seed: int = 0) -> np.ndarray:
 def test_exact_gradient(n_visible: int, n_hidden: int) -> None:
     rbm = random_rbm(n_visible, n_hidden)
     data = skewed_data(7, n_visible)
-    found = clamped(rbm, data) - METHODS["exact"](rbm, 1, 1, 0, None).model_statistics(data, 0)
+    found = clamped(rbm, data) - METHODS["exact"](rbm, SamplerSettings(1, 1, 0)).model_statistics(data, 0)
     expected = central_differences(partial(mean_log_likelihood, data=data), rbm.parameters)
     largest = max(np.abs(x).max() for x in expected)
     for mine, theirs in zip((found.visible_hidden, found.visible, found.hidden), expected, strict=True):
@@ -122,7 +122,7 @@ def test_centered_gradient(n_visible: int, n_hidden: int) -> None:
     uphill = central_differences(lambda c: mean_log_likelihood(usual(c), data), here)
     expected = usual(uphill)  # the map is linear: it takes a step to a step
 
-    gradient = clamped(rbm, data) - METHODS["exact"](rbm, 1, 1, 0, None).model_statistics(data, 0)
+    gradient = clamped(rbm, data) - METHODS["exact"](rbm, SamplerSettings(1, 1, 0)).model_statistics(data, 0)
     found = gradient.centered(mu, la)
     for mine, theirs in zip((found.visible_hidden, found.visible, found.hidden), expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-9)
@@ -135,8 +135,8 @@ def test_sampled_gradients_agree_with_the_exact_one(method: str) -> None:
     n = 20_000
     start = vf.GibbsChains(rbm, n, rng=1)
     start.step(50)
-    estimate = METHODS[method](rbm, 50, n, 2, None).model_statistics(start.visible, 0)
-    expected = METHODS["exact"](rbm, 1, 1, 0, None).model_statistics(start.visible, 0)
+    estimate = METHODS[method](rbm, SamplerSettings(50, n, 2)).model_statistics(start.visible, 0)
+    expected = METHODS["exact"](rbm, SamplerSettings(1, 1, 0)).model_statistics(start.visible, 0)
     # Each entry has a standard deviation below 0.5 / sqrt(n) = 0.0035 and we ask for 5.5 of them: with
     # 19 entries a false alarm once in 1e6 seeds; the seed is fixed.
     for field in ("visible", "hidden", "visible_hidden"):

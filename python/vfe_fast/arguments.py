@@ -5,13 +5,15 @@ Arrays are checked in `vfe_fast.arrays` and by the kernels.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["array_shape", "count", "float_dtype", "real", "threads"]
+__all__ = ["array_shape", "count", "float_dtype", "memory_for", "real", "threads"]
 
 _MAX_COUNT = 1 << 63
 
@@ -69,3 +71,12 @@ def array_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
     if math.prod(sizes) >= _MAX_COUNT // 8:
         raise ValueError(f"{name}: expected fewer than 2^60 elements, got {sizes}")
     return sizes
+
+
+@contextlib.contextmanager
+def memory_for(name: str, value: Any) -> Iterator[None]:
+    """Say which argument asked for the memory that is not there."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"{name}: expected a size that fits in memory, got {value}: {error}") from None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import TargetUnavailableError, pack_states
+from .arguments import memory_for
 
 Array = npt.NDArray[Any]
 GiveBack = Callable[[Array], Any]
@@ -77,7 +78,12 @@ def borrow_states(x: Any, n_units: int, name: str) -> tuple[npt.NDArray[np.uint6
     Every bool, integer, float32 and float64 dtype is accepted in any memory layout, and only read.
     """
     array, give_back = borrow(x, name)
-    return pack_states(array, n_units, name), give_back
+    try:
+        return pack_states(array, n_units, name), give_back
+    except MemoryError as error:  # not memory_for: this runs in every call
+        raise MemoryError(
+            f"{name}: expected a size that fits in memory, got {array.shape}: {error}"
+        ) from None
 
 
 def real_parameters(x: Any, name: str) -> Array:
@@ -87,7 +93,8 @@ def real_parameters(x: Any, name: str) -> Array:
         array = array.astype(np.float64)
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
-    return np.array(array, order="C", copy=True)
+    with memory_for(name, f"shape {array.shape}"):
+        return np.array(array, order="C", copy=True)
 
 
 def _as_is(array: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, free_energy
+from . import __version__, free_energy, random
 from .arrays import Array
 from .config import show_config
 from .files import read_arrays, write_atomically
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--output", default=".", metavar="FOLDER", help="where picture and model go (default: here)"
     )
-    demo.add_argument("--epochs", type=int, default=200)
+    demo.add_argument("--epochs", type=int, default=200, help="default: 200")
     _add_seed(demo, 0)
     demo.set_defaults(run=_demo)
 
@@ -65,17 +65,19 @@ def _parser() -> argparse.ArgumentParser:
         "--output", required=True, metavar="MODEL", help="where the model goes (.npz, .safetensors)"
     )
     fit.add_argument("--hidden", type=int, default=20, metavar="N", help="hidden units (default: 20)")
-    fit.add_argument("--method", choices=sorted(METHODS), default="pcd")
-    fit.add_argument("--epochs", type=int, default=50)
-    fit.add_argument("--batch-size", type=int, default=100)
-    fit.add_argument("--learning-rate", type=float, default=0.05)
-    fit.add_argument("--momentum", type=float, default=0.0)
-    fit.add_argument("--weight-decay", type=float, default=0.0)
+    fit.add_argument("--method", choices=sorted(METHODS), default="pcd", help="default: pcd")
+    fit.add_argument("--epochs", type=int, default=50, help="default: 50")
+    fit.add_argument("--batch-size", type=int, default=100, help="default: 100")
+    fit.add_argument("--learning-rate", type=float, default=0.05, help="default: 0.05")
+    fit.add_argument("--momentum", type=float, default=0.0, help="default: 0.0")
+    fit.add_argument("--weight-decay", type=float, default=0.0, help="default: 0.0")
     fit.add_argument("--centered", action="store_true", help="follow the centered gradient")
-    fit.add_argument("--steps", type=int, default=1, metavar="K", help="Gibbs steps an update")
+    fit.add_argument("--steps", type=int, default=1, metavar="K", help="Gibbs steps an update (default: 1)")
     fit.add_argument("--chains", type=int, metavar="N", help="persistent chains (default: the batch size)")
     fit.add_argument("--exact-every", type=int, metavar="N", help="exact log-likelihood every N epochs")
     fit.add_argument("--checkpoint", metavar="FILE", help="write the run there; continue it if it exists")
+    fit.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="every N epochs")
+    _add_threads(fit)
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_seed(fit, None)
     fit.set_defaults(run=_train)
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     log_z.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
     log_z.add_argument("--moments", action="store_true", help="also the mean energy and activations")
     log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
+    _add_threads(log_z)
     log_z.set_defaults(run=_log_z)
 
     sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
@@ -97,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
     sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
     _add_seed(sample, None)
+    _add_threads(sample)
     sample.set_defaults(run=_sample)
 
     info = commands.add_parser("info", help="this build and machine, or a saved model")
@@ -112,9 +116,15 @@ def _add_seed(parser: argparse.ArgumentParser, default: int | None) -> None:
     parser.add_argument("--seed", type=int, default=default, help=f"seed (default: {text})")
 
 
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import show_demo
 
+    os.makedirs(arguments.output, exist_ok=True)
+    _check_output(os.path.join(arguments.output, "vfe_fast_demo.npz"))
     result = show_demo(arguments.output, n_epochs=arguments.epochs, rng=arguments.seed)
     return INTERRUPTED if result.history.interrupted else 0
 
@@ -128,8 +138,12 @@ def _train(arguments: argparse.Namespace) -> int:
         )
     if arguments.checkpoint is not None:
         _check_output(arguments.checkpoint, "--checkpoint", not_over=[arguments.data])
-    rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=arguments.seed)
-    callbacks: list[Any] = []
+    # A run that is continued has its seed in the checkpoint.
+    continued = arguments.checkpoint is not None and os.path.exists(arguments.checkpoint)
+    seed = arguments.seed if continued else random.seed(arguments.seed)
+    rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=seed)
+    finished: list[int] = []
+    callbacks: list[Any] = [lambda epoch: finished.append(epoch.number)]
     if arguments.exact_every is not None:
         callbacks.append(ExactLogLikelihood(every=arguments.exact_every, train=data))
     history = train(
@@ -144,23 +158,32 @@ def _train(arguments: argparse.Namespace) -> int:
         centered=arguments.centered,
         n_gibbs_steps=arguments.steps,
         n_chains=arguments.chains,
-        rng=arguments.seed,
+        rng=seed,
         callbacks=callbacks,
         progress=not arguments.quiet,
         checkpoint=arguments.checkpoint,
+        checkpoint_every=arguments.checkpoint_every,
         resume=arguments.checkpoint is not None,
+        num_threads=arguments.threads,
     )
     rbm.save(arguments.output)
+    if continued and not finished and not history.interrupted:
+        print(f"nothing was left to do: the checkpoint has {len(history.records)} epochs")
     if history.records:
         print("  ".join(f"{name} {value:.6g}" for name, value in history.records[-1].items()))
-    print(f"{rbm!r} saved to {arguments.output}{' (interrupted)' if history.interrupted else ''}")
+    known = "" if seed is None else f" (seed {seed})"
+    print(f"{rbm!r} saved to {arguments.output}{known}{' (interrupted)' if history.interrupted else ''}")
     return INTERRUPTED if history.interrupted else 0
 
 
 def _log_z(arguments: argparse.Namespace) -> int:
     rbm = load(arguments.model)
     result = free_energy.exact(
-        rbm, beta=arguments.beta, moments=arguments.moments, max_seconds=arguments.max_seconds
+        rbm,
+        beta=arguments.beta,
+        moments=arguments.moments,
+        max_seconds=arguments.max_seconds,
+        num_threads=arguments.threads,
     )
     print(f"ln Z   {result.log_z:.15g}")
     print(f"F      {result.value:.15g}")
@@ -176,10 +199,12 @@ def _log_z(arguments: argparse.Namespace) -> int:
 
 def _sample(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, not_over=[arguments.model])
-    chains = GibbsChains(load(arguments.model), arguments.chains, rng=arguments.seed)
+    seed = random.seed(arguments.seed)
+    rbm = load(arguments.model)
+    chains = GibbsChains(rbm, arguments.chains, rng=seed, num_threads=arguments.threads)
     chains.step(arguments.steps, beta=arguments.beta)
     write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
-    print(f"{chains.n_chains} samples of {chains.rbm.n_visible} units saved to {arguments.output}")
+    print(f"{chains.n_chains} samples of {rbm.n_visible} units saved to {arguments.output} (seed {seed})")
     return 0
 
 

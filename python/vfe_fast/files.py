@@ -75,13 +75,20 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
     write_atomically(path, lambda file: np.savez(file, **contents))
 
 
-def read_arrays(path: str | os.PathLike[str], what: str) -> dict[str, Array]:
-    """Read every array of an ``.npz`` file; `what` says in errors what the file should have been."""
+def read_arrays(
+    path: str | os.PathLike[str], what: str, expected_format: str | None = None
+) -> dict[str, Array]:
+    """Read every array of an ``.npz`` file; `what` says in errors what the file should have been.
+
+    With `expected_format`, a file whose ``format`` is another one is refused before the rest is read.
+    """
     with open(path, "rb") as file:
         try:
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
+            if expected_format is not None and str(found.get("format", "")) != expected_format:
+                raise ValueError(f"format {found.get('format', 'unknown')!s:.40}")
             return {name: found[name] for name in found.files}
         except _UNREADABLE as error:
             raise ValueError(

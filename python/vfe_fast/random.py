@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arguments import array_shape, float_dtype, threads
+from .arguments import array_shape, float_dtype, memory_for, threads
 
 __all__ = ["seed", "uniform"]
 
@@ -101,4 +101,6 @@ def uniform(
     """
     sizes = array_shape(shape)
     draw = _core.uniform_float32 if float_dtype(dtype) == np.float32 else _core.uniform_float64
-    return draw(math.prod(sizes), seed=seed(rng), num_threads=threads(num_threads)).reshape(sizes)
+    key, n_threads = seed(rng), threads(num_threads)
+    with memory_for("shape", sizes):
+        return draw(math.prod(sizes), seed=key, num_threads=n_threads).reshape(sizes)

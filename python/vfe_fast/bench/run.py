@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.threads < 1:
         parser.error(f"--threads: expected N >= 1, got {arguments.threads}")
+    if arguments.json is not None and not os.path.isdir(os.path.dirname(os.path.abspath(arguments.json))):
+        parser.error(f"--json: expected a file in a folder that is there, got {arguments.json}")
     threads = str(arguments.threads)
     default = str(available_cores())
     if any(os.environ.get(name, default) != threads for name in _BLAS_VARIABLES):

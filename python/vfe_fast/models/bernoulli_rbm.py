@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, float_dtype, real, threads
+from ..arguments import count, float_dtype, memory_for, real, threads
 from ..arrays import Array, borrow, borrow_states, real_parameters
 from ..random import generator, seed
 from . import files
@@ -105,14 +105,16 @@ class BernoulliRBM:
         TypeError, ValueError
             If an argument is not of the kind described.
         """
-        n_hidden = count(n_hidden, "n_hidden")
+        n_hidden = count(n_hidden, "n_hidden", below=1 << 40)
         states = as_states(data, "data")
         if states.shape[0] == 0:
             raise ValueError("data: expected n_samples >= 1, got 0")
         scale = real(scale, "scale", 0.0, 1e30)
         kind = float_dtype(dtype)
         mean = (states.sum(axis=0, dtype=np.float64) + 0.5) / (states.shape[0] + 1.0)
-        weights = scale * generator(seed(rng), "weights").standard_normal((states.shape[1], n_hidden))
+        draw = generator(seed(rng), "weights")
+        with memory_for("n_hidden", n_hidden):
+            weights = scale * draw.standard_normal((states.shape[1], n_hidden))
         return cls(
             weights.astype(kind), np.log(mean / (1.0 - mean)).astype(kind), np.zeros(n_hidden, dtype=kind)
         )
@@ -238,18 +240,7 @@ class BernoulliRBM:
         TypeError, ValueError
             If shapes or values are not as described.
         """
-        packed, give_back = borrow_states(v, self.n_visible, "v")
-        parameters, prepared = self.prepared
-        energies, _ = _core.free_energy(
-            *parameters,
-            packed,
-            beta=real(beta, "beta"),
-            free_energy=True,
-            mean_hidden=False,
-            num_threads=threads(num_threads),
-            prepared=prepared,
-        )
-        return give_back(energies)
+        return self._clamped(v, "v", beta, num_threads, free_energy=True)
 
     def mean_hidden(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + (vW)_j)), which is also -dF_c/db_j.
@@ -273,18 +264,7 @@ class BernoulliRBM:
         TypeError, ValueError
             If shapes or values are not as described.
         """
-        packed, give_back = borrow_states(v, self.n_visible, "v")
-        parameters, prepared = self.prepared
-        _, means = _core.free_energy(
-            *parameters,
-            packed,
-            beta=real(beta, "beta"),
-            free_energy=False,
-            mean_hidden=True,
-            num_threads=threads(num_threads),
-            prepared=prepared,
-        )
-        return give_back(means)
+        return self._clamped(v, "v", beta, num_threads)
 
     def mean_visible(self, h: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         """p(v_i = 1 | h) = sigmoid(beta (a_i + (Wh)_i)).
@@ -308,14 +288,32 @@ class BernoulliRBM:
         TypeError, ValueError
             If shapes or values are not as described.
         """
-        packed, give_back = borrow_states(h, self.n_hidden, "h")
-        (weights, visible_bias, hidden_bias), prepared = self.prepared
-        _, means = _core.free_energy(
-            weights.T, hidden_bias, visible_bias, packed,
-            beta=real(beta, "beta"), free_energy=False, mean_hidden=True, num_threads=threads(num_threads),
-            exchanged=True, prepared=prepared,
-        )  # fmt: skip
-        return give_back(means)
+        return self._clamped(h, "h", beta, num_threads, exchanged=True)
+
+    def _clamped(
+        self,
+        states: Any,
+        name: str,
+        beta: float,
+        num_threads: int | None,
+        *,
+        free_energy: bool = False,
+        exchanged: bool = False,
+    ) -> Any:
+        """Free energies or means of the other layer, given one; `exchanged` if that is the hidden one."""
+        (weights, given, other), prepared = self._current
+        if exchanged:
+            weights, given, other = weights.T, other, given
+        packed, give_back = borrow_states(states, len(given), name)
+        try:
+            results = _core.free_energy(
+                weights, given, other, packed,
+                beta=real(beta, "beta"), free_energy=free_energy, mean_hidden=not free_energy,
+                num_threads=threads(num_threads), exchanged=exchanged, prepared=prepared,
+            )  # fmt: skip
+        except MemoryError as error:
+            raise MemoryError(f"{name}: expected fewer states, got {len(packed)}: {error}") from None
+        return give_back(results[0] if free_energy else results[1])
 
     def log_likelihood(
         self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None

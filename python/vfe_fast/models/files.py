@@ -50,7 +50,7 @@ def _header(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
-    arrays = read_arrays(path, "a vfe_fast model")
+    arrays = read_arrays(path, "a vfe_fast model", MODEL_FORMAT)
     return _header(arrays), arrays
 
 

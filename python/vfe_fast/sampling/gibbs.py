@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, real, threads
+from ..arguments import count, memory_for, real, threads
 from ..arrays import borrow_states
 from ..models import BernoulliRBM
 from ..random import seed
@@ -169,7 +169,8 @@ class GibbsChains:
         n_chains = count(n_chains, "n_chains", below=(1 << 32) + 1)
         key = seed(rng)
         if start is None:
-            visible = self._draw_start(n_chains, key)
+            with memory_for("n_chains", n_chains):
+                visible = self._draw_start(n_chains, key)
         else:
             visible, _ = borrow_states(start, rbm.n_visible, "start")
         if len(visible) != n_chains:

@@ -48,9 +48,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
     Raises ValueError if the file is no checkpoint, or one of a run whose settings differ from `settings`.
     """
     name = os.fspath(path)
-    arrays = read_arrays(path, "a vfe_fast checkpoint")
-    if str(arrays.get("format", "")) != CHECKPOINT_FORMAT:
-        raise ValueError(f"{name}: expected a vfe_fast checkpoint, got a foreign file")
+    arrays = read_arrays(path, "a vfe_fast checkpoint", CHECKPOINT_FORMAT)
     if str(arrays.get("format_version", "")) != FORMAT_VERSION:
         raise ValueError(f"{name}: expected format version {FORMAT_VERSION}")
     try:

@@ -13,8 +13,8 @@ Variational Inference", 2017, "Inference in RBMs"). Methods differ in how they e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -23,7 +23,16 @@ from ..free_energy.exact import exact
 from ..models import BernoulliRBM
 from ..sampling.gibbs import ChainState, GibbsChains, gibbs
 
-__all__ = ["METHODS", "ContrastiveDivergence", "Exact", "Gradient", "PersistentCD", "Statistics", "clamped"]
+__all__ = [
+    "METHODS",
+    "ContrastiveDivergence",
+    "Exact",
+    "Gradient",
+    "PersistentCD",
+    "SamplerSettings",
+    "Statistics",
+    "clamped",
+]
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,26 @@ class Gradient(Protocol):
     def state(self, state: ChainState | None) -> None: ...
 
 
-@dataclass
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How a method samples the model; each takes what it needs.
+
+    Attributes
+    ----------
+    n_steps, n_chains : int
+        Gibbs steps an update, and persistent chains.
+    seed : int
+        Key of the random numbers.
+    num_threads : int or None
+        Threads of the kernels.
+    """
+
+    n_steps: int = 1
+    n_chains: int = 100
+    seed: int = 0
+    num_threads: int | None = None
+
+
 class ContrastiveDivergence:
     """CD-k: a few Gibbs steps from the minibatch (G. Hinton, Neural Computation 14 (2002) 1771).
 
@@ -87,20 +115,15 @@ class ContrastiveDivergence:
     ----------
     rbm : BernoulliRBM
         The model that is trained.
-    n_steps, n_chains : int
-        Gibbs steps an update, and persistent chains, for the methods that have them.
-    seed : int
-        Key of the random numbers.
-    num_threads : int or None
-        Threads of the kernels.
+    settings : SamplerSettings
+        Steps, seed, threads.
     """
 
-    rbm: BernoulliRBM
-    n_steps: int
-    n_chains: int
-    seed: int
-    num_threads: int | None
-    state: None = field(default=None, init=False)
+    state: ChainState | None = None
+
+    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+        self.rbm = rbm
+        self.settings = settings
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
         """Averages over the minibatch after `n_steps` Gibbs steps.
@@ -116,11 +139,12 @@ class ContrastiveDivergence:
         -------
         Statistics
         """
+        n_steps, num_threads = self.settings.n_steps, self.settings.num_threads
         visible, _ = gibbs(
-            self.rbm, batch, self.n_steps,
-            rng=self.seed, step_offset=update * self.n_steps, num_threads=self.num_threads,
+            self.rbm, batch, n_steps,
+            rng=self.settings.seed, step_offset=update * n_steps, num_threads=num_threads,
         )  # fmt: skip
-        return clamped(self.rbm, visible, self.num_threads)
+        return clamped(self.rbm, visible, num_threads)
 
 
 class PersistentCD:
@@ -130,20 +154,13 @@ class PersistentCD:
     ----------
     rbm : BernoulliRBM
         The model that is trained.
-    n_steps, n_chains : int
-        Gibbs steps an update, and persistent chains, for the methods that have them.
-    seed : int
-        Key of the random numbers.
-    num_threads : int or None
-        Threads of the kernels.
+    settings : SamplerSettings
+        Steps, chains, seed, threads.
     """
 
-    def __init__(
-        self, rbm: BernoulliRBM, n_steps: int, n_chains: int, seed: int, num_threads: int | None
-    ) -> None:
-        self.n_steps = n_steps
-        self.num_threads = num_threads
-        self.chains = GibbsChains(rbm, n_chains, rng=seed, num_threads=num_threads)
+    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+        self.settings = settings
+        self.chains = GibbsChains(rbm, settings.n_chains, rng=settings.seed, num_threads=settings.num_threads)
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
         """Averages over the chains, moved on by `n_steps` Gibbs steps.
@@ -151,16 +168,16 @@ class PersistentCD:
         Parameters
         ----------
         batch : ndarray, (n_samples, n_visible)
-            The minibatch.
+            Not looked at.
         update : int
-            Updates before this one.
+            Not looked at: the chains count their steps.
 
         Returns
         -------
         Statistics
         """
-        self.chains.step(self.n_steps)
-        return clamped(self.chains.rbm, self.chains.visible, self.num_threads)
+        self.chains.step(self.settings.n_steps)
+        return clamped(self.chains.rbm, self.chains.visible, self.settings.num_threads)
 
     @property
     def state(self) -> ChainState | None:
@@ -174,7 +191,6 @@ class PersistentCD:
         self.chains.state = state
 
 
-@dataclass
 class Exact:
     """The exact averages, by enumeration: for models with one small layer.
 
@@ -182,21 +198,16 @@ class Exact:
     ----------
     rbm : BernoulliRBM
         The model that is trained.
-    n_steps, n_chains : int
-        Gibbs steps an update, and persistent chains, for the methods that have them.
-    seed : int
-        Key of the random numbers.
-    num_threads : int or None
-        Threads of the kernels.
+    settings : SamplerSettings
+        Threads; nothing is sampled.
     """
 
-    rbm: BernoulliRBM
-    n_steps: int
-    n_chains: int
-    seed: int
-    num_threads: int | None
-    state: None = field(default=None, init=False)
-    max_seconds: ClassVar[float] = 600.0
+    state: ChainState | None = None
+    max_seconds: ClassVar[float] = 600.0  # an update
+
+    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+        self.rbm = rbm
+        self.num_threads = settings.num_threads
 
     def model_statistics(self, batch: Array, update: int) -> Statistics:
         """Averages under p(v, h).
@@ -204,9 +215,9 @@ class Exact:
         Parameters
         ----------
         batch : ndarray, (n_samples, n_visible)
-            The minibatch.
+            Not looked at.
         update : int
-            Updates before this one.
+            Not looked at.
 
         Returns
         -------
@@ -222,7 +233,7 @@ class Exact:
         )
 
 
-METHODS: dict[str, Callable[[BernoulliRBM, int, int, int, int | None], Any]] = {
+METHODS: dict[str, Callable[[BernoulliRBM, SamplerSettings], Gradient]] = {
     "cd": ContrastiveDivergence,
     "pcd": PersistentCD,
     "exact": Exact,

@@ -20,7 +20,7 @@ from ..models.bernoulli_rbm import as_states
 from ..random import generator, seed
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import METHODS, Gradient, Statistics, clamped
+from .gradients import METHODS, Gradient, SamplerSettings, Statistics, clamped
 from .progress import ProgressBar
 from .state import Record, RunState
 
@@ -157,7 +157,7 @@ def train(
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     n_epochs = count(n_epochs, "n_epochs", 0)
-    batch_size = count(batch_size, "batch_size")
+    batch_size = count(batch_size, "batch_size", below=1 << 32)
     settings = {
         "method": method,
         "batch_size": batch_size,
@@ -249,9 +249,8 @@ class _Run:
 
     def _make_gradient(self) -> None:
         s = self.settings
-        self.gradient = METHODS[s["method"]](
-            self.rbm, s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads
-        )
+        settings = SamplerSettings(s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads)
+        self.gradient = METHODS[s["method"]](self.rbm, settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""

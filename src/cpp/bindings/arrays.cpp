@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <optional>
 
 namespace vfe::bindings {
 namespace {
@@ -13,6 +14,17 @@ bool native_order(const py::array& array) {
   const char order = array.dtype().byteorder();
   return order == '=' || order == '|' || order == native;
 }
+
+// Lets other Python threads run while many values are converted.
+class WithoutLock {
+ public:
+  explicit WithoutLock(std::int64_t n_values) {
+    if (n_values > 100'000) release_.emplace();
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
 
 // Reads one row of states through its stride; false if some value is neither 0 nor 1.
 template <class T>
@@ -63,12 +75,14 @@ bool pack_bytes(const char* row, std::int64_t n_units, std::uint64_t* words) {
 template <class T>
 bool pack_all(const py::array& states, std::int64_t n_units, std::uint64_t* words) {
   const auto* data = static_cast<const char*>(states.data());
+  const py::ssize_t n_states = states.shape(0), by_state = states.strides(0), by_unit = states.strides(1);
+  const bool bytes = sizeof(T) == 1 && by_unit == 1 && std::endian::native == std::endian::little;
+  const WithoutLock unlocked(n_states * n_units);
   bool good = true;
-  for (py::ssize_t s = 0; s < states.shape(0); ++s) {
-    const char* row = data + s * states.strides(0);
+  for (py::ssize_t s = 0; s < n_states; ++s) {
+    const char* row = data + s * by_state;
     std::uint64_t* to = words + s * words_for(n_units);
-    const bool bytes = sizeof(T) == 1 && states.strides(1) == 1 && std::endian::native == std::endian::little;
-    good &= bytes ? pack_bytes(row, n_units, to) : pack_row<T>(row, states.strides(1), n_units, to);
+    good &= bytes ? pack_bytes(row, n_units, to) : pack_row<T>(row, by_unit, n_units, to);
   }
   return good;
 }
@@ -172,7 +186,9 @@ py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units
   py::array_t<std::uint8_t> states({words.shape(0), static_cast<py::ssize_t>(n_units)});
   const std::uint64_t* from = words.data();
   std::uint8_t* to = states.mutable_data();
-  for (py::ssize_t s = 0; s < words.shape(0); ++s, from += words.shape(1), to += n_units) {
+  const py::ssize_t n_states = words.shape(0), n_words = words.shape(1);
+  const WithoutLock unlocked(n_states * n_units);
+  for (py::ssize_t s = 0; s < n_states; ++s, from += n_words, to += n_units) {
     for (std::int64_t u = 0; u < n_units; ++u) to[u] = static_cast<std::uint8_t>((from[u / 64] >> (u % 64)) & 1);
   }
   return states;

@@ -5,7 +5,8 @@
 //   -dF_c/db_j = sigmoid(beta x_j) = p(h_j = 1 | v)
 //
 // Precision: x_j is summed in the model's dtype, four inputs at a time (bit_layer.hpp); error of x_j
-// <= (n_visible / 4 + 4) eps (|b_j| + sum_i |W_ij|), eps = 2^-24 or 2^-53. The softplus terms are
+// <= (n_visible / 4 + 4) eps (|b_j| + sum_i |W_ij|), eps = 2^-24 or 2^-53. F_c is off by at most the sum of
+// these errors over j and 4 eps |F_c|. The softplus terms are
 // accumulated in float64: each ln(1 + e^-|x|) enters as a factor of a product, so there is one
 // logarithm for every 512 hidden units. The order is fixed: neither num_threads nor the batch matters.
 #pragma once
