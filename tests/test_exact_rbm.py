@@ -9,7 +9,7 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
-from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath, log_z_mpmath
+from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath, marginal_mpmath
 from vfe_fast import _core
 
 BOUND = 1e-12  # the contract of exact_rbm.hpp
@@ -49,18 +49,28 @@ def test_against_mpmath(target, shape, scale):
     assert max(relative_errors(result, enumerate_mpmath(*parameters)).values()) < BOUND
 
 
-@pytest.mark.parametrize("shape", [(6, 9), (9, 7), (8, 40)])
+@pytest.mark.parametrize("shape", [(7, 9), (9, 8), (8, 40)])
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 3.0, 20.0, 60.0, 2000.0])
-def test_log_z_against_mpmath(target, shape, scale):
+def test_products_against_mpmath(target, shape, scale):
     """Seven units and more are enumerated in product form, as long as its range allows."""
     rng = np.random.default_rng(shape[1])
     weights = rng.uniform(-scale, scale, shape)
     visible_bias, hidden_bias = rng.uniform(-1, 0.3, shape[0]) * scale, rng.uniform(-0.3, 1, shape[1]) * scale
     for w, a, b in ((weights, visible_bias, hidden_bias), (weights.T.copy(), hidden_bias, visible_bias)):
-        expected = log_z_mpmath(w, a, b)
-        result = vf.free_energy.exact(vf.BernoulliRBM(w, a, b))
-        assert result.log_z == pytest.approx(expected, rel=BOUND)
+        expected = marginal_mpmath(w, a, b)
+        rbm = vf.BernoulliRBM(w, a, b)
+        result = vf.free_energy.exact(rbm)
+        assert result.log_z == pytest.approx(expected.log_z, rel=BOUND)
         assert result.details["product_form"] == (scale < 1000)
+        result = vf.free_energy.exact(rbm, moments=True)
+        assert result.details["product_form"] == (scale < 60)
+        assert result.log_z == pytest.approx(expected.log_z, rel=BOUND)
+        assert result.moments.energy == pytest.approx(expected.energy, rel=BOUND)
+        for name in MOMENTS[:3]:
+            got, right = getattr(result.moments, name), getattr(expected, name)
+            seen = right > 1e-150  # what is said of relative errors ends there
+            np.testing.assert_allclose(got[seen], right[seen], rtol=BOUND)
+            np.testing.assert_allclose(got, right, atol=1e-150, rtol=BOUND)
 
 
 @pytest.mark.parametrize("total", [5.0, 50.0, 200.0, 2000.0])
@@ -121,18 +131,33 @@ def test_long_layer(target, transposed, scale):
     np.testing.assert_allclose(pairs, states.T @ (w[:, None] * means), rtol=tolerance)
 
 
-def test_a_million_states():
-    """2^20 states in chunks of NumPy float64, layers of unequal size."""
-    weights, visible_bias, hidden_bias = random_parameters(20, 30, scale=0.5)
-    exponent = np.empty(2**20)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_million_states(target, transposed):
+    """2^20 states in chunks of NumPy float64, layers of unequal size, several ranges."""
+    weights, visible_bias, hidden_bias = random_parameters(20, 30, scale=0.3)
+    total, units, others, pairs = 0.0, np.zeros(20), np.zeros(30), np.zeros((20, 30))
     for chunk in range(0, 2**20, 2**15):
         states = ((np.arange(chunk, chunk + 2**15)[:, None] >> np.arange(20)) & 1).astype(np.float64)
-        exponent[chunk : chunk + 2**15] = states @ visible_bias + np.logaddexp(
-            0, hidden_bias + states @ weights
-        ).sum(1)
-    log_z = exponent.max() + np.log(np.exp(exponent - exponent.max()).sum())
-    rbm = vf.BernoulliRBM(weights, visible_bias, hidden_bias)
-    assert vf.free_energy.exact(rbm).log_z == pytest.approx(log_z, rel=BOUND)
+        fields = hidden_bias + states @ weights
+        w = np.exp(states @ visible_bias + np.logaddexp(0, fields).sum(1) - 40)
+        means = w[:, None] / (1 + np.exp(-fields))
+        total += w.sum()
+        units += w @ states
+        others += means.sum(0)
+        pairs += states.T @ means
+    assert _core.exact_rbm_ranges(20, 30) == 4
+    if transposed:
+        rbm = vf.BernoulliRBM(weights.T.copy(), hidden_bias, visible_bias)
+        units, others, pairs = others, units, pairs.T
+    else:
+        rbm = vf.BernoulliRBM(weights, visible_bias, hidden_bias)
+    result = vf.free_energy.exact(rbm, moments=True)
+    assert result.details["product_form"]
+    for log_z in (result.log_z, vf.free_energy.exact(rbm).log_z):
+        assert log_z == pytest.approx(40 + np.log(total), rel=BOUND)
+    np.testing.assert_allclose(result.moments.visible, units / total, rtol=BOUND)
+    np.testing.assert_allclose(result.moments.hidden, others / total, rtol=BOUND)
+    np.testing.assert_allclose(result.moments.visible_hidden, pairs / total, rtol=BOUND)
 
 
 def test_the_largest_term_may_come_late():
@@ -180,7 +205,8 @@ def test_moments_are_the_gradient_of_log_z():
 
 @pytest.mark.usefixtures("keep_target")
 def test_same_bits_for_any_threads_and_target():
-    rbm = random_rbm(13, 40)
+    rbm = random_rbm(16, 180)  # two ranges
+    assert _core.exact_rbm_ranges(16, 180) == 2
     answers = []
     for name in vf.show_config("dict")["usable_targets"]:
         _core.use_target(name)
@@ -192,8 +218,20 @@ def test_same_bits_for_any_threads_and_target():
 
 
 def test_moments_do_not_change_log_z():
-    rbm = random_rbm(11, 9)
-    assert vf.free_energy.exact(rbm).log_z == vf.free_energy.exact(rbm, moments=True).log_z
+    """But for rounding: the products are formed in another order."""
+    rbm = random_rbm(11, 90)
+    expected = vf.free_energy.exact(rbm).log_z
+    assert vf.free_energy.exact(rbm, moments=True).log_z == pytest.approx(expected, rel=1e-15)
+
+
+def test_several_betas():
+    rbm, betas = random_rbm(9, 12), [0.0, 0.3, 1.0, 2.0]
+    curve = vf.free_energy.exact(rbm, beta=betas, moments=True)
+    for beta, result in zip(betas, curve, strict=True):
+        alone = vf.free_energy.exact(rbm, beta=beta, moments=True)
+        assert (result.beta, result.log_z) == (beta, alone.log_z)
+        assert result.moments.energy == alone.moments.energy
+    assert vf.free_energy.exact(rbm, beta=[]) == []
 
 
 def test_result_says_what_it_is():

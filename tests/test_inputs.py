@@ -465,6 +465,8 @@ BETA_CALLS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("call", BETA_CALLS)
 @pytest.mark.parametrize("bad", BAD_BETA)
 def test_bad_beta(rbm: vf.BernoulliRBM, call: str, bad: str) -> None:
+    if (call, bad) == ("exact", "array"):
+        pytest.skip("lawful there: several temperatures")
     beta, error = BAD_BETA[bad]
     with named(error, "beta"):
         BETA_CALLS[call](rbm, beta=beta)

@@ -17,6 +17,7 @@ __all__: list[str] = [
     "build_info",
     "check_rbm",
     "exact_rbm",
+    "exact_rbm_ranges",
     "exp",
     "free_energy",
     "gibbs",
@@ -87,10 +88,20 @@ def exact_rbm(
     *,
     beta: typing.SupportsFloat | typing.SupportsIndex,
     moments: bool,
+    first_range: typing.SupportsInt | typing.SupportsIndex,
+    n_ranges: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[float, bool, typing.Any, typing.Any, typing.Any, typing.Any]:
+) -> tuple[numpy.typing.NDArray[numpy.float64], bool]:
     """
-    ln Z, whether it was found in product form, <v>, <h>, <v h> and <E>; the last four are None without `moments`.
+    Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, and whether they were found in product form.
+    """
+
+def exact_rbm_ranges(
+    n_enumerated: typing.SupportsInt | typing.SupportsIndex,
+    n_others: typing.SupportsInt | typing.SupportsIndex,
+) -> int:
+    """
+    Ranges that the states of the smaller layer are cut in.
     """
 
 def exp(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:

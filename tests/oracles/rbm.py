@@ -52,22 +52,42 @@ def enumerate_float64(weights: Array, visible_bias: Array, hidden_bias: Array, b
     return Exact(log_z, p.sum(1) @ v, p.sum(0) @ h, v.T @ p @ h, (p * energy).sum())
 
 
-def log_z_mpmath(weights: Array, visible_bias: Array, hidden_bias: Array, beta: float = 1.0) -> float:
-    """ln Z in 50 digits, the larger layer summed in closed form: for one small layer and large weights."""
+def marginal_mpmath(weights: Array, visible_bias: Array, hidden_bias: Array, beta: float = 1.0) -> Exact:
+    """In 50 digits, the larger layer summed in closed form: for one small layer and large weights."""
     weights = np.asarray(weights)
-    if weights.shape[0] > weights.shape[1]:
+    swapped = weights.shape[0] > weights.shape[1]
+    if swapped:
         weights, visible_bias, hidden_bias = weights.T, hidden_bias, visible_bias
+    n, m = weights.shape
     with mp.workdps(50):
         rows = [[mp.mpf(float(x)) for x in row] for row in weights]
         own, other = [mp.mpf(float(x)) for x in visible_bias], [mp.mpf(float(x)) for x in hidden_bias]
-        z = mp.mpf(0)
-        for state in range(2 ** len(own)):
-            on = [i for i in range(len(own)) if state >> i & 1]
+        z, units, others = mp.mpf(0), [mp.mpf(0)] * n, [mp.mpf(0)] * m
+        pairs = [[mp.mpf(0)] * m for _ in range(n)]
+        for state in range(2**n):
+            on = [i for i in range(n) if state >> i & 1]
             weight = mp.exp(beta * sum((own[i] for i in on), mp.mpf(0)))
-            for j, bias in enumerate(other):
-                weight *= 1 + mp.exp(beta * (bias + sum((rows[i][j] for i in on), mp.mpf(0))))
+            odds = [
+                mp.exp(beta * (x + sum((rows[i][j] for i in on), mp.mpf(0)))) for j, x in enumerate(other)
+            ]
+            for y in odds:
+                weight *= 1 + y
             z += weight
-        return float(mp.log(z))
+            for j, y in enumerate(odds):
+                share = weight * y / (1 + y)
+                others[j] += share
+                for i in on:
+                    pairs[i][j] += share
+            for i in on:
+                units[i] += weight
+        energy = -sum(x * y for x, y in zip(own + other, units + others, strict=True))
+        energy -= sum(rows[i][j] * pairs[i][j] for i in range(n) for j in range(m))
+        first, second = (np.array([float(x / z) for x in values]) for values in (units, others))
+        both = np.array([[float(x / z) for x in row] for row in pairs])
+        log_z, energy = float(mp.log(z)), float(energy / z)
+    if swapped:
+        return Exact(log_z, second, first, both.T, energy)
+    return Exact(log_z, first, second, both, energy)
 
 
 def enumerate_mpmath(weights: Array, visible_bias: Array, hidden_bias: Array, beta: float = 1.0) -> Exact:

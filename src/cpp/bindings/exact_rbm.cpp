@@ -1,34 +1,32 @@
 #include "kernels.hpp"
 
 namespace vfe::bindings {
-namespace {
-
-using Result = py::typing::Tuple<double, bool, py::object, py::object, py::object, py::object>;
-
-}  // namespace
 
 void bind_exact_rbm(py::module_& module) {
   module.def(
+      "exact_rbm_ranges",
+      [](std::int64_t n_enumerated, std::int64_t n_others) {
+        return std::int64_t{1} << kernels::exact_rbm_range_bits(n_enumerated, n_others);
+      },
+      py::arg("n_enumerated"), py::arg("n_others"), "Ranges that the states of the smaller layer are cut in.");
+  module.def(
       "exact_rbm",
       [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, double beta,
-         bool moments, int num_threads) -> Result {
+         bool moments, std::int64_t first_range, std::int64_t n_ranges, int num_threads) {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
-        const int threads = runtime::checked_threads(num_threads);
-        double log_z = 0, energy = 0;
+        const std::int64_t size =
+            kernels::exact_rbm_sums(kernels::smaller_layer(rbm), kernels::larger_layer(rbm), moments);
+        py::array_t<double> sums({static_cast<py::ssize_t>(n_ranges), static_cast<py::ssize_t>(size)});
         bool product_form = false;
-        if (!moments) {
-          run(&runtime::KernelTable::exact_rbm,
-              {rbm, beta, &log_z, &product_form, nullptr, nullptr, nullptr, nullptr, threads});
-          return py::make_tuple(log_z, product_form, py::none(), py::none(), py::none(), py::none());
-        }
-        py::array_t<double> visible(rbm.n_visible), hidden(rbm.n_hidden), pairs({rbm.n_visible, rbm.n_hidden});
-        run(&runtime::KernelTable::exact_rbm, {rbm, beta, &log_z, &product_form, visible.mutable_data(),
-                                               hidden.mutable_data(), pairs.mutable_data(), &energy, threads});
-        return py::make_tuple(log_z, product_form, visible, hidden, pairs, energy);
+        run(&runtime::KernelTable::exact_rbm, {rbm, beta, moments, first_range, n_ranges, sums.mutable_data(),
+                                               &product_form, runtime::checked_threads(num_threads)});
+        return py::typing::Tuple<py::array_t<double>, bool>(py::make_tuple(sums, product_form));
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
-      py::kw_only(), py::arg("beta"), py::arg("moments"), py::arg("num_threads"),
-      "ln Z, whether it was found in product form, <v>, <h>, <v h> and <E>; the last four are None without `moments`.");
+      py::kw_only(), py::arg("beta"), py::arg("moments"), py::arg("first_range"), py::arg("n_ranges"),
+      py::arg("num_threads"),
+      "Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, and whether they were "
+      "found in product form.");
 }
 
 }  // namespace vfe::bindings

@@ -3,7 +3,7 @@
 #include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
-#include "rbm_product.hpp"
+#include "rbm_product_moments.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
@@ -14,34 +14,57 @@ using runtime::Buffer;
 constexpr std::int64_t lanes = 8;
 constexpr std::int64_t units_per_log = 512;       // a product of 512 factors <= 2 fits a double
 constexpr std::int64_t low_table_size = 1 << 14;  // numbers in the table of low states: 128 kB
+constexpr std::int64_t product_table_size = 1 << 16, moments_table_size = 1 << 16;
 constexpr std::int64_t max_low_bits = 8;
-constexpr std::int64_t max_ranges = 32;
 constexpr double absent = -1e300;  // the field of a padding unit: its factor is exactly 1
 
 // The machine in float64 with the enumerated layer s first; beta is inside, and the units of the
 // other layer are padded to whole lanes.
 struct Problem {
   std::int64_t n, m, padded;
-  std::int64_t low_bits, n_low, n_high;
   Buffer<double> weights;     // (n, padded)
   Buffer<double> bias;        // (n,)
   Buffer<double> other_bias;  // (padded,)
-  Buffer<double> low_field;   // (n_low, padded): sum over the low bits
-  Buffer<double> low_bias;    // (n_low,)
 
   explicit Problem(const RbmView& rbm, double beta)
       : n(rbm.n_visible),
         m(rbm.n_hidden),
         padded(ceil_div(m, lanes) * lanes),
+        weights(n * padded),
+        bias(n),
+        other_bias(padded) {
+    rbm.real == Real::float32 ? fill<float>(rbm, beta) : fill<double>(rbm, beta);
+  }
+
+  template <class T>
+  void fill(const RbmView& rbm, double beta) {
+    const T* source = static_cast<const T*>(rbm.weights);
+    for (std::int64_t i = 0; i < n; ++i) {
+      bias[i] = beta * static_cast<double>(static_cast<const T*>(rbm.visible_bias)[i]);
+      for (std::int64_t j = 0; j < padded; ++j) {
+        weights[i * padded + j] =
+            j < m ? beta * static_cast<double>(source[i * rbm.visible_stride + j * rbm.hidden_stride]) : 0.0;
+      }
+    }
+    for (std::int64_t j = 0; j < padded; ++j) {
+      other_bias[j] = j < m ? beta * static_cast<double>(static_cast<const T*>(rbm.hidden_bias)[j]) : absent;
+    }
+  }
+};
+
+// Fields of the low states, for sums with exponentials.
+struct LowFields : Problem {
+  std::int64_t low_bits, n_low, n_high;
+  Buffer<double> low_field;  // (n_low, padded): sum over the low bits
+  Buffer<double> low_bias;   // (n_low,)
+
+  LowFields(const RbmView& rbm, double beta)
+      : Problem(rbm, beta),
         low_bits(choose_low_bits(n, padded)),
         n_low(std::int64_t{1} << low_bits),
         n_high(std::int64_t{1} << (n - low_bits)),
-        weights(n * padded),
-        bias(n),
-        other_bias(padded),
         low_field(n_low * padded),
         low_bias(n_low) {
-    rbm.real == Real::float32 ? fill<float>(rbm, beta) : fill<double>(rbm, beta);
     for (std::int64_t j = 0; j < padded; ++j) low_field[j] = 0;
     low_bias[0] = 0;
     for (std::int64_t i = 0; i < low_bits; ++i) {
@@ -61,49 +84,29 @@ struct Problem {
     return bits;
   }
 
-  template <class T>
-  void fill(const RbmView& rbm, double beta) {
-    const T* source = static_cast<const T*>(rbm.weights);
-    for (std::int64_t i = 0; i < n; ++i) {
-      bias[i] = beta * static_cast<double>(static_cast<const T*>(rbm.visible_bias)[i]);
-      for (std::int64_t j = 0; j < padded; ++j) {
-        weights[i * padded + j] =
-            j < m ? beta * static_cast<double>(source[i * rbm.visible_stride + j * rbm.hidden_stride]) : 0.0;
-      }
-    }
-    for (std::int64_t j = 0; j < padded; ++j) {
-      other_bias[j] = j < m ? beta * static_cast<double>(static_cast<const T*>(rbm.hidden_bias)[j]) : absent;
-    }
-  }
-
   VFE_HD bool high_bit(std::int64_t high, std::int64_t i) const { return (high >> (i - low_bits)) & 1; }
 };
 
-VFE_HD void scale(double* values, std::int64_t count, double factor) {
+VFE_HD void scale(double* values, std::int64_t count, double factor) {  // also what was never written, by 0
   for (std::int64_t k = 0; k < count; ++k) values[k] = factor == 0.0 ? 0.0 : values[k] * factor;
 }
 
-// What one range of states, or all ranges up to one, add up to, as multiples of e^total.reference.
-// Without moments the arrays are empty.
+// What a range of states adds up to, as multiples of e^total.reference. Without moments the arrays are empty.
 struct Sums {
   LogSumExp total;
   std::int64_t n, padded;
-  double* units;   // (n,): sum w s_i
-  double* others;  // (padded,): sum w sigma_j
-  double* pairs;   // (n, padded): sum w s_i sigma_j
+  Buffer<double> units;   // (n,): sum w s_i
+  Buffer<double> others;  // (padded,): sum w sigma_j
+  Buffer<double> pairs;   // (n, padded): sum w s_i sigma_j
 
-  VFE_HD static std::int64_t size(std::int64_t n, std::int64_t padded) { return n + padded + n * padded; }
-  VFE_HD static Sums zero(std::int64_t n, std::int64_t padded, double* memory) {
-    scale(memory, size(n, padded), 0.0);
-    return {LogSumExp(), n, padded, memory, memory + n, memory + n + padded};
+  Sums(std::int64_t n_units, std::int64_t n_others)
+      : n(n_units), padded(n_others), units(n), others(padded), pairs(n * padded) {
+    rescale(0.0);
   }
-  VFE_HD void rescale(double factor) { scale(units, size(n, padded), factor); }
-  VFE_HD void merge(const Sums& later) {
-    const double factor = total.make_room(later.total.reference);
-    if (factor != 1.0) rescale(factor);
-    const double weight = numerics::exp(later.total.reference - total.reference);
-    total.sum += weight * later.total.sum;
-    for (std::int64_t k = 0; k < size(n, padded); ++k) units[k] += weight * later.units[k];
+  VFE_HD void rescale(double factor) {
+    scale(units.data(), n, factor);
+    scale(others.data(), padded, factor);
+    scale(pairs.data(), n * padded, factor);
   }
 };
 
@@ -137,7 +140,7 @@ VFE_HD double log_weight(const double* __restrict high, const double* __restrict
 }
 
 template <bool moments>
-void sum_range(const Problem& p, std::int64_t first_high, std::int64_t last_high, Sums& sums) {
+void sum_range(const LowFields& p, std::int64_t first_high, std::int64_t last_high, Sums& sums) {
   const Buffer<double> field(p.padded), mean(p.padded), block_others(p.padded);
   const Buffer<double> low_weight(p.n_low), low_others(moments ? p.n_low * p.padded : 0);
   for (std::int64_t l = 0; l < p.n_low; ++l) low_weight[l] = 0;
@@ -203,86 +206,90 @@ void sum_range(const Problem& p, std::int64_t first_high, std::int64_t last_high
   }
 }
 
-// Moments of the enumerated (s) and the other (t) layer, in the order of the caller's RBM.
-void write_moments(const ExactRbmArgs& args, const Sums& sums, bool visible_enumerated) {
-  double* units = visible_enumerated ? args.visible : args.hidden;
-  double* others = visible_enumerated ? args.hidden : args.visible;
-  const std::int64_t n = sums.n, m = visible_enumerated ? args.rbm.n_hidden : args.rbm.n_visible;
-  for (std::int64_t i = 0; i < n; ++i) units[i] = sums.units[i] / sums.total.sum;
-  for (std::int64_t j = 0; j < m; ++j) others[j] = sums.others[j] / sums.total.sum;
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = 0; j < m; ++j) {
-      args.visible_hidden[visible_enumerated ? i * m + j : j * n + i] =
-          sums.pairs[i * sums.padded + j] / sums.total.sum;
-    }
+void write_with_exponentials(const LowFields& p, bool moments, std::int64_t range, std::int64_t range_bits,
+                             double* out) {
+  const std::int64_t highs = p.n_high >> range_bits;
+  Sums sums(moments ? p.n : 0, moments ? p.padded : 0);
+  const auto sum = moments ? sum_range<true> : sum_range<false>;
+  sum(p, range * highs, (range + 1) * highs, sums);
+  const ScaledExp reference = scaled_exp(sums.total.reference);
+  const double unit = reference.mantissa;
+  *out++ = static_cast<double>(reference.exponent);
+  *out++ = unit * sums.total.sum;
+  if (!moments) return;
+  for (std::int64_t i = 0; i < p.n; ++i) *out++ = unit * sums.units[i];
+  for (std::int64_t j = 0; j < p.m; ++j) *out++ = unit * sums.others[j];
+  for (std::int64_t i = 0; i < p.n; ++i) {
+    for (std::int64_t j = 0; j < p.m; ++j) *out++ = unit * sums.pairs[i * p.padded + j];
   }
 }
 
-template <class T>
-double mean_energy(const ExactRbmArgs& args) {
-  const RbmView& rbm = args.rbm;
-  double energy = 0;
-  for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
-    energy -= static_cast<double>(static_cast<const T*>(rbm.visible_bias)[i]) * args.visible[i];
-    for (std::int64_t j = 0; j < rbm.n_hidden; ++j) {
-      const T weight = static_cast<const T*>(rbm.weights)[i * rbm.visible_stride + j * rbm.hidden_stride];
-      energy -= static_cast<double>(weight) * args.visible_hidden[i * rbm.n_hidden + j];
-    }
-  }
-  for (std::int64_t j = 0; j < rbm.n_hidden; ++j) {
-    energy -= static_cast<double>(static_cast<const T*>(rbm.hidden_bias)[j]) * args.hidden[j];
-  }
-  return energy;
+void write_product(const ProductForm& form, std::int64_t range, std::int64_t range_bits, double* out) {
+  const std::int64_t highs = form.n_high >> range_bits;
+  const ScaledSum sum = sum_products(form, range * highs, (range + 1) * highs);
+  out[0] = static_cast<double>(sum.reference);
+  out[1] = sum.sum;
 }
 
-// ln Z alone, in product form.
-double log_z_of(const ProductForm& form, int num_threads) {
-  const std::int64_t n_groups = form.n_high / product_group;
-  const std::int64_t n_ranges = n_groups < max_ranges ? n_groups : max_ranges;
-  const std::int64_t range_size = form.n_high / n_ranges;
-  const Buffer<ScaledSum> ranges(n_ranges);
-  const auto do_range = [&](std::int64_t r) { ranges[r] = sum_products(form, r * range_size, (r + 1) * range_size); };
-  const double work = static_cast<double>(form.n_high) * static_cast<double>(form.n_low * form.m) / 8.0;
-  runtime::parallel_for(n_ranges, work, num_threads, do_range);
-  ScaledSum all = ranges[0];
-  for (std::int64_t r = 1; r < n_ranges; ++r) all.add(ranges[r]);
-  return static_cast<double>(all.reference) * ln2 + numerics::log(all.sum);
+void write_product_moments(ProductMoments& sums, std::int64_t m, std::int64_t range, double* out) {
+  const ProductForm& form = sums.form;
+  const std::int64_t bits = sums.range_bits;
+  sums.sum(range << bits);
+  const double* total = sums.total();
+  *out++ = static_cast<double>(sums.reference);
+  *out++ = total[form.m];
+  double *units = out, *others = out + form.n, *pairs = others + m;
+  for (std::int64_t j = 0; j < m; ++j) others[j] = total[j];
+  const auto take = [&](std::int64_t i, const double* with_bit) {
+    units[i] = with_bit[form.m];
+    for (std::int64_t j = 0; j < m; ++j) pairs[i * m + j] = with_bit[j];
+  };
+  sums.fold_low(take);
+  for (std::int64_t k = 0; k < bits; ++k) take(form.low_bits + k, sums.by_bit.data() + k * sums.size);
+  // Above, all states of the range have the bit or none has.
+  const runtime::Buffer<double> none(sums.size);
+  scale(none.data(), sums.size, 0.0);
+  for (std::int64_t i = form.low_bits + bits; i < form.n; ++i) {
+    take(i, (range >> (i - form.low_bits - bits) & 1) != 0 ? total : none.data());
+  }
 }
 
 }  // namespace
 
 void exact_rbm(const ExactRbmArgs& args) {
-  const bool visible_enumerated = args.rbm.n_visible <= args.rbm.n_hidden;
-  const bool moments = args.visible != nullptr;
-  const Problem problem(visible_enumerated ? args.rbm : args.rbm.transposed(), args.beta);
+  const RbmView rbm = args.rbm.n_visible <= args.rbm.n_hidden ? args.rbm : args.rbm.transposed();
+  const std::int64_t range_bits = exact_rbm_range_bits(rbm.n_visible, rbm.n_hidden);
+  const std::int64_t size = exact_rbm_sums(rbm.n_visible, rbm.n_hidden, args.moments);
+  const double cost = static_cast<double>(std::int64_t{1} << (rbm.n_visible - range_bits)) *
+                      static_cast<double>(rbm.n_hidden) * static_cast<double>(args.n_ranges);
 
+  const Problem problem(rbm, args.beta);
   const ProductForm form(problem.n, problem.m, problem.padded, problem.weights.data(), problem.bias.data(),
-                         problem.other_bias.data());
-  *args.product_form = form.usable;
-  if (form.usable) {
-    *args.log_z = log_z_of(form, args.num_threads);
-    if (!moments) return;
+                         problem.other_bias.data(), args.moments ? moments_table_size : product_table_size);
+  *args.product_form = form.usable && (!args.moments || form.groups_in_range);
+  if (*args.product_form && args.moments) {
+    // Some ranges a task: they share its memory.
+    const double nanoseconds = 0.3 * cost;
+    const std::int64_t count = runtime::items_per_task(args.n_ranges, 8, nanoseconds, args.num_threads);
+    const auto write = [&](std::int64_t task) {
+      ProductMoments sums(form, form.n - form.low_bits - range_bits);
+      for (std::int64_t k = task * count; k < (task + 1) * count && k < args.n_ranges; ++k) {
+        write_product_moments(sums, problem.m, args.first_range + k, args.sums + k * size);
+      }
+    };
+    return runtime::parallel_for(ceil_div(args.n_ranges, count), nanoseconds, args.num_threads, write);
   }
-
-  const std::int64_t n_ranges = problem.n_high < max_ranges ? problem.n_high : max_ranges;  // both powers of two
-  const std::int64_t range_size = problem.n_high / n_ranges;
-  const std::int64_t n = moments ? problem.n : 0, padded = moments ? problem.padded : 0;
-  const Buffer<double> memory(n_ranges * Sums::size(n, padded));
-  const Buffer<Sums> ranges(n_ranges);
-  const auto do_range = [&](std::int64_t r) {
-    ranges[r] = Sums::zero(n, padded, memory.data() + r * Sums::size(n, padded));
-    const auto sum = moments ? sum_range<true> : sum_range<false>;
-    sum(problem, r * range_size, (r + 1) * range_size, ranges[r]);
+  if (*args.product_form) {
+    const auto write = [&](std::int64_t k) {
+      write_product(form, args.first_range + k, range_bits, args.sums + k * size);
+    };
+    return runtime::parallel_for(args.n_ranges, 0.08 * cost, args.num_threads, write);
+  }
+  const LowFields fields(rbm, args.beta);
+  const auto write = [&](std::int64_t task) {
+    write_with_exponentials(fields, args.moments, args.first_range + task, range_bits, args.sums + task * size);
   };
-  const double work = static_cast<double>(problem.n_high) * static_cast<double>(problem.n_low * problem.padded);
-  runtime::parallel_for(n_ranges, work, args.num_threads, do_range);
-
-  Sums& all = ranges[0];
-  for (std::int64_t r = 1; r < n_ranges; ++r) all.merge(ranges[r]);
-  if (!form.usable) *args.log_z = all.total.value();
-  if (!moments) return;
-  write_moments(args, all, visible_enumerated);
-  *args.energy = args.rbm.real == Real::float32 ? mean_energy<float>(args) : mean_energy<double>(args);
+  runtime::parallel_for(args.n_ranges, 2.0 * cost, args.num_threads, write);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

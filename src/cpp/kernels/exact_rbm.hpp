@@ -1,54 +1,76 @@
-// Exact ln Z and first moments of an RBM, by enumeration of its smaller layer.
+// Exact ln Z and moments of an RBM, by enumeration of its smaller layer, a range of states at a time.
 //
 //   Z = sum_s e^(beta c.s) prod_j (1 + e^(beta x_j(s))),   x_j(s) = d_j + sum_i s_i W_ij
 //
-// where s runs over the 2^n states of the smaller layer (biases c) and j over the units of the other
+// where s runs over the 2^n states of the smaller layer (biases c) and j over the m units of the other
 // (biases d). With w(s) the summand, sigma_j = sigmoid(beta x_j):
 //
-//   <s_i> = sum_s w s_i / Z,  <t_j> = sum_s w sigma_j / Z,  <s_i t_j> = sum_s w s_i sigma_j / Z,
-//   <E> = -c.<s> - d.<t> - sum_ij W_ij <s_i t_j>
+//   <s_i> = sum_s w s_i / Z,  <t_j> = sum_s w sigma_j / Z,  <s_i t_j> = sum_s w s_i sigma_j / Z.
 //
-// Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for
-// models of n >= 6 whose fields stay within some hundreds; an exponential and a multiplication each
-// otherwise. The moments: an exponential, a division, two multiplications and two additions each.
+// The states are cut in 2^range_bits ranges that depend on (n, m) alone. A range's sums depend on the model and
+// the range, not on who computes it; added in order of the ranges they give the same bits everywhere.
+//
+// Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for models
+// of n >= 7 whose fields stay within some hundreds; an exponential and a multiplication each otherwise. The moments:
+// 4 additions and 5 multiplications (rbm_product_moments.hpp); otherwise an exponential, a division and 4 more.
 // Memory: O(n m) a thread and range, whatever n.
 //
-// Precision: float64 throughout, for float32 models too. A field is a sum of at most n + 1 numbers; the
-// sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>, <t>,
-// <s t> are positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a
+// Precision: float64 throughout, for float32 models too. A field is a sum of at most n + 1 numbers, a product
+// one of m factors; the sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>,
+// <t>, <s t> are positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a
 // relative error of each of these moments <= 1e-12, for |W| <= 60. (When Z is 1 + z with a tiny z, ln Z
-// has z's absolute error, not its relative one.) <E> is a difference of moments: its error is relative to
-// the sum of the magnitudes of its terms.
-//
-// Order: the states are cut in ranges that depend on (n, m) alone and merged in order, so num_threads
-// does not matter.
+// has z's absolute error, not its relative one.)
 #pragma once
 
 #include "rbm.hpp"
 
 namespace vfe::kernels {
 
+// What a range adds up to: numbers that are multiples of 2^sums[0],
+//   sums[1] = sum w, then if moments are wanted sum w s_i (n,), sum w t_j (m,), sum w s_i t_j (n, m).
 struct ExactRbmArgs {
   RbmView rbm;
   double beta;
-  double* log_z;           // out
-  bool* product_form;      // out: whether ln Z was found in product form
-  double* visible;         // (n_visible,): out; the four moments are all wanted or all null
-  double* hidden;          // (n_hidden,): out
-  double* visible_hidden;  // (n_visible, n_hidden): out
-  double* energy;          // out
+  bool moments;
+  std::int64_t first_range, n_ranges;
+  double* sums;        // (n_ranges, exact_rbm_sums(n, m, moments)): out
+  bool* product_form;  // out: whether they were found in product form
   int num_threads;
 };
 
+inline std::int64_t smaller_layer(const RbmView& rbm) {
+  return rbm.n_visible < rbm.n_hidden ? rbm.n_visible : rbm.n_hidden;
+}
+inline std::int64_t larger_layer(const RbmView& rbm) {
+  return rbm.n_visible < rbm.n_hidden ? rbm.n_hidden : rbm.n_visible;
+}
+
 constexpr std::int64_t max_enumerated_units = 62;
+
+// The states are cut in 2^exact_rbm_range_bits: about 2^22 states times units a range, at most 1,024 ranges.
+inline std::int64_t exact_rbm_range_bits(std::int64_t n, std::int64_t m) {
+  std::int64_t bits = n - 22;
+  for (std::int64_t rest = m; rest > 1; rest /= 2) ++bits;
+  const std::int64_t most = n - 11 < 10 ? n - 11 : 10;
+  return bits < most ? (bits > 0 ? bits : 0) : (most > 0 ? most : 0);
+}
+
+inline std::int64_t exact_rbm_sums(std::int64_t n, std::int64_t m, bool moments) {
+  return 2 + (moments ? n + m + n * m : 0);
+}
 
 inline void check(const ExactRbmArgs& args) {
   check(args.rbm);
   check_beta(args.beta);
-  const std::int64_t n = args.rbm.n_visible < args.rbm.n_hidden ? args.rbm.n_visible : args.rbm.n_hidden;
+  const std::int64_t n = smaller_layer(args.rbm);
   if (n > max_enumerated_units) {
     throw ArgumentError("weights: expected min(n_visible, n_hidden) <= " + std::to_string(max_enumerated_units) +
                         " for an enumeration, got 2^" + std::to_string(n) + " states");
+  }
+  const std::int64_t all = std::int64_t{1} << exact_rbm_range_bits(n, larger_layer(args.rbm));
+  if (args.first_range < 0 || args.n_ranges < 0 || args.first_range > all - args.n_ranges) {
+    throw ArgumentError("ranges: expected a part of 0 to " + std::to_string(all) + ", got " +
+                        std::to_string(args.n_ranges) + " from " + std::to_string(args.first_range));
   }
 }
 

@@ -1,5 +1,6 @@
-// ln Z of an RBM without a transcendental function in the loop: the technique of `exact_rbm` for models
-// whose weights leave room for it.
+// Sums over the states of an RBM without a transcendental function in the loop: the technique of
+// `exact_rbm` for models whose weights leave room for it. Here ln Z; the moments are in
+// rbm_product_moments.hpp.
 //
 // Split the bits of the enumerated layer in a high and a low part, x_j = x_hj + x_lj. Then
 //
@@ -44,42 +45,47 @@ VFE_HD ScaledExp scaled_exp(double x) {
   return {numerics::exp((x - k * F::ln2_high) - k * F::ln2_low), static_cast<std::int64_t>(k)};
 }
 
-// The machine in product form: n enumerated units with biases, m others; beta is inside.
+// Units whose factors are multiplied on their own before they join a product: the moments divide by these.
+constexpr std::int64_t unit_group = 8;
+
+// The machine in product form: n enumerated units with biases, m others, padded to whole groups with
+// units whose factor is 1; beta is inside.
 struct ProductForm {
   std::int64_t n, m, low_bits, n_low, n_high;
-  const double* weights;  // (n, padded)
-  const double* bias;     // (n,)
-  std::int64_t padded;
-  runtime::Buffer<double> low;           // (m, n_low): C e^-g
+  const double* weights;                 // (n, m)
+  const double* bias;                    // (n,)
+  runtime::Buffer<double> low;           // (n_low / product_lanes, m, product_lanes): C e^-g
   runtime::Buffer<double> low_mantissa;  // (n_low,): e^(bias + sum_j x_lj), split
   runtime::Buffer<std::int64_t> low_exponent;
   runtime::Buffer<double> base;             // (m,): A e^-g of the high state 0
   runtime::Buffer<double> step;             // (n, m): e^w_ij of the high units
   runtime::Buffer<std::int64_t> chunk_end;  // the exponent is taken out after each of these units
   std::int64_t n_chunks = 0;
-  double gain = 0;  // sum_j g_j
-  bool usable = true;
+  double gain = 0;              // sum_j g_j
+  bool usable = true;           // for ln Z
+  bool groups_in_range = true;  // for the moments too
 
+  static constexpr std::int64_t max_low_bits = 8, max_low = 1 << max_low_bits;
   static constexpr double max_range = 300;     // of ln of a product within a chunk, to either side
   static constexpr double max_exponent = 600;  // of ln A, ln C and ln e^w
 
-  VFE_HD static std::int64_t choose_low_bits(std::int64_t n_units, std::int64_t n_others) {
+  VFE_HD static std::int64_t choose_low_bits(std::int64_t n_units, std::int64_t n_others, std::int64_t table_size) {
     std::int64_t bits = 4;  // product_lanes
-    while (bits < 8 && bits + 2 < n_units && (n_others << (bits + 1)) <= (1 << 16)) ++bits;
+    while (bits < max_low_bits && bits + 3 < n_units && (n_others << (bits + 1)) <= table_size) ++bits;
     return bits;
   }
 
-  // weights (n_units, stride), other_bias (n_others,): in float64, multiplied by beta.
-  ProductForm(std::int64_t n_units, std::int64_t n_others, std::int64_t stride, const double* w, const double* own_bias,
-              const double* other_bias)
+  // weights (n_units, padded), other_bias (padded,): in float64, multiplied by beta; n_others of the padded
+  // units are real. `table_size` numbers are to fit the cache.
+  ProductForm(std::int64_t n_units, std::int64_t n_others, std::int64_t padded, const double* w, const double* own_bias,
+              const double* other_bias, std::int64_t table_size)
       : n(n_units),
-        m(n_others),
-        low_bits(choose_low_bits(n, m)),
+        m(padded),
+        low_bits(choose_low_bits(n, m, table_size)),
         n_low(std::int64_t{1} << low_bits),
-        n_high(n < low_bits + 2 ? 0 : std::int64_t{1} << (n - low_bits)),
+        n_high(n < low_bits + 3 ? 0 : std::int64_t{1} << (n - low_bits)),
         weights(w),
         bias(own_bias),
-        padded(stride),
         low(m * n_low),
         low_mantissa(n_low),
         low_exponent(n_low),
@@ -90,16 +96,39 @@ struct ProductForm {
       usable = false;
       return;
     }
-    double range = 0;
-    for (std::int64_t j = 0; j < m && usable; ++j) range = center(j, other_bias[j], range);
+    const runtime::Buffer<double> half_range(m);
+    for (std::int64_t j = 0; j < m; ++j) half_range[j] = j < n_others ? center(j, other_bias[j]) : pad(j);
+    double range = 0, group_range = 0;
+    for (std::int64_t j = 0; j < m; ++j) {
+      // A new chunk where the range is used up: before a group, if it fits in one.
+      if (j % unit_group == 0) {
+        group_range = 0;
+        for (std::int64_t u = 0; u < unit_group; ++u) group_range += half_range[j + u];
+        if (group_range > max_range) groups_in_range = false;
+      }
+      const bool whole = group_range <= max_range;
+      if ((!whole || j % unit_group == 0) && range + (whole ? group_range : half_range[j]) > max_range) {
+        chunk_end[n_chunks++] = j;
+        range = 0;
+      }
+      range += half_range[j];
+    }
+    chunk_end[n_chunks++] = m;
     if (usable) tabulate_low();
   }
 
-  // Chooses g_j, fills what depends on unit j, and starts a new chunk where the range is used up.
-  VFE_HD double center(std::int64_t j, double other_bias, double range) {
+  VFE_HD double pad(std::int64_t j) {
+    base[j] = 1;
+    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = 0;
+    for (std::int64_t i = low_bits; i < n; ++i) step[i * m + j] = 1;
+    return 0;
+  }
+
+  // Chooses g_j and fills what depends on unit j; returns how far ln(A + C) goes to either side.
+  VFE_HD double center(std::int64_t j, double other_bias) {
     double a_low = other_bias, a_high = other_bias, c_low = 0, c_high = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-      const double w = weights[i * padded + j];
+      const double w = weights[i * m + j];
       const double negative = w < 0 ? w : 0, positive = w > 0 ? w : 0;
       if (numerics::magnitude(w) > max_exponent) usable = false;
       if (i < low_bits) {
@@ -118,27 +147,29 @@ struct ProductForm {
     }
     gain += g;
     base[j] = numerics::exp(other_bias - g);
-    for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] = -g;
+    double exponent[max_low];
+    for (std::int64_t l = 0; l < n_low; ++l) exponent[l] = -g;
     for (std::int64_t i = 0; i < low_bits; ++i) {
-      for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] -= (l >> i & 1) != 0 ? weights[i * padded + j] : 0.0;
+      for (std::int64_t l = 0; l < n_low; ++l) exponent[l] -= (l >> i & 1) != 0 ? weights[i * m + j] : 0.0;
     }
-    for (std::int64_t l = 0; l < n_low; ++l) low[j * n_low + l] = numerics::exp(low[j * n_low + l]);
-    if (range + half_range > max_range) {
-      chunk_end[n_chunks++] = j;
-      range = 0;
-    }
-    if (j + 1 == m) chunk_end[n_chunks++] = m;
-    return range + half_range;
+    for (std::int64_t l = 0; l < n_low; ++l) exponent[l] = numerics::exp(exponent[l]);
+    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = exponent[l];
+    return half_range;
+  }
+
+  VFE_HD std::int64_t low_at(std::int64_t l, std::int64_t j) const {
+    return (l / product_lanes * m + j) * product_lanes + l % product_lanes;
   }
 
   VFE_HD void tabulate_low() {
+    double of_bit[max_low_bits];
+    for (std::int64_t i = 0; i < low_bits; ++i) {
+      of_bit[i] = bias[i];
+      for (std::int64_t j = 0; j < m; ++j) of_bit[i] += weights[i * m + j];
+    }
     for (std::int64_t l = 0; l < n_low; ++l) {
       double exponent = 0;
-      for (std::int64_t i = 0; i < low_bits; ++i) {
-        if ((l >> i & 1) == 0) continue;
-        exponent += bias[i];
-        for (std::int64_t j = 0; j < m; ++j) exponent += weights[i * padded + j];
-      }
+      for (std::int64_t i = 0; i < low_bits; ++i) exponent += (l >> i & 1) != 0 ? of_bit[i] : 0.0;
       const ScaledExp split = scaled_exp(exponent);
       low_mantissa[l] = split.mantissa;
       low_exponent[l] = split.exponent;
@@ -160,6 +191,16 @@ struct HighFactors {
     level[0] = form.base.data();
   }
 
+  // e^(gain and the biases of the set bits).
+  VFE_HD ScaledExp own_weight(std::int64_t high) const {
+    double exponent = form.gain;
+    for (std::int64_t i = form.low_bits; i < form.n; ++i) {
+      if ((high >> (i - form.low_bits) & 1) != 0) exponent += form.bias[i];
+    }
+    return scaled_exp(exponent);
+  }
+
+  // The factors (m,); they stay until the next call.
   VFE_HD const double* at(std::int64_t high) {
     const std::int64_t changed = current < 0 ? (std::int64_t{1} << n_bits) - 1 : current ^ high;
     for (std::int64_t k = 1; k <= n_bits; ++k) {
@@ -181,6 +222,13 @@ struct HighFactors {
 using ProductVector [[gnu::vector_size(product_vector * 8)]] = double;
 using ExponentVector [[gnu::vector_size(product_vector * 8)]] = std::int64_t;
 
+// Moves the exponents of positive normal numbers to `powers`.
+VFE_HD void take_out_exponent(ProductVector& product, ExponentVector& powers) {
+  const ExponentVector bits = std::bit_cast<ExponentVector>(product);
+  powers += (bits >> 52) - 1023;
+  product = std::bit_cast<ProductVector>((bits & ((std::int64_t{1} << 52) - 1)) | (std::int64_t{1023} << 52));
+}
+
 // prod_j (A_j + C_lj) for `product_rows` high states and `product_lanes` low states, as mantissas in [1, 2)
 // and powers of two.
 VFE_HD void product_block(const ProductForm& form, const double* const* high, std::int64_t first_low,
@@ -199,7 +247,7 @@ VFE_HD void product_block(const ProductForm& form, const double* const* high, st
   std::int64_t j = 0;
   for (std::int64_t chunk = 0; chunk < form.n_chunks; ++chunk) {
     for (const std::int64_t end = form.chunk_end[chunk]; j < end; ++j) {
-      const auto* c = reinterpret_cast<const ProductVector*>(form.low.data() + j * form.n_low + first_low);
+      const auto* c = reinterpret_cast<const ProductVector*>(form.low.data() + form.low_at(first_low, j));
       VFE_UNROLL
       for (std::int64_t r = 0; r < product_rows; ++r) {
         VFE_UNROLL
@@ -209,12 +257,7 @@ VFE_HD void product_block(const ProductForm& form, const double* const* high, st
     VFE_UNROLL
     for (std::int64_t r = 0; r < product_rows; ++r) {
       VFE_UNROLL
-      for (std::int64_t v = 0; v < vectors; ++v) {
-        const ExponentVector bits = std::bit_cast<ExponentVector>(product[r][v]);
-        powers[r][v] += (bits >> 52) - 1023;
-        product[r][v] =
-            std::bit_cast<ProductVector>((bits & ((std::int64_t{1} << 52) - 1)) | (std::int64_t{1023} << 52));
-      }
+      for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent(product[r][v], powers[r][v]);
     }
   }
   for (std::int64_t r = 0; r < product_rows; ++r) {
@@ -262,11 +305,7 @@ inline ScaledSum sum_products(const ProductForm& form, std::int64_t first, std::
       const double* found = factors.at(group + g);
       for (std::int64_t j = 0; j < form.m; ++j) copy[j] = found[j];
       row[g] = copy;
-      double exponent = form.gain;
-      for (std::int64_t i = form.low_bits; i < form.n; ++i) {
-        if (((group + g) >> (i - form.low_bits) & 1) != 0) exponent += form.bias[i];
-      }
-      own[g] = scaled_exp(exponent);
+      own[g] = factors.own_weight(group + g);
     }
     for (std::int64_t g = 0; g < product_group; g += product_rows) {
       ScaledSum of_row[product_rows];
