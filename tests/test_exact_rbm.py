@@ -9,7 +9,7 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
-from oracles.rbm import all_states, enumerate_float64, enumerate_mpmath, marginal_mpmath
+from oracles.rbm import all_states, energies, enumerate_float64, enumerate_mpmath, joint, marginal_mpmath
 from vfe_fast import _core
 
 BOUND = 1e-12  # the contract of exact_rbm.hpp
@@ -252,3 +252,24 @@ def test_too_many_states(shape):
 def test_more_states_than_can_be_counted():
     with pytest.raises(ValueError, match="weights: expected min"):
         vf.free_energy.exact(random_rbm(63, 64, scale=0.01), max_seconds=1e300)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (9, 5), (8, 8)])
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0, 2.0])
+def test_energy_variance(target, shape, beta):
+    parameters = random_parameters(*shape)
+    moments = vf.free_energy.exact(vf.BernoulliRBM(*parameters), beta=beta, moments=True).moments
+    energy, p = energies(*parameters), joint(*parameters, beta)
+    expected = (p * (energy - (p * energy).sum()) ** 2).sum()
+    assert moments.energy_variance == pytest.approx(expected, rel=BOUND)
+    assert moments.energy_variance is moments.energy_variance  # summed once
+
+
+@pytest.mark.usefixtures("keep_target")
+def test_energy_variance_has_the_same_bits():
+    found = set()
+    for name in vf.show_config("dict")["usable_targets"]:
+        _core.use_target(name)
+        moments = vf.free_energy.exact(random_rbm(16, 180, scale=0.1), moments=True).moments
+        found.add(moments.energy_variance)
+    assert len(found) == 1

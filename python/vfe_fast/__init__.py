@@ -4,6 +4,7 @@ The face of the package; every name here is documented where it is defined:
 
 ======================  ====================================================
 `BernoulliRBM`          a restricted Boltzmann machine of 0/1 units
+`Ising`                 spins ±1 with couplings between all pairs
 `gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
 `train`                 contrastive divergence, persistent CD, exact gradient
 `free_energy`           methods that return a `FreeEnergy`: value, error, kind
@@ -16,7 +17,7 @@ The face of the package; every name here is documented where it is defined:
 from . import free_energy, random, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
-from .models import BernoulliRBM, load
+from .models import BernoulliRBM, Ising, load
 from .sampling import GibbsChains, gibbs
 from .training import train
 
@@ -25,6 +26,7 @@ __version__ = version()
 __all__ = [
     "BernoulliRBM",
     "GibbsChains",
+    "Ising",
     "TargetUnavailableError",
     "__version__",
     "free_energy",

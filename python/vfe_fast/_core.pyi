@@ -12,6 +12,7 @@ import typing
 __all__: list[str] = [
     "Prepared",
     "Probe",
+    "RbmSums",
     "TargetUnavailableError",
     "bernoulli",
     "build_info",
@@ -45,6 +46,17 @@ class Prepared:
 
 class TargetUnavailableError(RuntimeError):
     pass
+
+class RbmSums(enum.Enum):
+    """
+    What exact_rbm adds up besides Z.
+    """
+
+    log_z: typing.ClassVar[RbmSums]
+    moments: typing.ClassVar[RbmSums]
+    variance: typing.ClassVar[RbmSums]
+    @classmethod
+    def __new__(cls, value): ...
 
 class Probe(enum.Enum):
     """
@@ -87,7 +99,8 @@ def exact_rbm(
     hidden_bias: numpy.ndarray,
     *,
     beta: typing.SupportsFloat | typing.SupportsIndex,
-    moments: bool,
+    what: RbmSums,
+    energy: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     first_range: typing.SupportsInt | typing.SupportsIndex,
     n_ranges: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,

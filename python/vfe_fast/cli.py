@@ -88,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     log_z.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
     log_z.add_argument("--moments", action="store_true", help="also the mean energy and activations")
     log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
+    log_z.add_argument("--progress", action="store_true", help="show states done and time left")
+    log_z.add_argument("--checkpoint", metavar="FILE", help="keep what is done there; continue if it exists")
     _add_threads(log_z)
     log_z.set_defaults(run=_log_z)
 
@@ -177,23 +179,26 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _log_z(arguments: argparse.Namespace) -> int:
-    rbm = load(arguments.model)
     result = free_energy.exact(
-        rbm,
+        load(arguments.model),
         beta=arguments.beta,
         moments=arguments.moments,
         max_seconds=arguments.max_seconds,
         num_threads=arguments.threads,
+        progress=arguments.progress,
+        checkpoint=arguments.checkpoint,
     )
     print(f"ln Z   {result.log_z:.15g}")
     print(f"F      {result.value:.15g}")
     print(f"stderr {result.stderr:g}")
     print(f"kind   {result.kind}")
-    print(f"states {result.details['n_states']} of the {result.details['enumerated_layer']} layer")
+    layer = result.details.get("enumerated_layer")
+    print(f"states {result.details['n_states']}{f' of the {layer} layer' if layer else ''}")
     if result.moments is not None:
         print(f"<E>    {result.moments.energy:.15g}")
-        print(f"<v>    mean {result.moments.visible.mean():.6g}")
-        print(f"<h>    mean {result.moments.hidden.mean():.6g}")
+        for label, name in (("<v>", "visible"), ("<h>", "hidden"), ("<s>", "spins")):
+            if hasattr(result.moments, name):
+                print(f"{label}    mean {getattr(result.moments, name).mean():.6g}")
     return 0
 
 
@@ -201,6 +206,8 @@ def _sample(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, not_over=[arguments.model])
     seed = random.seed(arguments.seed)
     rbm = load(arguments.model)
+    if not isinstance(rbm, BernoulliRBM):
+        raise ValueError(f"{arguments.model}: expected a BernoulliRBM to sample from, got {rbm!r}")
     chains = GibbsChains(rbm, arguments.chains, rng=seed, num_threads=arguments.threads)
     chains.step(arguments.steps, beta=arguments.beta)
     write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
@@ -212,9 +219,14 @@ def _info(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         show_config()
         return 0
-    rbm = load(arguments.model)
-    print(repr(rbm))
-    for name, array in zip(("weights", "visible_bias", "hidden_bias"), rbm.parameters, strict=True):
+    model = load(arguments.model)
+    print(repr(model))
+    if isinstance(model, BernoulliRBM):
+        names: tuple[str, ...] = ("weights", "visible_bias", "hidden_bias")
+    else:
+        names = ("couplings", "fields")
+    for name in names:
+        array = getattr(model, name)
         print(
             f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}"
         )

@@ -1,34 +1,39 @@
-"""Exact free energies, by enumeration."""
+"""Exact free energies, by sums over all states."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
 
-from .. import _core
 from ..arguments import real, threads
 from ..arrays import Array
-from ..models import BernoulliRBM
+from ..models import BernoulliRBM, Ising
+from .enumeration import Enumeration, log2_seconds
 from .ranges import sum_ranges
-from .result import FreeEnergy, Moments
+from .result import FreeEnergy, SpinMoments
+from .triangle import TriangleSum
 
 __all__ = ["exact"]
 
+Model = BernoulliRBM | Ising
+
 _LN2 = math.log(2.0)
-_SURELY_SHORT = 30  # log2 of the states times units below which no time is estimated
-_PROBE = 26  # log2 of those enumerated to measure this machine's rate
+_PRODUCT_RATE = 2e10  # states a second of a matrix product, about
+_EXPONENTIAL_RATE = 2e8  # the same with exponentials
+_MAX_SPINS = 45  # whose three matrices take 26 GB
 
 
 @overload
 def exact(
-    model: BernoulliRBM,
+    model: Model,
     *,
     beta: float = ...,
     moments: bool = ...,
@@ -42,7 +47,7 @@ def exact(
 
 @overload
 def exact(
-    model: BernoulliRBM,
+    model: Model,
     *,
     beta: Sequence[float],
     moments: bool = ...,
@@ -55,7 +60,7 @@ def exact(
 
 
 def exact(
-    model: BernoulliRBM,
+    model: Model,
     *,
     beta: float | Sequence[float] = 1.0,
     moments: bool = False,
@@ -65,24 +70,29 @@ def exact(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> FreeEnergy | list[FreeEnergy]:
-    r"""Exact free energy of an RBM.
+    r"""Exact free energy of an RBM or an Ising model.
 
-    The 2^n states s of the smaller layer are enumerated and the other layer is summed in closed form,
+    Of an RBM the 2^n states s of the smaller layer are enumerated, the other layer is summed in closed form,
 
     .. math:: Z = \sum_s e^{\beta c \cdot s} \prod_j \left(1 + e^{\beta (d_j + \sum_i s_i W_{ij})}\right).
 
+    Of an Ising model the spins are cut in three groups with states a, b, c, and Z is a matrix product,
+
+    .. math:: Z = \sum_{ac} (X Y)_{ac} V_{ac}.
+
     Parameters
     ----------
-    model : BernoulliRBM
-        The model; float32 parameters are enumerated in float64.
+    model : BernoulliRBM or Ising
+        The model; float32 parameters are summed in float64.
     beta : float or sequence of float
         Inverse temperature, >= 0; for several a list of free energies is returned.
     moments : bool
-        Also compute ⟨v⟩, ⟨h⟩, ⟨vh⟩ and ⟨E⟩.
+        Also compute `Moments` or `SpinMoments`.
     max_seconds : float
         A run that would take longer, at the rate measured here times the executor's workers, is refused.
     num_threads : int, optional
-        Threads to use; the result does not depend on it.
+        Threads to use; the result does not depend on it. The matrix products of an Ising model are the
+        affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.
     executor : concurrent.futures.Executor, optional
         Computes the ranges that the states are cut in: a process pool, ``dask.distributed``'s
         ``Client.get_executor()``, ``mpi4py.futures.MPIPoolExecutor``. The result does not depend on it.
@@ -96,9 +106,9 @@ def exact(
     Returns
     -------
     FreeEnergy
-        Of kind ``"exact"``: stderr 0. `details` holds the number of states, the enumerated layer, whether
-        the sums were found in product form (else with exponentials), and the seconds taken. Accuracy:
-        docs/exact_rbm.md.
+        Of kind ``"exact"``: stderr 0. `details` holds the number of states, the seconds taken, and whether
+        the sums were found as products (else with exponentials); of an RBM also the enumerated layer.
+        Accuracy: docs/exact_rbm.md, docs/exact_ising.md.
 
     Raises
     ------
@@ -111,146 +121,118 @@ def exact(
     The two factors of Z follow from summing one layer of E(v, h) = -a.v - b.h - v'Wh: C. Martin, "Free
     Energies and Variational Inference" (2017), "Inference in RBMs".
     """
-    if not isinstance(model, BernoulliRBM):
-        raise TypeError(f"model: expected a BernoulliRBM, got {type(model).__name__}")
+    if not isinstance(model, (BernoulliRBM, Ising)):
+        raise TypeError(f"model: expected a BernoulliRBM or an Ising, got {type(model).__name__}")
     several = isinstance(beta, (Sequence, np.ndarray)) and np.ndim(beta) > 0
-    betas = [real(b, "beta") for b in beta] if several else [real(beta, "beta")]  # type: ignore[union-attr]
+    betas = [_beta(b) for b in beta] if several else [_beta(beta)]  # type: ignore[union-attr]
     if several and checkpoint is not None:
         raise ValueError("checkpoint: expected a single beta, got a sequence")
     max_seconds = real(max_seconds, "max_seconds")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
     n_workers = 1 if executor is None else getattr(executor, "_max_workers", None) or 1
-    _refuse_if_too_long(model, moments, max_seconds * n_workers / max(1, len(betas)), threads(num_threads))
-    results = []
-    for one in betas:
-        begin = time.perf_counter()
-        enumeration = Enumeration(model.parameters, one, moments)
-        sums = sum_ranges(
-            enumeration, num_threads=num_threads, executor=executor, progress=progress, checkpoint=checkpoint
-        )
-        log_z = float(sums[0] * _LN2 + np.log(sums[1]))
-        results.append(
-            FreeEnergy(
-                value=-log_z / one if one > 0 else -math.inf,
-                log_z=log_z,
-                stderr=0.0,
-                kind="exact",
-                ess=math.inf,
-                converged=True,
-                beta=one,
-                moments=enumeration.moments_of(sums) if moments else None,
-                details={
-                    "n_states": enumeration.n_states,
-                    "enumerated_layer": "visible" if model.n_visible <= model.n_hidden else "hidden",
-                    "product_form": enumeration.product_form,
-                    "seconds": time.perf_counter() - begin,
-                },
-            )
-        )
+    _refuse_if_too_long(model, moments, betas, max_seconds, n_workers, threads(num_threads))
+    how = {
+        "num_threads": num_threads,
+        "executor": executor,
+        "progress": progress,
+        "checkpoint": checkpoint,
+    }
+    of_one = _exact_rbm if isinstance(model, BernoulliRBM) else _exact_ising
+    results = [of_one(model, b, "moments" if moments else "log_z", how) for b in betas]  # type: ignore[arg-type]
     return results if several else results[0]
 
 
-@dataclass(frozen=True)
-class Enumeration:
-    """The sum over the states of an RBM's smaller layer."""
-
-    parameters: tuple[Array, Array, Array]
-    beta: float
-    with_moments: bool
-    found: dict[str, bool] = field(default_factory=dict, compare=False)
-
-    @property
-    def product_form(self) -> bool:
-        """Whether the sums are found in product form."""
-        if not self.found:  # they were computed elsewhere
-            self.rows(0, 0, 1)
-        return self.found["product_form"]
-
-    @property
-    def layers(self) -> tuple[int, int]:
-        """Units of the smaller and of the larger layer."""
-        n, m = sorted(self.parameters[0].shape)
-        return n, m
-
-    @property
-    def n_ranges(self) -> int:
-        """Ranges that the states are cut in."""
-        return _core.exact_rbm_ranges(*self.layers)
-
-    @property
-    def n_states(self) -> int:
-        """States of the smaller layer."""
-        return int(2 ** self.layers[0])
-
-    @property
-    def row_size(self) -> int:
-        """Numbers in a row: exponent, sum, and the sums of the moments."""
-        n, m = self.layers
-        return 2 + (n + m + n * m if self.with_moments else 0)
-
-    def rows(self, first: int, count: int, num_threads: int) -> Array:
-        """Sums of some ranges."""
-        # What a network delivers may lie anywhere in memory.
-        parameters = [p if p.flags.aligned else p.copy() for p in self.parameters]
-        sums, self.found["product_form"] = _core.exact_rbm(
-            *parameters,
-            beta=self.beta,
-            moments=self.with_moments,
-            first_range=first,
-            n_ranges=count,
-            num_threads=num_threads,
-        )
-        return sums
-
-    def identity(self) -> tuple[Any, ...]:
-        """What the sums depend on."""
-        return (*self.parameters, self.beta, self.with_moments)
-
-    def moments_of(self, sums: Array) -> Moments:
-        """Turn the sums of all ranges into averages, in the order of the model."""
-        n, m = self.layers
-        units, others, pairs = np.split(sums[2:] / sums[1], [n, n + m])
-        pairs = pairs.reshape(n, m)
-        weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self.parameters)
-        if weights.shape[0] <= weights.shape[1]:
-            visible, hidden = units, others
-        else:
-            visible, hidden, pairs = others, units, np.ascontiguousarray(pairs.T)
-        terms = ((visible_bias * visible), (hidden_bias * hidden), (weights * pairs).ravel())
-        return Moments(visible, hidden, pairs, -math.fsum(np.concatenate(terms)))
+def _beta(value: Any) -> float:
+    beta = real(value, "beta")
+    if not 0 <= beta < 2.0**100:
+        raise ValueError(f"beta: expected 0 <= beta < 2^100, got {beta:g}")
+    return beta
 
 
-def _refuse_if_too_long(model: BernoulliRBM, moments: bool, max_seconds: float, n_threads: int) -> None:
-    """Raise if the states would take more than `max_seconds` at the rate measured here."""
-    n, m = sorted((model.n_visible, model.n_hidden))
-    log2_cost = n + math.log2(m)
-    if log2_cost <= _SURELY_SHORT:
-        return
-    n_probe = max(1, n - math.ceil(log2_cost - _PROBE))
-    log2_seconds = math.log2(_seconds_of_probe(model, n_probe, moments, n_threads)) + n - n_probe
-    if log2_seconds <= math.log2(max_seconds):
-        return
-    raise ValueError(
-        f"model: enumerating 2^{n} states, those of the smaller layer, would take about "
-        f"{_duration(log2_seconds)} here (max_seconds = {max_seconds:g}). Raise max_seconds to run it all "
-        "the same; else sample: "
-        "GibbsChains gives moments with errors. Annealed importance sampling, which estimates ln Z of "
-        "models of this size, is not part of this version."
+def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> FreeEnergy:
+    log_z = float(sums[0] * _LN2 + np.log(sums[1]))
+    return FreeEnergy(
+        value=-log_z / beta if beta > 0 else -math.inf,
+        log_z=log_z,
+        stderr=0.0,
+        kind="exact",
+        ess=math.inf,
+        converged=True,
+        beta=beta,
+        moments=moments,
+        details=details,
     )
 
 
-def _seconds_of_probe(model: BernoulliRBM, n_probe: int, moments: bool, n_threads: int) -> float:
-    """Time the enumeration of the first `n_probe` units of the smaller layer."""
-    weights, visible_bias, hidden_bias = model.parameters
-    if model.n_visible <= model.n_hidden:
-        part: tuple[Any, ...] = (weights[:n_probe], visible_bias[:n_probe], hidden_bias)
-    else:
-        part = (weights[:, :n_probe], visible_bias, hidden_bias[:n_probe])
-    probe = Enumeration(part, 1.0, moments)
+def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
-    probe.rows(0, probe.n_ranges, n_threads)
-    return time.perf_counter() - begin
+    enumeration = Enumeration(model.parameters, beta, what)
+    sums = sum_ranges(enumeration, **how)
+    details = {
+        "n_states": enumeration.n_states,
+        "enumerated_layer": "visible" if model.n_visible <= model.n_hidden else "hidden",
+        "product_form": enumeration.product_form,
+        "seconds": time.perf_counter() - begin,
+    }
+    return _result(sums, beta, enumeration.moments_of(sums) if what == "moments" else None, details)
+
+
+def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+    begin = time.perf_counter()
+    triangle = TriangleSum(model.couplings, model.fields, beta, what)
+    sums = sum_ranges(triangle, **how)
+    details = {
+        "n_states": triangle.n_states,
+        "product_form": triangle.as_products,
+        "seconds": time.perf_counter() - begin,
+    }
+    if what != "moments":
+        return _result(sums, beta, None, details)
+    n = model.n_spins
+    spins, pairs = np.split(sums[2:] / sums[1], [n])
+    pairs = pairs.reshape(n, n)
+    couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
+    energy = -math.fsum(np.concatenate(((0.5 * couplings * pairs).ravel(), fields * spins)))
+    variance = functools.partial(_spin_variance, replace(triangle, what="variance", energy=energy, _kept={}))
+    return _result(sums, beta, SpinMoments(energy, variance, spins, pairs), details)
+
+
+def _spin_variance(triangle: TriangleSum) -> float:
+    sums = sum_ranges(triangle)
+    return float(sums[2] / sums[1])
+
+
+def _refuse_if_too_long(
+    model: Model, moments: bool, betas: Sequence[float], max_seconds: float, n_workers: int, n_threads: int
+) -> None:
+    """Raise if the states would take more than `max_seconds` at the rate measured here."""
+    if isinstance(model, BernoulliRBM):
+        n = min(model.n_visible, model.n_hidden)
+        needed = log2_seconds(model.parameters, "moments" if moments else "log_z", n_threads)
+        states = f"2^{n} states, those of the smaller layer,"
+        instead = (
+            "GibbsChains gives moments with errors. Annealed importance sampling, which estimates ln Z of "
+        )
+    else:
+        n = model.n_spins
+        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0))
+        rate = _PRODUCT_RATE if triangle.as_products else _EXPONENTIAL_RATE
+        needed = n - math.log2(rate) + (2 if moments else 0)
+        states = f"2^{n} states"
+        instead = "annealed importance sampling, which estimates ln Z of "
+        if n > _MAX_SPINS:
+            raise ValueError(
+                f"model: expected at most {_MAX_SPINS} spins, whose matrices take 26 GB, got 2^{n} states"
+            )
+    needed += math.log2(max(1, len(betas)) / n_workers)
+    if needed <= math.log2(max_seconds):
+        return
+    raise ValueError(
+        f"model: enumerating {states} would take about {_duration(needed)} here "
+        f"(max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same; else sample: {instead}"
+        "models of this size, is not part of this version."
+    )
 
 
 def _duration(log2_seconds: float) -> str:

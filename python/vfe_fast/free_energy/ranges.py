@@ -24,7 +24,7 @@ from ..arguments import threads
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
 
-__all__ = ["RangeSum", "sum_ranges"]
+__all__ = ["RangeSum", "added", "sum_ranges"]
 
 CHECKPOINT_FORMAT = "vfe_fast.ranges"
 FORMAT_VERSION = "1"
@@ -104,7 +104,7 @@ def sum_ranges(
     try:
         for rows in source:
             for row in rows:
-                total = _added(total, row)
+                total = added(total, row)
             done += len(rows)
             bar.update(done)
             if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
@@ -117,7 +117,7 @@ def sum_ranges(
     return total
 
 
-def _added(total: Array, row: Array) -> Array:
+def added(total: Array, row: Array) -> Array:
     """The sum of two rows: powers of two are exact, so only one rounding a number."""
     if total[0] == -np.inf:
         return row

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..arrays import Array
 
-__all__ = ["FreeEnergy", "Kind", "Moments"]
+__all__ = ["FreeEnergy", "Kind", "Moments", "SpinMoments"]
 
 Kind = Literal["exact", "upper_bound", "lower_bound", "consistent", "asymptotic"]
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
-    """First moments under p(v, h), in float64.
+class _EnergyMoments:
+    """What the moments of all models share.
 
     Attributes
     ----------
+    energy : float
+        ⟨E⟩ = -∂ ln Z / ∂β.
+    """
+
+    energy: float
+    _variance: Callable[[], float] = field(repr=False)
+
+    @functools.cached_property
+    def energy_variance(self) -> float:
+        """⟨E²⟩ - ⟨E⟩² = ∂² ln Z / ∂β²: a sum over all states of its own, done when first asked for."""
+        return self._variance()
+
+
+@dataclass(frozen=True, eq=False)
+class Moments(_EnergyMoments):
+    """First moments of an RBM under p(v, h), in float64.
+
+    Attributes
+    ----------
+    energy : float
+        ⟨E⟩ = -∂ ln Z / ∂β.
     visible : ndarray, (n_visible,)
         ⟨v_i⟩.
     hidden : ndarray, (n_hidden,)
         ⟨h_j⟩.
     visible_hidden : ndarray, (n_visible, n_hidden)
         ⟨v_i h_j⟩.
-    energy : float
-        ⟨E⟩ = -∂ ln Z / ∂β.
     """
 
     visible: Array
     hidden: Array
     visible_hidden: Array
-    energy: float
+
+
+@dataclass(frozen=True, eq=False)
+class SpinMoments(_EnergyMoments):
+    """First and second moments of an Ising model under p(s), in float64.
+
+    Attributes
+    ----------
+    energy : float
+        ⟨E⟩ = -∂ ln Z / ∂β.
+    spins : ndarray, (n_spins,)
+        ⟨s_i⟩.
+    spin_spin : ndarray, (n_spins, n_spins)
+        ⟨s_i s_j⟩; 1 on the diagonal.
+    """
+
+    spins: Array
+    spin_spin: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +93,7 @@ class FreeEnergy:
         Whether the method did what it set out to do.
     beta : float
         Inverse temperature.
-    moments : Moments or None
+    moments : Moments, SpinMoments or None
         If asked for.
     details : mapping
         What is specific to the method.
@@ -69,7 +106,7 @@ class FreeEnergy:
     ess: float
     converged: bool
     beta: float = 1.0
-    moments: Moments | None = None
+    moments: Any = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:

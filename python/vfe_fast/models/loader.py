@@ -6,11 +6,17 @@ import os
 
 from .bernoulli_rbm import BernoulliRBM
 from .files import read_model
+from .ising import Ising
 
 __all__ = ["load"]
 
+_KINDS: dict[str, tuple[type[BernoulliRBM] | type[Ising], tuple[str, ...]]] = {
+    "BernoulliRBM": (BernoulliRBM, ("weights", "visible_bias", "hidden_bias")),
+    "Ising": (Ising, ("couplings", "fields")),
+}
 
-def load(path: str | os.PathLike[str]) -> BernoulliRBM:
+
+def load(path: str | os.PathLike[str]) -> BernoulliRBM | Ising:
     """Read a model that was saved with its ``save`` method.
 
     Parameters
@@ -20,7 +26,7 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
 
     Returns
     -------
-    BernoulliRBM
+    BernoulliRBM or Ising
         With parameters bit for bit as saved.
 
     Raises
@@ -31,9 +37,10 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
         If it cannot be read.
     """
     kind, arrays = read_model(path)
-    if kind != "BernoulliRBM":
-        raise ValueError(f"{os.fspath(path)}: expected a BernoulliRBM, got a {kind}")
+    if kind not in _KINDS:
+        raise ValueError(f"{os.fspath(path)}: expected one of {', '.join(_KINDS)}, got a {kind}")
+    model, names = _KINDS[kind]
     try:
-        return BernoulliRBM(arrays["weights"], arrays["visible_bias"], arrays["hidden_bias"])
+        return model(*(arrays[name] for name in names))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)}: expected the parameters of a BernoulliRBM: {error}") from error
+        raise ValueError(f"{os.fspath(path)}: expected the parameters of a model, {kind}: {error}") from error

@@ -94,6 +94,7 @@ VFE_HD void scale(double* values, std::int64_t count, double factor) {  // also 
 // What a range of states adds up to, as multiples of e^total.reference. Without moments the arrays are empty.
 struct Sums {
   LogSumExp total;
+  double spread = 0;
   std::int64_t n, padded;
   Buffer<double> units;   // (n,): sum w s_i
   Buffer<double> others;  // (padded,): sum w sigma_j
@@ -110,26 +111,38 @@ struct Sums {
   }
 };
 
-// sum_j softplus(high_j + low_j); the means sigmoid(high_j + low_j) on the way.
-template <bool moments>
+// With x_j = high_j + low_j: sum_j softplus(x_j); on the way the means sigma_j = sigmoid(x_j), or the terms of
+// sum_j x_j sigma_j and sum_j x_j^2 sigma_j (1 - sigma_j), lane by lane.
+template <RbmSums what>
 VFE_HD double log_weight(const double* __restrict high, const double* __restrict low, double* __restrict mean,
-                         std::int64_t padded) {
+                         double (&energy)[lanes], double (&spread)[lanes], std::int64_t padded) {
   double logs = 0;
   double positive[lanes] = {};
   for (std::int64_t begin = 0; begin < padded; begin += units_per_log) {
     const std::int64_t count = padded - begin < units_per_log ? padded - begin : units_per_log;
-    double factor[units_per_log], rectified[units_per_log];
+    double factor[units_per_log], rectified[units_per_log], minor[units_per_log];
     for (std::int64_t j = 0; j < count; ++j) {
       const double x = high[begin + j] + low[begin + j];
       const double decay = numerics::exp_negative(-numerics::magnitude(x));
       factor[j] = 1.0 + decay;
       rectified[j] = x > 0.0 ? x : 0.0;
-      if constexpr (moments) mean[begin + j] = (x < 0.0 ? decay : 1.0) / (1.0 + decay);
+      if constexpr (what != RbmSums::log_z) mean[begin + j] = (x < 0.0 ? decay : 1.0) / (1.0 + decay);
+      // x sigma(1 - sigma), where neither factor is a difference
+      if constexpr (what == RbmSums::variance) minor[j] = x * (decay / ((1.0 + decay) * (1.0 + decay)));
     }
     double product[lanes] = {1, 1, 1, 1, 1, 1, 1, 1};
     for (std::int64_t j = 0; j < count; j += lanes) {
       for (std::int64_t l = 0; l < lanes; ++l) product[l] *= factor[j + l];
       for (std::int64_t l = 0; l < lanes; ++l) positive[l] += rectified[j + l];
+    }
+    if constexpr (what == RbmSums::variance) {
+      for (std::int64_t j = 0; j < count; j += lanes) {
+        for (std::int64_t l = 0; l < lanes; ++l) {
+          const double x = high[begin + j + l] + low[begin + j + l];
+          energy[l] -= x * mean[begin + j + l];
+          spread[l] += x * minor[j + l];
+        }
+      }
     }
     double all = 1;
     for (std::int64_t l = 0; l < lanes; ++l) all *= product[l];
@@ -139,8 +152,9 @@ VFE_HD double log_weight(const double* __restrict high, const double* __restrict
   return logs;
 }
 
-template <bool moments>
-void sum_range(const LowFields& p, std::int64_t first_high, std::int64_t last_high, Sums& sums) {
+template <RbmSums what>
+void sum_range(const LowFields& p, double mean_energy, std::int64_t first_high, std::int64_t last_high, Sums& sums) {
+  constexpr bool moments = what == RbmSums::moments;
   const Buffer<double> field(p.padded), mean(p.padded), block_others(p.padded);
   const Buffer<double> low_weight(p.n_low), low_others(moments ? p.n_low * p.padded : 0);
   for (std::int64_t l = 0; l < p.n_low; ++l) low_weight[l] = 0;
@@ -160,12 +174,14 @@ void sum_range(const LowFields& p, std::int64_t first_high, std::int64_t last_hi
       for (std::int64_t j = 0; j < p.padded; ++j) field[j] += p.weights[i * p.padded + j];
     }
     for (std::int64_t l = 0; l < p.n_low; ++l) {
-      const double exponent =
-          high_bias + p.low_bias[l] +
-          log_weight<moments>(field.data(), p.low_field.data() + l * p.padded, mean.data(), p.padded);
+      double energy[lanes] = {}, spread[lanes] = {};
+      const double own = high_bias + p.low_bias[l];
+      const double exponent = own + log_weight<what>(field.data(), p.low_field.data() + l * p.padded, mean.data(),
+                                                     energy, spread, p.padded);
       const double factor = sums.total.make_room(exponent);
       if (factor != 1.0) [[unlikely]] {
         block_weight *= factor;
+        sums.spread *= factor;
         scale(low_weight.data(), p.n_low, factor);
         if constexpr (moments) {
           sums.rescale(factor);
@@ -176,6 +192,14 @@ void sum_range(const LowFields& p, std::int64_t first_high, std::int64_t last_hi
       const double weight = numerics::exp(exponent - sums.total.reference);
       block_weight += weight;
       low_weight[l] += weight;
+      if constexpr (what == RbmSums::variance) {
+        double deviation = -own - mean_energy, within = 0;
+        for (std::int64_t k = 0; k < lanes; ++k) {
+          deviation += energy[k];
+          within += spread[k];
+        }
+        sums.spread += weight * (deviation * deviation + within);
+      }
       if constexpr (moments) {
         double* __restrict by_low = low_others.data() + l * p.padded;
         double* __restrict by_block = block_others.data();
@@ -206,16 +230,20 @@ void sum_range(const LowFields& p, std::int64_t first_high, std::int64_t last_hi
   }
 }
 
-void write_with_exponentials(const LowFields& p, bool moments, std::int64_t range, std::int64_t range_bits,
+void write_with_exponentials(const LowFields& p, const ExactRbmArgs& args, std::int64_t range, std::int64_t range_bits,
                              double* out) {
+  const bool moments = args.what == RbmSums::moments, variance = args.what == RbmSums::variance;
   const std::int64_t highs = p.n_high >> range_bits;
   Sums sums(moments ? p.n : 0, moments ? p.padded : 0);
-  const auto sum = moments ? sum_range<true> : sum_range<false>;
-  sum(p, range * highs, (range + 1) * highs, sums);
+  const auto sum = moments    ? sum_range<RbmSums::moments>
+                   : variance ? sum_range<RbmSums::variance>
+                              : sum_range<RbmSums::log_z>;
+  sum(p, args.beta * args.energy, range * highs, (range + 1) * highs, sums);
   const ScaledExp reference = scaled_exp(sums.total.reference);
   const double unit = reference.mantissa;
   *out++ = static_cast<double>(reference.exponent);
   *out++ = unit * sums.total.sum;
+  if (variance) *out = unit * sums.spread / (args.beta * args.beta);
   if (!moments) return;
   for (std::int64_t i = 0; i < p.n; ++i) *out++ = unit * sums.units[i];
   for (std::int64_t j = 0; j < p.m; ++j) *out++ = unit * sums.others[j];
@@ -259,15 +287,16 @@ void write_product_moments(ProductMoments& sums, std::int64_t m, std::int64_t ra
 void exact_rbm(const ExactRbmArgs& args) {
   const RbmView rbm = args.rbm.n_visible <= args.rbm.n_hidden ? args.rbm : args.rbm.transposed();
   const std::int64_t range_bits = exact_rbm_range_bits(rbm.n_visible, rbm.n_hidden);
-  const std::int64_t size = exact_rbm_sums(rbm.n_visible, rbm.n_hidden, args.moments);
+  const std::int64_t size = exact_rbm_sums(rbm.n_visible, rbm.n_hidden, args.what);
   const double cost = static_cast<double>(std::int64_t{1} << (rbm.n_visible - range_bits)) *
                       static_cast<double>(rbm.n_hidden) * static_cast<double>(args.n_ranges);
 
+  const bool moments = args.what == RbmSums::moments;
   const Problem problem(rbm, args.beta);
   const ProductForm form(problem.n, problem.m, problem.padded, problem.weights.data(), problem.bias.data(),
-                         problem.other_bias.data(), args.moments ? moments_table_size : product_table_size);
-  *args.product_form = form.usable && (!args.moments || form.groups_in_range);
-  if (*args.product_form && args.moments) {
+                         problem.other_bias.data(), moments ? moments_table_size : product_table_size);
+  *args.product_form = form.usable && args.what != RbmSums::variance && (!moments || form.groups_in_range);
+  if (*args.product_form && moments) {
     // Some ranges a task: they share its memory.
     const double nanoseconds = 0.3 * cost;
     const std::int64_t count = runtime::items_per_task(args.n_ranges, 8, nanoseconds, args.num_threads);
@@ -287,7 +316,7 @@ void exact_rbm(const ExactRbmArgs& args) {
   }
   const LowFields fields(rbm, args.beta);
   const auto write = [&](std::int64_t task) {
-    write_with_exponentials(fields, args.moments, args.first_range + task, range_bits, args.sums + task * size);
+    write_with_exponentials(fields, args, args.first_range + task, range_bits, args.sums + task * size);
   };
   runtime::parallel_for(args.n_ranges, 2.0 * cost, args.num_threads, write);
 }

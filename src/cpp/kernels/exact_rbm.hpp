@@ -5,7 +5,8 @@
 // where s runs over the 2^n states of the smaller layer (biases c) and j over the m units of the other
 // (biases d). With w(s) the summand, sigma_j = sigmoid(beta x_j):
 //
-//   <s_i> = sum_s w s_i / Z,  <t_j> = sum_s w sigma_j / Z,  <s_i t_j> = sum_s w s_i sigma_j / Z.
+//   <s_i> = sum_s w s_i / Z,  <t_j> = sum_s w sigma_j / Z,  <s_i t_j> = sum_s w s_i sigma_j / Z,
+//   Var E = sum_s w [(E_s - <E>)^2 + sum_j x_j^2 sigma_j (1 - sigma_j)] / Z,  E_s = -c.s - sum_j x_j sigma_j.
 //
 // The states are cut in 2^range_bits ranges that depend on (n, m) alone. A range's sums depend on the model and
 // the range, not on who computes it; added in order of the ranges they give the same bits everywhere.
@@ -13,6 +14,7 @@
 // Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for models
 // of n >= 7 whose fields stay within some hundreds; an exponential and a multiplication each otherwise. The moments:
 // 4 additions and 5 multiplications (rbm_product_moments.hpp); otherwise an exponential, a division and 4 more.
+// Var E: always with exponentials, given <E>.
 // Memory: O(n m) a thread and range, whatever n.
 //
 // Precision: float64 throughout, for float32 models too. A field is a sum of at most n + 1 numbers, a product
@@ -26,14 +28,18 @@
 
 namespace vfe::kernels {
 
-// What a range adds up to: numbers that are multiples of 2^sums[0],
-//   sums[1] = sum w, then if moments are wanted sum w s_i (n,), sum w t_j (m,), sum w s_i t_j (n, m).
+// What a range adds up to: numbers that are multiples of 2^sums[0], sums[1] = sum w, and then
+//   moments: sum w s_i (n,), sum w t_j (m,), sum w s_i t_j (n, m);
+//   variance: sum w [...], the bracket above.
+enum class RbmSums { log_z, moments, variance };
+
 struct ExactRbmArgs {
   RbmView rbm;
   double beta;
-  bool moments;
+  RbmSums what;
+  double energy;  // <E>, for the variance
   std::int64_t first_range, n_ranges;
-  double* sums;        // (n_ranges, exact_rbm_sums(n, m, moments)): out
+  double* sums;        // (n_ranges, exact_rbm_sums(n, m, what)): out
   bool* product_form;  // out: whether they were found in product form
   int num_threads;
 };
@@ -55,8 +61,8 @@ inline std::int64_t exact_rbm_range_bits(std::int64_t n, std::int64_t m) {
   return bits < most ? (bits > 0 ? bits : 0) : (most > 0 ? most : 0);
 }
 
-inline std::int64_t exact_rbm_sums(std::int64_t n, std::int64_t m, bool moments) {
-  return 2 + (moments ? n + m + n * m : 0);
+inline std::int64_t exact_rbm_sums(std::int64_t n, std::int64_t m, RbmSums what) {
+  return 2 + (what == RbmSums::moments ? n + m + n * m : (what == RbmSums::variance ? 1 : 0));
 }
 
 inline void check(const ExactRbmArgs& args) {
