@@ -236,7 +236,7 @@ def test_ranges_that_are_not_there(first: int, count: int) -> None:
         _core.exact_rbm(
             *random_parameters(16, 180),
             beta=1.0,
-            moments=False,
+            what=_core.RbmSums.log_z,
             first_range=first,
             n_ranges=count,
             num_threads=1,

@@ -80,6 +80,14 @@ def borrow_states(x: Any, n_units: int, name: str) -> tuple[npt.NDArray[np.uint6
     array, give_back = borrow(x, name)
     try:
         return pack_states(array, n_units, name), give_back
+    except ValueError as error:
+        if array.shape[1:] != (n_units,):
+            raise
+        bad = np.argwhere((array != 0) & (array != 1))
+        if len(bad) == 0:
+            raise
+        at = tuple(map(int, bad[0]))
+        raise ValueError(f"{name}: expected states of 0s and 1s, got {array[at]} at {at}") from error
     except MemoryError as error:  # not memory_for: this runs in every call
         raise MemoryError(
             f"{name}: expected a size that fits in memory, got {array.shape}: {error}"

@@ -23,6 +23,25 @@ __all__ = ["main"]
 
 INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
 
+# Arguments of the library whose options have other names.
+_OPTIONS = {
+    "num_threads": "--threads",
+    "rng": "--seed",
+    "every": "--exact-every",
+    "n_gibbs_steps": "--steps",
+    "n_steps": "--steps",
+    "n_epochs": "--epochs",
+    "n_chains": "--chains",
+    "n_hidden": "--hidden",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "weight_decay": "--weight-decay",
+    "momentum": "--momentum",
+    "checkpoint_every": "--checkpoint-every",
+    "max_seconds": "--max-seconds",
+    "beta": "--beta",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status. Errors in the input are one line, not a traceback."""
@@ -42,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vfe-fast: {error}; it comes with the extra '{extra}'", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
-        print(f"vfe-fast: {error}", file=sys.stderr)
+        name, colon, rest = str(error).partition(":")
+        print(f"vfe-fast: {_OPTIONS.get(name, name)}{colon}{rest}", file=sys.stderr)
         return 1
 
 
@@ -204,6 +224,8 @@ def _log_z(arguments: argparse.Namespace) -> int:
 
 def _sample(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, not_over=[arguments.model])
+    if not arguments.output.endswith(".npy"):
+        raise ValueError(f"--output: expected a name that ends in .npy, got {arguments.output}")
     seed = random.seed(arguments.seed)
     rbm = load(arguments.model)
     if not isinstance(rbm, BernoulliRBM):
@@ -252,7 +274,7 @@ def _read_states(path: str) -> Array:
         try:
             array: Array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: expected a file of 0/1 states: {error}") from error
+            raise ValueError(f"{path}: expected 0/1 states in a .npy or .npz file of NumPy's") from error
         return array
     arrays = read_arrays(path, "a file of 0/1 states")
     if len(arrays) != 1:

@@ -45,9 +45,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            raise type(error)(error.errno, error.strerror, target) from None
         raise
 
 
@@ -88,9 +90,9 @@ def read_arrays(
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             if expected_format is not None and str(found.get("format", "")) != expected_format:
-                raise ValueError(f"format {found.get('format', 'unknown')!s:.40}")
+                raise ValueError(f"its format is {found.get('format', 'unknown')!s:.40}")
             return {name: found[name] for name in found.files}
         except _UNREADABLE as error:
             raise ValueError(
-                f"{os.fspath(path)}: expected {what}, got a truncated or foreign file ({error})"
+                f"{os.fspath(path)}: expected {what}, got another, truncated or foreign file ({error})"
             ) from error

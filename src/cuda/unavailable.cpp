@@ -10,6 +10,8 @@ Status status() {
   return status;
 }
 
-const runtime::KernelTable& table() { throw TargetUnavailable("device='cuda': " + status().problem); }
+const runtime::KernelTable& table() {
+  throw TargetUnavailable("device='cuda': this version of vfe_fast has no CUDA kernels; besides, " + status().problem);
+}
 
 }  // namespace vfe::cuda

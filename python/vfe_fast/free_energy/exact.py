@@ -90,6 +90,7 @@ def exact(
         Also compute `Moments` or `SpinMoments`.
     max_seconds : float
         A run that would take longer, at the rate measured here times the executor's workers, is refused.
+        Less than about a second is not estimated, and done.
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.

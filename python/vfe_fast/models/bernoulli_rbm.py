@@ -325,7 +325,7 @@ class BernoulliRBM:
         v : array_like, (n_samples, n_visible)
             States of 0s and 1s.
         log_z : float
-            ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``.
+            ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``; finite.
         beta : float
             Inverse temperature, > 0.
         num_threads : int, optional
@@ -341,9 +341,9 @@ class BernoulliRBM:
         TypeError, ValueError
             If shapes or values are not as described.
         """
-        return -real(beta, "beta") * self.free_energy(
-            v, beta=real(beta, "beta"), num_threads=num_threads
-        ) - real(log_z, "log_z")
+        if not np.isfinite(log_z := real(log_z, "log_z")):
+            raise ValueError(f"log_z: expected a finite number, got {log_z}")
+        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.

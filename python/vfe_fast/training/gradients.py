@@ -203,7 +203,7 @@ class Exact:
     """
 
     state: ChainState | None = None
-    max_seconds: ClassVar[float] = 600.0  # an update
+    max_seconds: ClassVar[float] = 10.0  # an update
 
     def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
         self.rbm = rbm
@@ -222,11 +222,20 @@ class Exact:
         Returns
         -------
         Statistics
+
+        Raises
+        ------
+        ValueError
+            If an update would take longer than `max_seconds`.
         """
-        moments = exact(
-            self.rbm, moments=True, max_seconds=self.max_seconds, num_threads=self.num_threads
-        ).moments
-        assert moments is not None
+        try:
+            moments = exact(
+                self.rbm, moments=True, max_seconds=self.max_seconds, num_threads=self.num_threads
+            ).moments
+        except ValueError as error:
+            raise ValueError(
+                f"method: 'exact' enumerates all states in every update: {error} Or train with method='pcd'."
+            ) from error
         kind = self.rbm.dtype
         return Statistics(
             moments.visible.astype(kind), moments.hidden.astype(kind), moments.visible_hidden.astype(kind)

@@ -39,10 +39,12 @@ Status status() {
     status.devices.push_back(std::string(properties.name) + " (" + std::to_string(properties.major) + "." +
                              std::to_string(properties.minor) + ")");
   }
-  status.problem = "this version of vfe_fast has no CUDA kernels yet";
+  status.problem = "there is nothing to run on it";
   return status;
 }
 
-const runtime::KernelTable& table() { throw TargetUnavailable("device='cuda': " + status().problem); }
+const runtime::KernelTable& table() {
+  throw TargetUnavailable("device='cuda': this version of vfe_fast has no CUDA kernels; besides, " + status().problem);
+}
 
 }  // namespace vfe::cuda
