@@ -1,7 +1,8 @@
 """NumPy: the rival that is always there, so the package itself holds the code."""
 
+from vfe_fast.bench.exact_ising import numpy_exact_ising as exact_ising
 from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
 from vfe_fast.bench.free_energy import numpy_free_energy as free_energy
 from vfe_fast.bench.gibbs import numpy_gibbs as gibbs
 
-__all__ = ["exact_rbm", "free_energy", "gibbs"]
+__all__ = ["exact_ising", "exact_rbm", "free_energy", "gibbs"]

@@ -2,5 +2,17 @@
 
 from .exact import exact
 from .result import FreeEnergy, Moments, SpinMoments
+from .samples import exact_samples
+from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 
-__all__ = ["FreeEnergy", "Moments", "SpinMoments", "exact"]
+__all__ = [
+    "DensityOfStates",
+    "FreeEnergy",
+    "GroundState",
+    "Moments",
+    "SpinMoments",
+    "density_of_states",
+    "exact",
+    "exact_samples",
+    "ground_state",
+]

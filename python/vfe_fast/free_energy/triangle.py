@@ -13,6 +13,7 @@ groups, from which every pair correlation follows, are three such products.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,11 @@ class Triangle:
         high = _core.exp(fields[:, half:] @ spin_table(fields.shape[1] - half).T)
         product: Array = high[:, :, None] * low[:, None, :]
         return product.reshape(len(fields), -1)
+
+    def states(self, a: Array, b: Array, c: Array) -> npt.NDArray[np.int8]:
+        """Spins (n_states, n_spins) of states given by their numbers in the groups."""
+        parts = [table[k] for table, k in zip(self.spins, (a, b, c), strict=True)]
+        return np.concatenate(parts, axis=1).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -243,11 +249,15 @@ def _spin_sums(t: Triangle, a: slice, ab: Array, bc: Array, ac: Array) -> list[A
 
 def _blas_threads(num_threads: int) -> contextlib.AbstractContextManager[Any]:
     """Limit the threads of NumPy's BLAS, if threadpoolctl is there to do it."""
-    if num_threads == 0:
-        return contextlib.nullcontext()
+    controller = _blas() if num_threads > 0 else None
+    return contextlib.nullcontext() if controller is None else controller.limit(limits=num_threads)
+
+
+@functools.cache
+def _blas() -> Any:
+    """NumPy's BLAS as threadpoolctl sees it: looking for it takes milliseconds."""
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import ThreadpoolController
     except ModuleNotFoundError:
-        return contextlib.nullcontext()
-    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(limits=num_threads, user_api="blas")
-    return limits
+        return None
+    return ThreadpoolController().select(user_api="blas")

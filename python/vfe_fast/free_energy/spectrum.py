@@ -1,0 +1,220 @@
+"""The energies of an Ising model: how many states have each, and which have the lowest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arguments import count, real
+from ..arrays import Array
+from ..models import Ising
+from .result import FreeEnergy
+from .triangle import Triangle
+
+__all__ = ["DensityOfStates", "GroundState", "density_of_states", "ground_state"]
+
+_MAX_SPINS = 36  # a few minutes
+_MAX_LEVELS = 1 << 22
+_LEVELS = 1000  # bins, where energies are no whole multiples of anything
+
+
+@dataclass(frozen=True, eq=False)
+class DensityOfStates:
+    """How many states have each energy.
+
+    Attributes
+    ----------
+    energies : ndarray, (n_levels,)
+        Energies that occur, ascending; of binned ones the middle of the bin.
+    counts : ndarray of uint64, (n_levels,)
+        States that have them; the sum is 2^n_spins.
+    bin_width : float
+        0 if the energies are exact.
+    """
+
+    energies: Array
+    counts: npt.NDArray[np.uint64]
+    bin_width: float
+
+    def log_z(self, beta: float) -> FreeEnergy:
+        """Free energy at any temperature: ln Z = ln Σ_E ρ(E) e^(-βE).
+
+        Parameters
+        ----------
+        beta : float
+            Inverse temperature, >= 0.
+
+        Returns
+        -------
+        FreeEnergy
+            Of kind ``"exact"`` if the energies are, else ``"consistent"``, with the bound β bin_width / 2 of
+            the error of ln Z in `details`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `beta` is not as described.
+        """
+        beta = real(beta, "beta", 0.0)
+        exponent = np.log(self.counts.astype(np.float64)) - beta * self.energies
+        top = float(exponent.max())
+        log_z = top + math.log(math.fsum(np.exp(exponent - top)))
+        return FreeEnergy(
+            value=-log_z / beta if beta > 0 else -math.inf,
+            log_z=log_z,
+            stderr=0.0,
+            kind="exact" if self.bin_width == 0 else "consistent",
+            ess=math.inf,
+            converged=True,
+            beta=beta,
+            details={"error_bound": 0.5 * beta * self.bin_width},
+        )
+
+
+def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates:
+    r"""Count the states of an Ising model by energy, :math:`\rho(E) = \sum_s \delta_{E(s), E}`.
+
+    Parameters
+    ----------
+    model : Ising
+        Up to 36 spins.
+    n_bins : int
+        Bins between the lowest and the highest energy possible, where couplings and fields are not whole
+        multiples of a common power of two that would make at most four million levels.
+
+    Returns
+    -------
+    DensityOfStates
+        With exact energies for couplings and fields that are such multiples (integers, halves, ...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the model has more spins.
+
+    Notes
+    -----
+    Every state is visited, those of two thirds of the spins at a time, as tables of sums: 2^n additions.
+    """
+    _check(model)
+    n_bins = count(n_bins, "n_bins", below=_MAX_LEVELS)
+    couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
+    bound = float(np.abs(couplings).sum() / 2 + np.abs(fields).sum())
+    quantum = _quantum(np.concatenate((couplings.ravel(), fields)), bound)
+    width = quantum if quantum > 0 else max(2.0 * bound, 1e-300) / n_bins
+    n_levels = round(2 * bound / quantum) + 1 if quantum > 0 else n_bins
+    counts = np.zeros(n_levels, np.uint64)
+    for _, energies in _energies(model):
+        levels = (energies + bound) / width
+        levels = np.rint(levels) if quantum > 0 else np.minimum(np.floor(levels), n_levels - 1)
+        counts += np.bincount(levels.astype(np.int64).ravel(), minlength=n_levels).astype(np.uint64)
+    (found,) = np.nonzero(counts)
+    middle = 0.0 if quantum > 0 else 0.5
+    return DensityOfStates((found + middle) * width - bound, counts[found], 0.0 if quantum > 0 else width)
+
+
+def _quantum(values: Array, bound: float) -> float:
+    """The largest power of two that all values are multiples of; 0 if that makes too many levels."""
+    used = np.abs(values[values != 0])
+    if used.size == 0:
+        return 1.0
+    mantissa, exponent = np.frexp(used)
+    bits = (mantissa * 2.0**53).astype(np.int64)
+    trailing = np.log2((bits & -bits).astype(np.float64)).astype(np.int64)
+    quantum = float(np.ldexp(1.0, int((exponent - 53 + trailing).min())))
+    return quantum if 2 * bound / quantum < _MAX_LEVELS else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class GroundState:
+    """The lowest energy of an Ising model.
+
+    Attributes
+    ----------
+    energy : float
+        Minimum of E(s).
+    states : ndarray of int8, (n_found, n_spins)
+        States that have it, at most as many as asked for.
+    degeneracy : int
+        How many there are.
+    gap : float
+        From the lowest energy to the next; infinite if all states have the same.
+    """
+
+    energy: float
+    states: npt.NDArray[np.int8]
+    degeneracy: int
+    gap: float
+
+
+def ground_state(model: Ising, *, max_states: int = 1000) -> GroundState:
+    """Find the states of lowest energy, by looking at all.
+
+    Parameters
+    ----------
+    model : Ising
+        Up to 36 spins.
+    max_states : int
+        Most states to return; all are counted.
+
+    Returns
+    -------
+    GroundState
+        Energies that differ by less than 1e-12 of the size Σ|J_ij| + Σ|h_i| count as equal.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the model has more spins.
+    """
+    _check(model)
+    max_states = count(max_states, "max_states", 0)
+    size = np.abs(model.couplings, dtype=np.float64).sum() / 2 + np.abs(model.fields, dtype=np.float64).sum()
+    same = 1e-12 * float(size)
+    triangle = Triangle(model.couplings, model.fields)
+    lowest = [math.inf, math.inf]  # the two lowest levels
+    degeneracy, found = 0, np.zeros((0, model.n_spins), np.int8)
+    for a, energies in _energies(model):
+        if energies.min() > lowest[1] - same:
+            continue
+        levels = lowest[:1]
+        least = float(energies.min())
+        if least < lowest[0] - same:
+            lowest, degeneracy, found = [least, lowest[0]], 0, found[:0]
+            levels = lowest[:1]
+        at_lowest = energies <= levels[0] + same
+        b, c = np.nonzero(at_lowest)
+        degeneracy += len(b)
+        room = max_states - len(found)
+        if room > 0 and len(b) > 0:
+            some = triangle.states(np.full(min(room, len(b)), a), b[:room], c[:room])
+            found = np.concatenate((found, some))
+        above = energies[~at_lowest]
+        if above.size:
+            lowest[1] = min(lowest[1], float(above.min()))
+    return GroundState(lowest[0], found, degeneracy, lowest[1] - lowest[0])
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, Ising):
+        raise TypeError(f"model: expected an Ising, got {type(model).__name__}")
+    if model.n_spins > _MAX_SPINS:
+        raise ValueError(f"model: expected at most {_MAX_SPINS} spins, got 2^{model.n_spins} states")
+
+
+def _energies(model: Ising) -> Iterator[tuple[int, Array]]:
+    """For each state a of the first group the energies of all states (b, c) of the others; overwritten."""
+    t = Triangle(model.couplings, model.fields)
+    every = slice(None)
+    bc = t.energy(1, 2, every) + t.own[2]
+    ab, ac = t.energy(0, 1, every), -t.fields_on(0, 2, every) @ t.spins[2].T
+    energies = np.empty_like(bc)
+    for a in range(len(ab)):
+        np.add(bc, ac[a], out=energies)
+        energies += ab[a][:, None]
+        yield a, energies
