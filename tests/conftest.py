@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import pytest
 
 import vfe_fast as vf
 from vfe_fast import _core
+
+# Started in the background by a shell, pytest ignores Ctrl-C, and so would its children, which tests stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TARGETS = vf.show_config("dict")["built_targets"]
 

@@ -273,3 +273,48 @@ def test_energy_variance_has_the_same_bits():
         moments = vf.free_energy.exact(random_rbm(16, 180, scale=0.1), moments=True).moments
         found.add(moments.energy_variance)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("size", [1e5, 1e12, 1e15, 1e19, 1e30, 1e100, 1e250])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("layer", ["visible", "hidden"])
+def test_biases_of_any_size(size, sign, layer):
+    """A unit that is held on or off by its bias, in either layer."""
+    w, a, b = random_parameters(9, 30, scale=0.3)
+    (a if layer == "visible" else b)[3] = sign * size
+    held = 3 if layer == "visible" else None
+    kept = np.arange(9) != 3
+    states = all_states(9)
+    if layer == "visible":
+        states = states[(states[:, held] == 1) == (sign > 0)]
+        fields, own = b + states @ w, states[:, kept] @ a[kept]
+    else:
+        fields, own = np.delete(b + states @ w, 3, axis=1), states @ a + (sign > 0) * (states @ w[:, 3])
+    exponent = own + np.logaddexp(0, fields).sum(axis=1)
+    rest = exponent.max() + np.log(np.exp(exponent - exponent.max()).sum())
+    expected = rest + size * (sign > 0)
+    for rbm in (vf.BernoulliRBM(w, a, b), vf.BernoulliRBM(w.T.copy(), b, a)):
+        for moments in (False, True):
+            result = vf.free_energy.exact(rbm, moments=moments)
+            assert result.log_z == pytest.approx(expected, rel=BOUND)
+        mean = (
+            result.moments.visible if (layer == "visible") == (rbm.n_visible == 9) else result.moments.hidden
+        )
+        assert mean[3] == pytest.approx(float(sign > 0), abs=1e-15)
+
+
+def test_the_estimate_knows_the_way_taken():
+    """Fields beyond the product form: the time is that of exponentials."""
+    rng = np.random.default_rng(0)
+    rbm = vf.BernoulliRBM(rng.normal(size=(300, 36)), rng.normal(size=300), rng.normal(size=36))
+    texts = []
+    for beta in (0.01, 300.0):
+        with pytest.raises(ValueError, match="would take about") as error:
+            vf.free_energy.exact(rbm, beta=beta, max_seconds=1.0)
+        texts.append(str(error.value))
+    units = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
+    times = []
+    for text in texts:
+        number, unit = text.split("about ")[1].split()[:2]
+        times.append(float(number) * units[unit])
+    assert times[1] > 5 * times[0]

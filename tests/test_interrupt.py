@@ -299,3 +299,31 @@ def test_exit_while_another_thread_is_in_a_kernel():
         [sys.executable, "-c", DAEMON], capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_signal_handlers_may_call_kernels() -> None:
+    """And Ctrl-C is heard afterwards."""
+    code = """
+import os, signal, threading, time
+import vfe_fast as vf
+from conftest import random_rbm
+
+chains = vf.GibbsChains(random_rbm(784, 500, scale=0.05), 512, rng=0)
+signal.signal(signal.SIGALRM, lambda *_: chains.rbm.free_energy(chains.visible[:3]))
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+begin = time.perf_counter()
+try:
+    chains.step(10**6)
+except KeyboardInterrupt:
+    print(time.perf_counter() - begin < 3.0)
+"""
+    paths = [os.path.dirname(os.path.dirname(vf.__file__)), os.path.dirname(__file__)]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True\n", done.stderr

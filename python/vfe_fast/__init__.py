@@ -4,6 +4,8 @@ The face of the package; every name here is documented where it is defined:
 
 ======================  ====================================================
 `BernoulliRBM`          a restricted Boltzmann machine of 0/1 units
+`GaussianRBM`           one with real visible units
+`SpinRBM`               one with units ±1
 `Ising`                 spins ±1 with couplings between all pairs
 `gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
 `train`                 contrastive divergence, persistent CD, exact gradient
@@ -17,7 +19,7 @@ The face of the package; every name here is documented where it is defined:
 from . import free_energy, random, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
-from .models import BernoulliRBM, Ising, load
+from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
 from .sampling import GibbsChains, gibbs
 from .training import train
 
@@ -25,8 +27,10 @@ __version__ = version()
 
 __all__ = [
     "BernoulliRBM",
+    "GaussianRBM",
     "GibbsChains",
     "Ising",
+    "SpinRBM",
     "TargetUnavailableError",
     "__version__",
     "free_energy",

@@ -39,7 +39,7 @@ def real(value: Any, name: str, least: float = -math.inf, below: float = math.in
     try:
         number = float(value)
     except OverflowError:
-        raise ValueError(f"{name}: expected a number in the range of float64, got {value:.6g}") from None
+        raise ValueError(f"{name}: expected a number in the range of float64, got a larger one") from None
     if (least > -math.inf or below < math.inf) and not least <= number < below:
         raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {number:g}")
     return number

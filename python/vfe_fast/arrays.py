@@ -102,7 +102,10 @@ def real_parameters(x: Any, name: str) -> Array:
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
     with memory_for(name, f"shape {array.shape}"):
-        return np.array(array, order="C", copy=True)
+        if array.size == 0:
+            return np.array(array, order="C", copy=True)
+        # On bytes, which nothing can make writable.
+        return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
 
 
 def _as_is(array: Array) -> Array:
@@ -113,5 +116,8 @@ def _importer_of(x: Any) -> GiveBack:
     """Find ``from_dlpack`` of the library that `x` comes from."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__().from_dlpack  # type: ignore[no-any-return]
-    library = sys.modules[type(x).__module__.partition(".")[0]]
-    return getattr(library, "from_dlpack", _as_is)
+    for kind in type(x).__mro__:  # a subclass may be defined anywhere
+        library = sys.modules.get(kind.__module__.partition(".")[0])
+        if hasattr(library, "from_dlpack"):
+            return library.from_dlpack  # type: ignore[union-attr,no-any-return]
+    return _as_is

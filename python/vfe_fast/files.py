@@ -36,7 +36,7 @@ _UNREADABLE = (
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file next to `path`, then put it in its place."""
-    target = os.path.abspath(os.fspath(path))
+    target = os.path.abspath(os.fsdecode(path))
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     try:
         with _interrupts_held():
@@ -93,6 +93,7 @@ def read_arrays(
                 raise ValueError(f"its format is {found.get('format', 'unknown')!s:.40}")
             return {name: found[name] for name in found.files}
         except _UNREADABLE as error:
+            detail = "no .npz file, or pickled objects" if "pickle" in str(error) else str(error)
             raise ValueError(
-                f"{os.fspath(path)}: expected {what}, got another, truncated or foreign file ({error})"
+                f"{os.fspath(path)}: expected {what}, got another, truncated or foreign file ({detail})"
             ) from error

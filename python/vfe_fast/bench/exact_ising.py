@@ -93,7 +93,7 @@ def halves(couplings: Array, fields: Array) -> tuple[Array, Array, Array, Array]
     Returns
     -------
     first, between, second, own : ndarray
-        Spins of the first half times their couplings to the second, (2^n1, n2), -E of the first half, (2^n1,),
+        Spins of the first half times their couplings to the second, (2^n1, n2), -E of the first, (2^n1,),
         the states of the second, (n2, 2^n2), and its -E, (2^n2,).
     """
     n1 = len(fields) // 2

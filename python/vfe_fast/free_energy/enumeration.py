@@ -18,6 +18,7 @@ from .result import Moments
 __all__ = ["Enumeration", "log2_seconds"]
 
 _SURELY_SHORT = 30  # log2 of the states times units below which no time is estimated
+_MAX_COUNTED = 62  # units whose states the kernel counts
 _PROBE = 26  # log2 of those enumerated to measure this machine's rate
 
 
@@ -122,9 +123,9 @@ def energy_variance(enumeration: Enumeration) -> float:
     return float(sums[2] / sums[1])
 
 
-def log2_seconds(parameters: tuple[Array, Array, Array], what: str, n_threads: int) -> float:
+def log2_seconds(enumeration: Enumeration, n_threads: int) -> float:
     """log2 of the seconds an enumeration would take here, from one of the first units; -inf if few."""
-    weights, visible_bias, hidden_bias = parameters
+    weights, visible_bias, hidden_bias = enumeration.parameters
     n, m = sorted(weights.shape)
     log2_cost = n + math.log2(m)
     if log2_cost <= _SURELY_SHORT:
@@ -134,7 +135,9 @@ def log2_seconds(parameters: tuple[Array, Array, Array], what: str, n_threads: i
         part = weights[:n_probe], visible_bias[:n_probe], hidden_bias
     else:
         part = weights[:, :n_probe], visible_bias, hidden_bias[:n_probe]
-    probe = Enumeration(part, 1.0, what)
+    # Where the product form ends, everything takes as long as a variance, which has none.
+    counted = n > _MAX_COUNTED or enumeration.product_form
+    probe = Enumeration(part, enumeration.beta, enumeration.what if counted else "variance")
     begin = time.perf_counter()
     probe.rows(0, probe.n_ranges, n_threads)
     return math.log2(time.perf_counter() - begin) + float(n - n_probe)

@@ -15,15 +15,13 @@ import numpy as np
 
 from ..arguments import real, threads
 from ..arrays import Array
-from ..models import BernoulliRBM, Ising
+from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from .enumeration import Enumeration, log2_seconds
 from .ranges import sum_ranges
-from .result import FreeEnergy, SpinMoments
+from .result import FreeEnergy, Moments, SpinMoments
 from .triangle import TriangleSum
 
 __all__ = ["exact"]
-
-Model = BernoulliRBM | Ising
 
 _LN2 = math.log(2.0)
 _PRODUCT_RATE = 2e10  # states a second of a matrix product, about
@@ -72,6 +70,9 @@ def exact(
 ) -> FreeEnergy | list[FreeEnergy]:
     r"""Exact free energy of an RBM or an Ising model.
 
+    An RBM of units ±1 is read as one of units 0 and 1; one with real visible units as the Ising model of its
+    hidden units.
+
     Of an RBM the 2^n states s of the smaller layer are enumerated, the other layer is summed in closed form,
 
     .. math:: Z = \sum_s e^{\beta c \cdot s} \prod_j \left(1 + e^{\beta (d_j + \sum_i s_i W_{ij})}\right).
@@ -82,7 +83,7 @@ def exact(
 
     Parameters
     ----------
-    model : BernoulliRBM or Ising
+    model : BernoulliRBM, GaussianRBM, SpinRBM or Ising
         The model; float32 parameters are summed in float64.
     beta : float or sequence of float
         Inverse temperature, >= 0; for several a list of free energies is returned.
@@ -122,26 +123,88 @@ def exact(
     The two factors of Z follow from summing one layer of E(v, h) = -a.v - b.h - v'Wh: C. Martin, "Free
     Energies and Variational Inference" (2017), "Inference in RBMs".
     """
-    if not isinstance(model, (BernoulliRBM, Ising)):
-        raise TypeError(f"model: expected a BernoulliRBM or an Ising, got {type(model).__name__}")
+    if not isinstance(model, Model):
+        raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
     several = isinstance(beta, (Sequence, np.ndarray)) and np.ndim(beta) > 0
     betas = [_beta(b) for b in beta] if several else [_beta(beta)]  # type: ignore[union-attr]
     if several and checkpoint is not None:
         raise ValueError("checkpoint: expected a single beta, got a sequence")
+    if not isinstance(moments, (bool, np.bool_)):
+        raise TypeError(f"moments: expected True or False, got {type(moments).__name__}")
     max_seconds = real(max_seconds, "max_seconds")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
     n_workers = 1 if executor is None else getattr(executor, "_max_workers", None) or 1
-    _refuse_if_too_long(model, moments, betas, max_seconds, n_workers, threads(num_threads))
+    _refuse_if_too_long(_as_summed(model), moments, betas, max_seconds, n_workers, threads(num_threads))
     how = {
         "num_threads": num_threads,
         "executor": executor,
         "progress": progress,
         "checkpoint": checkpoint,
     }
-    of_one = _exact_rbm if isinstance(model, BernoulliRBM) else _exact_ising
-    results = [of_one(model, b, "moments" if moments else "log_z", how) for b in betas]  # type: ignore[arg-type]
+    results = [_exact(model, b, "moments" if moments else "log_z", how) for b in betas]
     return results if several else results[0]
+
+
+def _as_summed(model: Model) -> BernoulliRBM | Ising:
+    """The model whose states are summed."""
+    if isinstance(model, SpinRBM):
+        return model.to_bernoulli()[0]
+    return model.hidden_ising()[0] if isinstance(model, GaussianRBM) else model
+
+
+def _exact(model: Model, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+    if isinstance(model, BernoulliRBM):
+        return _exact_rbm(model, beta, what, how)
+    if isinstance(model, Ising):
+        return _exact_ising(model, beta, what, how)
+    if isinstance(model, SpinRBM):
+        return _exact_spin_rbm(model, beta, what, how)
+    return _exact_gaussian_rbm(model, beta, what, how)
+
+
+def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+    """From the same machine in units 0/1: v = 2v' - 1, h = 2h' - 1."""
+    rbm, constant = model.to_bernoulli()
+    found = _exact_rbm(rbm, beta, what, how)
+    moments = found.moments
+    if moments is not None:
+        v, h, vh = moments.visible, moments.hidden, moments.visible_hidden
+        pairs = 4 * vh - 2 * v[:, None] - 2 * h + 1
+        moments = Moments(moments.energy + constant, moments._variance, 2 * v - 1, 2 * h - 1, pairs)
+    return _with_log_z(found, found.log_z - beta * constant, moments)
+
+
+def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+    """The integral over v, then the Ising model of s = 2h - 1."""
+    if beta == 0:
+        raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
+    ising, constant = model.hidden_ising()
+    found = _exact_ising(ising, beta, what, how)
+    sigma = model.sigma.astype(np.float64)
+    integral = float(0.5 * np.log(2 * np.pi * sigma**2 / beta).sum())
+    moments = found.moments
+    if moments is not None:
+        weights, visible_bias = model.weights.astype(np.float64), model.visible_bias.astype(np.float64)
+        s, ss = moments.spins, moments.spin_spin
+        hidden, hh = 0.5 * (1 + s), 0.25 * (1 + s[:, None] + s + ss)
+        moments = Moments(
+            moments.energy + constant + model.n_visible / (2 * beta),
+            functools.partial(_gaussian_variance, moments._variance, model.n_visible / (2 * beta**2)),
+            visible_bias + weights @ hidden,
+            hidden,
+            np.outer(visible_bias, hidden) + weights @ hh,
+        )
+    return _with_log_z(found, found.log_z - beta * constant + integral, moments)
+
+
+def _gaussian_variance(of_hidden: Any, of_visible: float) -> float:
+    return float(of_hidden() + of_visible)
+
+
+def _with_log_z(found: FreeEnergy, log_z: float, moments: Any) -> FreeEnergy:
+    value = -log_z / found.beta if found.beta > 0 else -math.inf
+    return replace(found, log_z=log_z, value=value, moments=moments)
 
 
 def _beta(value: Any) -> float:
@@ -152,7 +215,7 @@ def _beta(value: Any) -> float:
 
 
 def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> FreeEnergy:
-    log_z = float(sums[0] * _LN2 + np.log(sums[1]))
+    log_z = float(sums[0] * _LN2 + np.log(sums[1]))  # sums[0] is a whole number, unless it is beyond 2^40
     return FreeEnergy(
         value=-log_z / beta if beta > 0 else -math.inf,
         log_z=log_z,
@@ -205,12 +268,21 @@ def _spin_variance(triangle: TriangleSum) -> float:
 
 
 def _refuse_if_too_long(
-    model: Model, moments: bool, betas: Sequence[float], max_seconds: float, n_workers: int, n_threads: int
+    model: BernoulliRBM | Ising,
+    moments: bool,
+    betas: Sequence[float],
+    max_seconds: float,
+    n_workers: int,
+    n_threads: int,
 ) -> None:
     """Raise if the states would take more than `max_seconds` at the rate measured here."""
     if isinstance(model, BernoulliRBM):
         n = min(model.n_visible, model.n_hidden)
-        needed = log2_seconds(model.parameters, "moments" if moments else "log_z", n_threads)
+        what = "moments" if moments else "log_z"
+        needed = max(
+            (log2_seconds(Enumeration(model.parameters, beta, what), n_threads) for beta in betas),
+            default=-math.inf,
+        )
         states = f"2^{n} states, those of the smaller layer,"
         instead = (
             "GibbsChains gives moments with errors. Annealed importance sampling, which estimates ln Z of "

@@ -83,8 +83,7 @@ class FreeEnergy:
     log_z : float
         ln Z in nats.
     stderr : float
-        Standard error of `log_z` from sampling; 0 for deterministic methods. `details` holds a bound on
-        the rounding error where there is one.
+        Standard error of `log_z` from sampling; 0 for deterministic methods.
     kind : {"exact", "upper_bound", "lower_bound", "consistent", "asymptotic"}
         What `value` is to the true F. It speaks of F, so a mean-field value is an upper bound.
     ess : float

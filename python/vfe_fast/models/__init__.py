@@ -1,7 +1,9 @@
 """Models: parameters, energies and conditionals, in the vocabulary of physics."""
 
 from .bernoulli_rbm import BernoulliRBM
+from .gaussian_rbm import GaussianRBM
 from .ising import Ising
-from .loader import load
+from .loader import Model, load
+from .spin_rbm import SpinRBM
 
-__all__ = ["BernoulliRBM", "Ising", "load"]
+__all__ = ["BernoulliRBM", "GaussianRBM", "Ising", "Model", "SpinRBM", "load"]

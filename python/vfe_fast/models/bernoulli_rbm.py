@@ -226,7 +226,7 @@ class BernoulliRBM:
         v : array_like, (n_samples, n_visible)
             States of 0s and 1s.
         beta : float
-            Inverse temperature, > 0.
+            Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
 
@@ -327,7 +327,7 @@ class BernoulliRBM:
         log_z : float
             ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``; finite.
         beta : float
-            Inverse temperature, > 0.
+            Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
 
@@ -351,7 +351,8 @@ class BernoulliRBM:
         Parameters
         ----------
         path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz`` (which has checksums).
+            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums:
+            a flipped bit is found there, and not in safetensors.
 
         Raises
         ------
@@ -363,6 +364,9 @@ class BernoulliRBM:
         weights, visible_bias, hidden_bias = self.parameters
         arrays = {"weights": weights, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
         files.write_model(path, type(self).__name__, arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.parameters  # what kernels prepared stays behind
 
     def __repr__(self) -> str:
         return f"BernoulliRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"

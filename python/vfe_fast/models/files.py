@@ -20,7 +20,7 @@ FORMAT_VERSION = "1"
 def write_model(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Array]) -> None:
     """Write a model's arrays with the format, its version and the model's kind."""
     header = {"format": MODEL_FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
-    if os.fspath(path).endswith(".safetensors"):
+    if os.fsdecode(path).endswith(".safetensors"):
         from safetensors.numpy import save
 
         contents = save(
@@ -33,7 +33,9 @@ def write_model(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Ar
 
 def read_model(path: str | os.PathLike[str]) -> tuple[str, dict[str, Array]]:
     """Kind and arrays of a model file; ValueError if it is truncated, foreign or of another version."""
-    header, arrays = _read_safetensors(path) if os.fspath(path).endswith(".safetensors") else _read_npz(path)
+    header, arrays = (
+        _read_safetensors(path) if os.fsdecode(path).endswith(".safetensors") else _read_npz(path)
+    )
     if header["format"] != MODEL_FORMAT:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got {header['format'] or 'a foreign file'}"

@@ -115,19 +115,10 @@ class Ising:
             If `s` is not as described.
         """
         array, give_back = borrow(s, "s")
-        spins = self._checked(array)
+        spins = as_spins(array, self.n_spins, "s")
         couplings, fields = (p.astype(np.float64) for p in self._parameters)
         energy = -0.5 * np.einsum("si,si->s", spins @ couplings, spins) - spins @ fields
         return give_back(energy.astype(self.dtype))
-
-    def _checked(self, array: Array) -> npt.NDArray[np.float64]:
-        if array.ndim != 2 or array.shape[1] != self.n_spins:
-            raise ValueError(f"s: expected (n_samples, {self.n_spins}), got {array.shape}")
-        if array.dtype.kind not in "if":
-            raise TypeError(f"s: expected spins of a signed integer or float dtype, got {array.dtype}")
-        if not (np.abs(array) == 1).all():
-            raise ValueError("s: expected spins of -1 and +1, got other values")
-        return array.astype(np.float64)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
@@ -135,7 +126,7 @@ class Ising:
         Parameters
         ----------
         path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz`` (which has checksums).
+            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums.
 
         Raises
         ------
@@ -148,3 +139,14 @@ class Ising:
 
     def __repr__(self) -> str:
         return f"Ising(n_spins={self.n_spins}, dtype={self.dtype})"
+
+
+def as_spins(array: Array, n_spins: int, name: str) -> npt.NDArray[np.float64]:
+    """States (n_samples, n_spins) in float64, checked to be -1 and +1."""
+    if array.ndim != 2 or array.shape[1] != n_spins:
+        raise ValueError(f"{name}: expected (n_samples, {n_spins}), got {array.shape}")
+    if array.dtype.kind not in "if":
+        raise TypeError(f"{name}: expected spins of a signed integer or float dtype, got {array.dtype}")
+    if not (np.abs(array) == 1).all():
+        raise ValueError(f"{name}: expected spins of -1 and +1, got other values")
+    return array.astype(np.float64)

@@ -6,17 +6,24 @@ import os
 
 from .bernoulli_rbm import BernoulliRBM
 from .files import read_model
+from .gaussian_rbm import GaussianRBM
 from .ising import Ising
+from .spin_rbm import SpinRBM
 
-__all__ = ["load"]
+__all__ = ["Model", "load"]
 
-_KINDS: dict[str, tuple[type[BernoulliRBM] | type[Ising], tuple[str, ...]]] = {
-    "BernoulliRBM": (BernoulliRBM, ("weights", "visible_bias", "hidden_bias")),
+Model = BernoulliRBM | GaussianRBM | SpinRBM | Ising
+
+_RBM = ("weights", "visible_bias", "hidden_bias")
+_KINDS: dict[str, tuple[type[Model], tuple[str, ...]]] = {
+    "BernoulliRBM": (BernoulliRBM, _RBM),
+    "GaussianRBM": (GaussianRBM, (*_RBM, "sigma")),
+    "SpinRBM": (SpinRBM, _RBM),
     "Ising": (Ising, ("couplings", "fields")),
 }
 
 
-def load(path: str | os.PathLike[str]) -> BernoulliRBM | Ising:
+def load(path: str | os.PathLike[str]) -> Model:
     """Read a model that was saved with its ``save`` method.
 
     Parameters
@@ -26,7 +33,7 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM | Ising:
 
     Returns
     -------
-    BernoulliRBM or Ising
+    BernoulliRBM, GaussianRBM, SpinRBM or Ising
         With parameters bit for bit as saved.
 
     Raises

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,6 +173,13 @@ def train(
     }
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise TypeError(f"callbacks: expected a sequence of callables, got {callbacks!r}")
+    if checkpoint is not None:
+        checkpoint = os.fspath(checkpoint)
+        folder = os.path.dirname(os.path.abspath(checkpoint))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise ValueError(f"checkpoint: expected a file in a folder that can be written, got {checkpoint}")
+    elif resume:
+        raise ValueError("resume: expected a checkpoint to continue from, got none")
     run = _Run(rbm, states, settings, learning_rate, num_threads)
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
@@ -282,6 +289,10 @@ class _Run:
         for callback in callbacks:
             try:
                 metrics = callback(epoch) or {}
+                if not isinstance(metrics, Mapping):
+                    raise TypeError(
+                        f"callbacks: expected a mapping of metrics or None, got {type(metrics).__name__}"
+                    )
             except StopTraining:
                 stop = True
             else:

@@ -239,9 +239,15 @@ void write_with_exponentials(const LowFields& p, const ExactRbmArgs& args, std::
                    : variance ? sum_range<RbmSums::variance>
                               : sum_range<RbmSums::log_z>;
   sum(p, args.beta * args.energy, range * highs, (range + 1) * highs, sums);
-  const ScaledExp reference = scaled_exp(sums.total.reference);
-  const double unit = reference.mantissa;
-  *out++ = static_cast<double>(reference.exponent);
+  // Beyond 2^40 the reference is known to no more than a power of two.
+  double unit = 1;
+  if (numerics::magnitude(sums.total.reference) < ProductForm::max_total) {
+    const ScaledExp reference = scaled_exp(sums.total.reference);
+    unit = reference.mantissa;
+    *out++ = static_cast<double>(reference.exponent);
+  } else {
+    *out++ = sums.total.reference / ln2;
+  }
   *out++ = unit * sums.total.sum;
   if (variance) *out = unit * sums.spread / (args.beta * args.beta);
   if (!moments) return;

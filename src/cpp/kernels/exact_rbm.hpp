@@ -12,10 +12,10 @@
 // the range, not on who computes it; added in order of the ranges they give the same bits everywhere.
 //
 // Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for models
-// of n >= 7 whose fields stay within some hundreds; an exponential and a multiplication each otherwise. The moments:
-// 4 additions and 5 multiplications (rbm_product_moments.hpp); otherwise an exponential, a division and 4 more.
-// Var E: always with exponentials, given <E>.
-// Memory: O(n m) a thread and range, whatever n.
+// of n >= 7 whose fields stay within some hundreds and whose biases add up to less than 2^40; an exponential and a
+// multiplication each otherwise. The moments: 4 additions and 5 multiplications (rbm_product_moments.hpp); otherwise an
+// exponential, a division and 4 more. Var E: always with exponentials, given <E>. Memory: O(n m) a thread and range,
+// whatever n.
 //
 // Precision: float64 throughout, for float32 models too. A field is a sum of at most n + 1 numbers, a product
 // one of m factors; the sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>,

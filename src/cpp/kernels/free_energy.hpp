@@ -31,8 +31,8 @@ struct FreeEnergyArgs {
 inline void check(const FreeEnergyArgs& args) {
   if (args.prepared == nullptr) check(args.rbm);
   check_beta(args.beta);
-  if (args.free_energy != nullptr && args.beta == 0) {
-    throw ArgumentError("beta: expected beta > 0 for a free energy, got 0");
+  if (args.free_energy != nullptr && args.beta < 0x1p-100) {
+    throw ArgumentError("beta: expected beta >= 2^-100 for a free energy, got a smaller one");
   }
 }
 

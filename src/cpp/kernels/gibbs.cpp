@@ -179,6 +179,7 @@ void gibbs(const GibbsArgs& args) {
     std::uint64_t* hidden = args.hidden + first * hidden_words;
     const std::uint64_t* start = args.start + first * visible_words;
     const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size<std::int32_t>);
+    for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
 
     const auto half_sweep = [&](const HalfSweep& half, const Factors& factors, const std::uint64_t* from,
                                 std::uint64_t* to, std::uint64_t step) {

@@ -114,7 +114,19 @@ struct ProductForm {
       range += half_range[j];
     }
     chunk_end[n_chunks++] = m;
+    if (!(exponent_bound() < max_total)) usable = false;
     if (usable) tabulate_low();
+  }
+
+  // Of the exponents outside the products: a power of two beyond 2^40 would cost them their accuracy.
+  static constexpr double max_total = 0x1p40;
+  VFE_HD double exponent_bound() const {
+    double bound = numerics::magnitude(gain);
+    for (std::int64_t i = 0; i < n; ++i) {
+      bound += numerics::magnitude(bias[i]);
+      for (std::int64_t j = 0; i < low_bits && j < m; ++j) bound += numerics::magnitude(weights[i * m + j]);
+    }
+    return bound;
   }
 
   VFE_HD double pad(std::int64_t j) {

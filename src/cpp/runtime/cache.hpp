@@ -26,6 +26,8 @@ class Cache {
     void* data;
     Destroy destroy;
   };
+  const void* find(const void* key) const;
+
   std::mutex mutex_;
   std::vector<Entry> entries_;
 };

@@ -50,8 +50,22 @@ void poll_caller(Loop& loop) {
   }
 }
 
+// A signal handler may call a kernel while one is running: what it changes is put back.
+template <class T>
+class Restored {
+ public:
+  Restored(T& variable, T value) : variable_(variable), before_(variable) { variable = value; }
+  ~Restored() { variable_ = before_; }
+  Restored(const Restored&) = delete;
+  Restored& operator=(const Restored&) = delete;
+
+ private:
+  T& variable_;
+  T before_;
+};
+
 void run_tasks(Loop& loop, std::int64_t n_tasks, TaskBody body, const void* context) {
-  current_loop = &loop;
+  const Restored<Loop*> loop_of_thread(current_loop, &loop);
   try {
     while (true) {
       const std::int64_t task = loop.next_task.fetch_add(1, std::memory_order_relaxed);
@@ -65,7 +79,6 @@ void run_tasks(Loop& loop, std::int64_t n_tasks, TaskBody body, const void* cont
     if (!loop.error) loop.error = std::current_exception();
     loop.stop.store(true, std::memory_order_relaxed);
   }
-  current_loop = nullptr;
 }
 
 int cores_of_this_process() {
@@ -141,7 +154,7 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, Tas
     // No more threads, or no memory for them: those there do the work.
   }
 
-  is_caller = true;
+  const Restored<bool> caller(is_caller, true);
   next_poll = std::chrono::steady_clock::now() + poll_interval;
   run_tasks(loop, n_tasks, body, context);
   {
@@ -153,7 +166,6 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, Tas
       lock.lock();
     }
   }
-  is_caller = false;
   for (std::thread& helper : helpers) helper.join();
   if (loop.interrupted.load()) throw Interrupted();
   if (loop.error) std::rethrow_exception(loop.error);
@@ -166,7 +178,7 @@ void check_interrupt() {
   if (loop->stop.load(std::memory_order_relaxed)) throw Interrupted();
 }
 
-PollScope::PollScope(InterruptPoll poll) { interrupt_poll = poll; }
-PollScope::~PollScope() { interrupt_poll = nullptr; }
+PollScope::PollScope(InterruptPoll poll) : before_(interrupt_poll) { interrupt_poll = poll; }
+PollScope::~PollScope() { interrupt_poll = before_; }
 
 }  // namespace vfe::runtime

@@ -44,6 +44,9 @@ class PollScope {
   ~PollScope();
   PollScope(const PollScope&) = delete;
   PollScope& operator=(const PollScope&) = delete;
+
+ private:
+  InterruptPoll before_;
 };
 
 }  // namespace vfe::runtime
