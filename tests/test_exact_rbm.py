@@ -131,6 +131,25 @@ def test_long_layer(target, transposed, scale):
     np.testing.assert_allclose(pairs, states.T @ (w[:, None] * means), rtol=tolerance)
 
 
+@pytest.mark.parametrize("shape", [(9, 9), (10, 784), (300, 12), (13, 64)])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 5.0, 60.0, 500.0])
+def test_single_precision(target, shape, scale):
+    """ln Z to 1e-6, and the way back to float64 where float32 has no room."""
+    w, a, b = random_parameters(*shape, scale=scale)
+    rbm = vf.BernoulliRBM(w / np.sqrt(max(shape)), a, b)
+    expected = vf.free_energy.exact(rbm)
+    found = vf.free_energy.exact(rbm, precision="single")
+    assert found.log_z == pytest.approx(expected.log_z, abs=1e-6, rel=1e-9)
+    assert expected.details["precision"] == "double"
+    if scale <= 1.0:
+        assert found.details["precision"] == "single"
+        assert found.log_z != expected.log_z
+    if found.details["precision"] == "double":
+        assert found.log_z == expected.log_z
+    moments = vf.free_energy.exact(rbm, precision="single", moments=True)
+    assert moments.details["precision"] == "double"
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_million_states(target, transposed):
     """2^20 states in chunks of NumPy float64, layers of unequal size, several ranges."""
@@ -222,6 +241,16 @@ def test_moments_do_not_change_log_z():
     rbm = random_rbm(11, 90)
     expected = vf.free_energy.exact(rbm).log_z
     assert vf.free_energy.exact(rbm, moments=True).log_z == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.usefixtures("keep_target")
+def test_single_precision_has_the_same_bits():
+    rbm, found = random_rbm(16, 180, scale=0.1), set()
+    for name in vf.show_config("dict")["usable_targets"]:
+        _core.use_target(name)
+        for num_threads in (1, 2, 7):
+            found.add(vf.free_energy.exact(rbm, precision="single", num_threads=num_threads).log_z)
+    assert len(found) == 1
 
 
 def test_several_betas():

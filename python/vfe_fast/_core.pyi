@@ -103,10 +103,11 @@ def exact_rbm(
     energy: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     first_range: typing.SupportsInt | typing.SupportsIndex,
     n_ranges: typing.SupportsInt | typing.SupportsIndex,
+    single: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[numpy.typing.NDArray[numpy.float64], bool]:
+) -> tuple[numpy.typing.NDArray[numpy.float64], bool, bool]:
     """
-    Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, and whether they were found in product form.
+    Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, whether they were found in product form, and whether in float32.
     """
 
 def exact_rbm_ranges(

@@ -36,20 +36,31 @@ class Enumeration:
         Besides Z: nothing, the first moments, or ⟨(E - energy)²⟩.
     energy : float
         For the variance.
+    single : bool
+        Form the products of ln Z in float32, where their range allows.
     """
 
     parameters: tuple[Array, Array, Array]
     beta: float
     what: str = "log_z"
     energy: float = 0.0
+    single: bool = False
     found: dict[str, bool] = field(default_factory=dict, compare=False)
 
     @property
     def product_form(self) -> bool:
         """Whether the sums are found in product form."""
-        if not self.found:  # they were computed elsewhere
+        return self._how("product_form")
+
+    @property
+    def single_precision(self) -> bool:
+        """Whether in float32."""
+        return self._how("single")
+
+    def _how(self, name: str) -> bool:
+        if not self.found:  # they were computed elsewhere, or not yet
             self.rows(0, 0, 1)
-        return self.found["product_form"]
+        return self.found[name]
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -77,20 +88,21 @@ class Enumeration:
         """Sums of some ranges."""
         # What a network delivers may lie anywhere in memory.
         parameters = [p if p.flags.aligned else p.copy() for p in self.parameters]
-        sums, self.found["product_form"] = _core.exact_rbm(
+        sums, self.found["product_form"], self.found["single"] = _core.exact_rbm(
             *parameters,
             beta=self.beta,
             what=_core.RbmSums[self.what],
             energy=self.energy,
             first_range=first,
             n_ranges=count,
+            single=self.single,
             num_threads=num_threads,
         )
         return sums
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
-        return (*self.parameters, self.beta, self.what, self.energy)
+        return (*self.parameters, self.beta, self.what, self.energy, self.single)
 
     def moments_of(self, sums: Array) -> Moments:
         """Turn the sums of all ranges into averages, in the order of the model."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def exact(
     *,
     beta: float = ...,
     moments: bool = ...,
+    precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
     num_threads: int | None = ...,
     executor: Executor | None = ...,
@@ -49,6 +50,7 @@ def exact(
     *,
     beta: Sequence[float],
     moments: bool = ...,
+    precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
     num_threads: int | None = ...,
     executor: Executor | None = ...,
@@ -62,6 +64,7 @@ def exact(
     *,
     beta: float | Sequence[float] = 1.0,
     moments: bool = False,
+    precision: Literal["double", "single"] = "double",
     max_seconds: float = 600.0,
     num_threads: int | None = None,
     executor: Executor | None = None,
@@ -89,6 +92,10 @@ def exact(
         Inverse temperature, >= 0; for several a list of free energies is returned.
     moments : bool
         Also compute `Moments` or `SpinMoments`.
+    precision : {"double", "single"}
+        With "single" the products of an RBM's ln Z are formed in float32 where their range allows
+        (`details` says whether): nearly twice as fast, ln Z to 1e-6. It leaves moments and Ising models as
+        they are.
     max_seconds : float
         A run that would take longer, at the rate measured here times the executor's workers, is refused.
         Less than about a second is not estimated, and done.
@@ -131,6 +138,8 @@ def exact(
         raise ValueError("checkpoint: expected a single beta, got a sequence")
     if not isinstance(moments, (bool, np.bool_)):
         raise TypeError(f"moments: expected True or False, got {type(moments).__name__}")
+    if precision not in ("double", "single"):
+        raise ValueError(f"precision: expected 'double' or 'single', got {precision!r}")
     max_seconds = real(max_seconds, "max_seconds")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
@@ -142,7 +151,8 @@ def exact(
         "progress": progress,
         "checkpoint": checkpoint,
     }
-    results = [_exact(model, b, "moments" if moments else "log_z", how) for b in betas]
+    what = "moments" if moments else "log_z" if precision == "double" else "single"
+    results = [_exact(model, b, what, how) for b in betas]
     return results if several else results[0]
 
 
@@ -231,12 +241,14 @@ def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> 
 
 def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
-    enumeration = Enumeration(model.parameters, beta, what)
+    single = what == "single"
+    enumeration = Enumeration(model.parameters, beta, "log_z" if single else what, single=single)
     sums = sum_ranges(enumeration, **how)
     details = {
         "n_states": enumeration.n_states,
         "enumerated_layer": "visible" if model.n_visible <= model.n_hidden else "hidden",
         "product_form": enumeration.product_form,
+        "precision": "single" if enumeration.single_precision else "double",
         "seconds": time.perf_counter() - begin,
     }
     return _result(sums, beta, enumeration.moments_of(sums) if what == "moments" else None, details)
@@ -244,6 +256,7 @@ def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any])
 
 def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
+    what = "log_z" if what == "single" else what
     triangle = TriangleSum(model.couplings, model.fields, beta, what)
     sums = sum_ranges(triangle, **how)
     details = {

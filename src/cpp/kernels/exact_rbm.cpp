@@ -241,7 +241,7 @@ void write_with_exponentials(const LowFields& p, const ExactRbmArgs& args, std::
   sum(p, args.beta * args.energy, range * highs, (range + 1) * highs, sums);
   // Beyond 2^40 the reference is known to no more than a power of two.
   double unit = 1;
-  if (numerics::magnitude(sums.total.reference) < ProductForm::max_total) {
+  if (numerics::magnitude(sums.total.reference) < ProductForm<double>::max_total) {
     const ScaledExp reference = scaled_exp(sums.total.reference);
     unit = reference.mantissa;
     *out++ = static_cast<double>(reference.exponent);
@@ -258,7 +258,8 @@ void write_with_exponentials(const LowFields& p, const ExactRbmArgs& args, std::
   }
 }
 
-void write_product(const ProductForm& form, std::int64_t range, std::int64_t range_bits, double* out) {
+template <class T>
+void write_product(const ProductForm<T>& form, std::int64_t range, std::int64_t range_bits, double* out) {
   const std::int64_t highs = form.n_high >> range_bits;
   const ScaledSum sum = sum_products(form, range * highs, (range + 1) * highs);
   out[0] = static_cast<double>(sum.reference);
@@ -266,7 +267,7 @@ void write_product(const ProductForm& form, std::int64_t range, std::int64_t ran
 }
 
 void write_product_moments(ProductMoments& sums, std::int64_t m, std::int64_t range, double* out) {
-  const ProductForm& form = sums.form;
+  const ProductForm<double>& form = sums.form;
   const std::int64_t bits = sums.range_bits;
   sums.sum(range << bits);
   const double* total = sums.total();
@@ -299,27 +300,40 @@ void exact_rbm(const ExactRbmArgs& args) {
 
   const bool moments = args.what == RbmSums::moments;
   const Problem problem(rbm, args.beta);
-  const ProductForm form(problem.n, problem.m, problem.padded, problem.weights.data(), problem.bias.data(),
-                         problem.other_bias.data(), moments ? moments_table_size : product_table_size);
-  *args.product_form = form.usable && args.what != RbmSums::variance && (!moments || form.groups_in_range);
-  if (*args.product_form && moments) {
-    // Some ranges a task: they share its memory.
-    const double nanoseconds = 0.3 * cost;
-    const std::int64_t count = runtime::items_per_task(args.n_ranges, 8, nanoseconds, args.num_threads);
-    const auto write = [&](std::int64_t task) {
-      ProductMoments sums(form, form.n - form.low_bits - range_bits);
-      for (std::int64_t k = task * count; k < (task + 1) * count && k < args.n_ranges; ++k) {
-        write_product_moments(sums, problem.m, args.first_range + k, args.sums + k * size);
-      }
-    };
-    return runtime::parallel_for(ceil_div(args.n_ranges, count), nanoseconds, args.num_threads, write);
-  }
-  if (*args.product_form) {
+  const auto form_of = [&]<class T>(T, std::int64_t table_size) {
+    return ProductForm<T>(problem.n, problem.m, problem.padded, problem.weights.data(), problem.bias.data(),
+                          problem.other_bias.data(), table_size);
+  };
+  *args.product_form = true;
+  // ln Z in product form, if `form` is usable.
+  const auto write_all = [&](const auto& form, double nanoseconds) {
+    if (!form.usable) return false;
     const auto write = [&](std::int64_t k) {
       write_product(form, args.first_range + k, range_bits, args.sums + k * size);
     };
-    return runtime::parallel_for(args.n_ranges, 0.08 * cost, args.num_threads, write);
+    runtime::parallel_for(args.n_ranges, nanoseconds, args.num_threads, write);
+    return true;
+  };
+  *args.single_precision =
+      args.what == RbmSums::log_z && args.single && write_all(form_of(0.0f, 2 * product_table_size), 0.04 * cost);
+  if (*args.single_precision) return;
+  if (args.what == RbmSums::log_z && write_all(form_of(0.0, product_table_size), 0.08 * cost)) return;
+  if (moments) {
+    const ProductForm<double> form = form_of(0.0, moments_table_size);
+    if (form.usable && form.groups_in_range) {
+      // Some ranges a task: they share its memory.
+      const double nanoseconds = 0.3 * cost;
+      const std::int64_t count = runtime::items_per_task(args.n_ranges, 8, nanoseconds, args.num_threads);
+      const auto write = [&](std::int64_t task) {
+        ProductMoments sums(form, form.n - form.low_bits - range_bits);
+        for (std::int64_t k = task * count; k < (task + 1) * count && k < args.n_ranges; ++k) {
+          write_product_moments(sums, problem.m, args.first_range + k, args.sums + k * size);
+        }
+      };
+      return runtime::parallel_for(ceil_div(args.n_ranges, count), nanoseconds, args.num_threads, write);
+    }
   }
+  *args.product_form = false;
   const LowFields fields(rbm, args.beta);
   const auto write = [&](std::int64_t task) {
     write_with_exponentials(fields, args, args.first_range + task, range_bits, args.sums + task * size);

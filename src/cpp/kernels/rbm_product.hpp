@@ -22,14 +22,25 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 
 #if defined(__AVX512F__)
-constexpr std::int64_t product_vector = 8, product_rows = 4;
+constexpr std::int64_t vector_bytes = 64, product_rows = 4;
 #elif defined(__AVX2__)
-constexpr std::int64_t product_vector = 4, product_rows = 2;
+constexpr std::int64_t vector_bytes = 32, product_rows = 2;
 #else
-constexpr std::int64_t product_vector = 2, product_rows = 1;
+constexpr std::int64_t vector_bytes = 16, product_rows = 1;
 #endif
-constexpr std::int64_t product_lanes = 16;  // low states done together
-constexpr std::int64_t product_group = 4;   // high states prepared together, a multiple of product_rows
+constexpr std::int64_t product_group = 4;  // high states prepared together, a multiple of product_rows
+
+// Products are formed in T: float64, or float32 at twice the rate, whose errors average out over the states.
+template <class T>
+struct ProductType {
+  using Power = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+  using Vector [[gnu::vector_size(vector_bytes)]] = T;
+  using Powers [[gnu::vector_size(vector_bytes)]] = Power;
+  static constexpr std::int64_t vector = vector_bytes / static_cast<std::int64_t>(sizeof(T));
+  static constexpr std::int64_t lanes = 128 / static_cast<std::int64_t>(sizeof(T));  // low states done together
+  static constexpr double max_range = sizeof(T) == 8 ? 300 : 80;     // of ln of a product in a chunk, to either side
+  static constexpr double max_exponent = sizeof(T) == 8 ? 600 : 80;  // of ln A, ln C and ln e^w
+};
 
 constexpr double ln2 = 0.6931471805599453;
 
@@ -50,11 +61,13 @@ constexpr std::int64_t unit_group = 8;
 
 // The machine in product form: n enumerated units with biases, m others, padded to whole groups with
 // units whose factor is 1; beta is inside.
+template <class T>
 struct ProductForm {
+  using Type = ProductType<T>;
   std::int64_t n, m, low_bits, n_low, n_high;
   const double* weights;                 // (n, m)
   const double* bias;                    // (n,)
-  runtime::Buffer<double> low;           // (n_low / product_lanes, m, product_lanes): C e^-g
+  runtime::Buffer<T> low;                // (n_low / lanes, m, lanes): C e^-g
   runtime::Buffer<double> low_mantissa;  // (n_low,): e^(bias + sum_j x_lj), split
   runtime::Buffer<std::int64_t> low_exponent;
   runtime::Buffer<double> base;             // (m,): A e^-g of the high state 0
@@ -66,11 +79,10 @@ struct ProductForm {
   bool groups_in_range = true;  // for the moments too
 
   static constexpr std::int64_t max_low_bits = 8, max_low = 1 << max_low_bits;
-  static constexpr double max_range = 300;     // of ln of a product within a chunk, to either side
-  static constexpr double max_exponent = 600;  // of ln A, ln C and ln e^w
+  static constexpr double max_range = Type::max_range, max_exponent = Type::max_exponent;
 
   VFE_HD static std::int64_t choose_low_bits(std::int64_t n_units, std::int64_t n_others, std::int64_t table_size) {
-    std::int64_t bits = 4;  // product_lanes
+    std::int64_t bits = sizeof(T) == 8 ? 4 : 5;  // Type::lanes
     while (bits < max_low_bits && bits + 3 < n_units && (n_others << (bits + 1)) <= table_size) ++bits;
     return bits;
   }
@@ -165,12 +177,12 @@ struct ProductForm {
       for (std::int64_t l = 0; l < n_low; ++l) exponent[l] -= (l >> i & 1) != 0 ? weights[i * m + j] : 0.0;
     }
     for (std::int64_t l = 0; l < n_low; ++l) exponent[l] = numerics::exp(exponent[l]);
-    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = exponent[l];
+    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = static_cast<T>(exponent[l]);
     return half_range;
   }
 
   VFE_HD std::int64_t low_at(std::int64_t l, std::int64_t j) const {
-    return (l / product_lanes * m + j) * product_lanes + l % product_lanes;
+    return (l / Type::lanes * m + j) * Type::lanes + l % Type::lanes;
   }
 
   VFE_HD void tabulate_low() {
@@ -191,14 +203,15 @@ struct ProductForm {
 
 // A_hj e^-g_j of one high state after another: the product over the set bits, highest bit first, of which
 // consecutive states share all but the last few factors.
+template <class T>
 struct HighFactors {
-  const ProductForm& form;
+  const ProductForm<T>& form;
   std::int64_t n_bits;
   runtime::Buffer<double> levels;        // (n_bits + 1, m)
   runtime::Buffer<const double*> level;  // (n_bits + 1,): the level, or the one above if the bit is 0
   std::int64_t current = -1;
 
-  explicit HighFactors(const ProductForm& f)
+  explicit HighFactors(const ProductForm<T>& f)
       : form(f), n_bits(f.n - f.low_bits), levels((n_bits + 1) * f.m), level(n_bits + 1) {
     level[0] = form.base.data();
   }
@@ -231,35 +244,40 @@ struct HighFactors {
   }
 };
 
-using ProductVector [[gnu::vector_size(product_vector * 8)]] = double;
-using ExponentVector [[gnu::vector_size(product_vector * 8)]] = std::int64_t;
-
 // Moves the exponents of positive normal numbers to `powers`.
-VFE_HD void take_out_exponent(ProductVector& product, ExponentVector& powers) {
-  const ExponentVector bits = std::bit_cast<ExponentVector>(product);
-  powers += (bits >> 52) - 1023;
-  product = std::bit_cast<ProductVector>((bits & ((std::int64_t{1} << 52) - 1)) | (std::int64_t{1023} << 52));
+template <class T>
+VFE_HD void take_out_exponent(typename ProductType<T>::Vector& product, typename ProductType<T>::Powers& powers) {
+  using Power = typename ProductType<T>::Power;
+  using Powers = typename ProductType<T>::Powers;
+  constexpr int width = numerics::Format<T>::mantissa_bits;
+  constexpr Power bias = numerics::Format<T>::bias;
+  const Powers bits = std::bit_cast<Powers>(product);
+  powers += (bits >> width) - bias;
+  product = std::bit_cast<typename ProductType<T>::Vector>((bits & ((Power{1} << width) - 1)) | (bias << width));
 }
 
-// prod_j (A_j + C_lj) for `product_rows` high states and `product_lanes` low states, as mantissas in [1, 2)
-// and powers of two.
-VFE_HD void product_block(const ProductForm& form, const double* const* high, std::int64_t first_low,
-                          double (*mantissa)[product_lanes], std::int64_t (*exponent)[product_lanes]) {
-  constexpr std::int64_t vectors = product_lanes / product_vector;
-  ProductVector product[product_rows][vectors];
-  ExponentVector powers[product_rows][vectors];
+// prod_j (A_j + C_lj) for `product_rows` high states and `lanes` low states, as mantissas in [1, 2) and
+// powers of two.
+template <class T>
+VFE_HD void product_block(const ProductForm<T>& form, const T* const* high, std::int64_t first_low,
+                          double (*mantissa)[ProductType<T>::lanes], std::int64_t (*exponent)[ProductType<T>::lanes]) {
+  using Vector = typename ProductType<T>::Vector;
+  using Powers = typename ProductType<T>::Powers;
+  constexpr std::int64_t width = ProductType<T>::vector, vectors = ProductType<T>::lanes / width;
+  Vector product[product_rows][vectors];
+  Powers powers[product_rows][vectors];
   VFE_UNROLL
   for (std::int64_t r = 0; r < product_rows; ++r) {
     VFE_UNROLL
     for (std::int64_t v = 0; v < vectors; ++v) {
-      product[r][v] = ProductVector{} + 1.0;
-      powers[r][v] = ExponentVector{};
+      product[r][v] = Vector{} + T(1);
+      powers[r][v] = Powers{};
     }
   }
   std::int64_t j = 0;
   for (std::int64_t chunk = 0; chunk < form.n_chunks; ++chunk) {
     for (const std::int64_t end = form.chunk_end[chunk]; j < end; ++j) {
-      const auto* c = reinterpret_cast<const ProductVector*>(form.low.data() + form.low_at(first_low, j));
+      const auto* c = reinterpret_cast<const Vector*>(form.low.data() + form.low_at(first_low, j));
       VFE_UNROLL
       for (std::int64_t r = 0; r < product_rows; ++r) {
         VFE_UNROLL
@@ -269,14 +287,14 @@ VFE_HD void product_block(const ProductForm& form, const double* const* high, st
     VFE_UNROLL
     for (std::int64_t r = 0; r < product_rows; ++r) {
       VFE_UNROLL
-      for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent(product[r][v], powers[r][v]);
+      for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent<T>(product[r][v], powers[r][v]);
     }
   }
   for (std::int64_t r = 0; r < product_rows; ++r) {
     for (std::int64_t v = 0; v < vectors; ++v) {
-      for (std::int64_t k = 0; k < product_vector; ++k) {
-        mantissa[r][v * product_vector + k] = product[r][v][k];
-        exponent[r][v * product_vector + k] = powers[r][v][k];
+      for (std::int64_t k = 0; k < width; ++k) {
+        mantissa[r][v * width + k] = static_cast<double>(product[r][v][k]);
+        exponent[r][v * width + k] = powers[r][v][k];
       }
     }
   }
@@ -304,18 +322,20 @@ struct ScaledSum {
 };
 
 // The sum of the weights of all low states of the high states [first, last), a multiple of product_group.
-inline ScaledSum sum_products(const ProductForm& form, std::int64_t first, std::int64_t last) {
-  HighFactors factors(form);
-  const runtime::Buffer<double> rows(product_group * form.m);
+template <class T>
+ScaledSum sum_products(const ProductForm<T>& form, std::int64_t first, std::int64_t last) {
+  constexpr std::int64_t product_lanes = ProductType<T>::lanes;
+  HighFactors<T> factors(form);
+  const runtime::Buffer<T> rows(product_group * form.m);
   ScaledSum total;
   for (std::int64_t group = first; group < last; group += product_group) {
     runtime::check_interrupt();
-    const double* row[product_group];
+    const T* row[product_group];
     ScaledExp own[product_group];
     for (std::int64_t g = 0; g < product_group; ++g) {
-      double* copy = rows.data() + g * form.m;
+      T* copy = rows.data() + g * form.m;
       const double* found = factors.at(group + g);
-      for (std::int64_t j = 0; j < form.m; ++j) copy[j] = found[j];
+      for (std::int64_t j = 0; j < form.m; ++j) copy[j] = static_cast<T>(found[j]);
       row[g] = copy;
       own[g] = factors.own_weight(group + g);
     }

@@ -17,13 +17,16 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 
 constexpr std::int64_t moment_rows = 8;  // high states done together
+using ProductVector = ProductType<double>::Vector;
+using ExponentVector = ProductType<double>::Powers;
+constexpr std::int64_t product_vector = ProductType<double>::vector, product_lanes = ProductType<double>::lanes;
 using Lanes [[gnu::vector_size(64)]] = double;
 constexpr std::int64_t lane_block = 8;  // low states with sums of their own
 
 // Sums over a range of states, as multiples of 2^reference. A vector of sums has m + 1 numbers: w sigma_j
 // for each unit, and w.
 struct ProductMoments {
-  const ProductForm& form;
+  const ProductForm<double>& form;
   std::int64_t range_bits;  // a range has 2^range_bits high states
   std::int64_t size;
   std::int64_t reference = 0;
@@ -38,7 +41,7 @@ struct ProductMoments {
   runtime::Buffer<std::int64_t> exponents;
   runtime::Buffer<double> row_sums;  // (moment_rows, size)
 
-  ProductMoments(const ProductForm& f, std::int64_t bits)
+  ProductMoments(const ProductForm<double>& f, std::int64_t bits)
       : form(f),
         range_bits(bits),
         size(f.m + 1),
@@ -66,7 +69,7 @@ struct ProductMoments {
   void sum(std::int64_t first_high) {
     scale_all(0);
     reference = ScaledSum().reference;
-    HighFactors high(form);
+    HighFactors<double> high(form);
     for (std::int64_t h = 0; h < std::int64_t{1} << range_bits; h += moment_rows) {
       runtime::check_interrupt();
       for (std::int64_t r = 0; r < moment_rows; ++r) {
@@ -125,7 +128,7 @@ struct ProductMoments {
       VFE_UNROLL
       for (std::int64_t i = 0; i < product_rows; ++i) {
         VFE_UNROLL
-        for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent(product[i][v], powers[i][v]);
+        for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent<double>(product[i][v], powers[i][v]);
       }
     }
     for (std::int64_t i = 0; i < product_rows; ++i) {
