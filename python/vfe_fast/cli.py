@@ -243,12 +243,7 @@ def _info(arguments: argparse.Namespace) -> int:
         return 0
     model = load(arguments.model)
     print(repr(model))
-    if isinstance(model, BernoulliRBM):
-        names: tuple[str, ...] = ("weights", "visible_bias", "hidden_bias")
-    else:
-        names = ("couplings", "fields")
-    for name in names:
-        array = getattr(model, name)
+    for name, array in zip(model.names, model.parameters, strict=True):
         print(
             f"{name:<13} {array.shape!s:<12} mean {array.mean():+.4g}  rms {np.sqrt((array**2).mean()):.4g}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,14 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import count, float_dtype, memory_for, real, threads
-from ..arrays import Array, borrow, borrow_states, real_parameters
+from ..arrays import Array, borrow, borrow_states
 from ..random import generator, seed
-from . import files
+from .base import RBM, rbm_parameters
 
 __all__ = ["BernoulliRBM"]
 
 
-class BernoulliRBM:
+class BernoulliRBM(RBM):
     r"""A restricted Boltzmann machine: visible and hidden units that are 0 or 1.
 
     .. math:: E(v, h) = -a \cdot v - b \cdot h - v^T W h, \qquad p(v, h) = e^{-\beta E(v, h)} / Z
@@ -55,19 +54,7 @@ class BernoulliRBM:
     """
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        self._current = self._checked(weights, visible_bias, hidden_bias), _core.Prepared()
-
-    @staticmethod
-    def _checked(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:
-        parameters = (
-            real_parameters(weights, "weights"),
-            real_parameters(visible_bias, "visible_bias"),
-            real_parameters(hidden_bias, "hidden_bias"),
-        )
-        _core.check_rbm(*parameters)
-        for array in parameters:
-            array.setflags(write=False)
-        return parameters
+        self._current = rbm_parameters(weights, visible_bias, hidden_bias), _core.Prepared()
 
     @classmethod
     def from_data(
@@ -120,21 +107,6 @@ class BernoulliRBM:
         )
 
     @property
-    def weights(self) -> Array:
-        """W, (n_visible, n_hidden), read-only."""
-        return self.parameters[0]
-
-    @property
-    def visible_bias(self) -> Array:
-        """a, (n_visible,), read-only."""
-        return self.parameters[1]
-
-    @property
-    def hidden_bias(self) -> Array:
-        """b, (n_hidden,), read-only."""
-        return self.parameters[2]
-
-    @property
     def parameters(self) -> tuple[Array, Array, Array]:
         """Weights, visible bias and hidden bias, as one consistent set."""
         return self._current[0]
@@ -143,21 +115,6 @@ class BernoulliRBM:
     def prepared(self) -> tuple[tuple[Array, Array, Array], _core.Prepared]:
         """The parameters, and what kernels keep of them between calls (about three times their memory)."""
         return self._current
-
-    @property
-    def n_visible(self) -> int:
-        """Number of visible units."""
-        return int(self.weights.shape[0])
-
-    @property
-    def n_hidden(self) -> int:
-        """Number of hidden units."""
-        return int(self.weights.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the parameters and of what the methods return."""
-        return self.weights.dtype
 
     def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
         """Replace all parameters at once.
@@ -176,7 +133,7 @@ class BernoulliRBM:
         TypeError, ValueError
             As the constructor does, and if the shapes are not those of the model. It is then unchanged.
         """
-        parameters = self._checked(weights, visible_bias, hidden_bias)
+        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
         if parameters[0].shape != self.weights.shape:
             raise ValueError(
                 f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
@@ -344,32 +301,6 @@ class BernoulliRBM:
         if not np.isfinite(log_z := real(log_z, "log_z")):
             raise ValueError(f"log_z: expected a finite number, got {log_z}")
         return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
-
-        Parameters
-        ----------
-        path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums:
-            a flipped bit is found there, and not in safetensors.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        ModuleNotFoundError
-            For ``.safetensors`` without the package of that name.
-        """
-        weights, visible_bias, hidden_bias = self.parameters
-        arrays = {"weights": weights, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
-        files.write_model(path, type(self).__name__, arrays)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.parameters  # what kernels prepared stays behind
-
-    def __repr__(self) -> str:
-        return f"BernoulliRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
 
 
 def as_states(data: Any, name: str) -> npt.NDArray[np.uint8]:

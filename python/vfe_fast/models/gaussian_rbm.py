@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,13 @@ import numpy as np
 from .. import _core
 from ..arguments import real
 from ..arrays import Array, borrow, borrow_states, real_parameters
-from . import files
+from .base import RBM, rbm_parameters
 from .ising import Ising
 
 __all__ = ["GaussianRBM"]
 
 
-class GaussianRBM:
+class GaussianRBM(RBM):
     r"""A restricted Boltzmann machine with real visible units and hidden units that are 0 or 1.
 
     .. math:: E(v, h) = \sum_i \frac{(v_i - a_i)^2}{2 \sigma_i^2} - b \cdot h
@@ -45,11 +44,10 @@ class GaussianRBM:
     This form of the energy: K. Cho, A. Ilin, T. Raiko, ICANN 2011, doi:10.1007/978-3-642-21735-7_2.
     """
 
+    names = (*RBM.names, "sigma")
+
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any = None) -> None:
-        weights = real_parameters(weights, "weights")
-        visible_bias = real_parameters(visible_bias, "visible_bias")
-        hidden_bias = real_parameters(hidden_bias, "hidden_bias")
-        _core.check_rbm(weights, visible_bias, hidden_bias)
+        weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias)
         sigma = np.ones_like(visible_bias) if sigma is None else real_parameters(sigma, "sigma")
         if sigma.shape != visible_bias.shape:
             raise ValueError(f"sigma: expected (n_visible,) = {visible_bias.shape}, got {sigma.shape}")
@@ -58,44 +56,13 @@ class GaussianRBM:
         bad = sigma[~((sigma > 0) & (sigma < np.inf))]
         if bad.size:
             raise ValueError(f"sigma: expected finite numbers > 0, got {bad[0]}")
-        self._parameters: tuple[Array, ...] = (weights, visible_bias, hidden_bias, sigma)
-        for array in self._parameters:
-            array.setflags(write=False)
-
-    @property
-    def weights(self) -> Array:
-        """W, (n_visible, n_hidden), read-only."""
-        return self._parameters[0]
-
-    @property
-    def visible_bias(self) -> Array:
-        """a, (n_visible,), read-only."""
-        return self._parameters[1]
-
-    @property
-    def hidden_bias(self) -> Array:
-        """b, (n_hidden,), read-only."""
-        return self._parameters[2]
+        sigma.setflags(write=False)
+        self._parameters = weights, visible_bias, hidden_bias, sigma
 
     @property
     def sigma(self) -> Array:
         """σ, (n_visible,), read-only."""
         return self._parameters[3]
-
-    @property
-    def n_visible(self) -> int:
-        """Number of visible units."""
-        return int(self.weights.shape[0])
-
-    @property
-    def n_hidden(self) -> int:
-        """Number of hidden units."""
-        return int(self.weights.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the parameters."""
-        return self._parameters[0].dtype
 
     def energy(self, v: Any, h: Any) -> Any:
         """E(v, h) of joint states.
@@ -223,24 +190,6 @@ class GaussianRBM:
         fields = 0.5 * own + 0.25 * between.sum(axis=1)
         return Ising(0.25 * between, fields), float(-0.5 * own.sum() - 0.125 * between.sum())
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
-
-        Parameters
-        ----------
-        path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        ModuleNotFoundError
-            For ``.safetensors`` without the package of that name.
-        """
-        names = ("weights", "visible_bias", "hidden_bias", "sigma")
-        files.write_model(path, type(self).__name__, dict(zip(names, self._parameters, strict=True)))
-
     def _float64(self) -> tuple[Array, ...]:
         return tuple(p.astype(np.float64) for p in self._parameters)
 
@@ -259,6 +208,3 @@ class GaussianRBM:
         if not np.isfinite(array).all():
             raise ValueError("v: expected finite numbers, got others")
         return array.astype(np.float64), give_back
-
-    def __repr__(self) -> str:
-        return f"GaussianRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, borrow, real_parameters
-from . import files
+from .base import Parametric
 
 __all__ = ["Ising"]
 
 
-class Ising:
+class Ising(Parametric):
     r"""Spins that are -1 or +1, with couplings between all pairs.
 
     .. math:: E(s) = -\tfrac12 s^T J s - h \cdot s, \qquad p(s) = e^{-\beta E(s)} / Z
@@ -48,6 +47,8 @@ class Ising:
     array([-0.4,  0.2])
     """
 
+    names = ("couplings", "fields")
+
     def __init__(self, couplings: Any, fields: Any = None) -> None:
         couplings = real_parameters(couplings, "couplings")
         if couplings.ndim != 2 or couplings.shape[0] != couplings.shape[1] or couplings.shape[0] < 1:
@@ -74,7 +75,7 @@ class Ising:
             raise ValueError("couplings: expected a symmetric matrix")
         for array in (couplings, fields):
             array.setflags(write=False)
-        self._parameters: tuple[Array, Array] = couplings, fields
+        self._parameters = couplings, fields
 
     @property
     def couplings(self) -> Array:
@@ -90,11 +91,6 @@ class Ising:
     def n_spins(self) -> int:
         """Number of spins."""
         return len(self.fields)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the parameters."""
-        return self._parameters[1].dtype
 
     def energy(self, s: Any) -> Any:
         """E(s) = -½ s'Js - h.s.
@@ -119,23 +115,6 @@ class Ising:
         couplings, fields = (p.astype(np.float64) for p in self._parameters)
         energy = -0.5 * np.einsum("si,si->s", spins @ couplings, spins) - spins @ fields
         return give_back(energy.astype(self.dtype))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
-
-        Parameters
-        ----------
-        path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        ModuleNotFoundError
-            For ``.safetensors`` without the package of that name.
-        """
-        files.write_model(path, type(self).__name__, {"couplings": self.couplings, "fields": self.fields})
 
     def __repr__(self) -> str:
         return f"Ising(n_spins={self.n_spins}, dtype={self.dtype})"

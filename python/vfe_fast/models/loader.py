@@ -14,13 +14,7 @@ __all__ = ["Model", "load"]
 
 Model = BernoulliRBM | GaussianRBM | SpinRBM | Ising
 
-_RBM = ("weights", "visible_bias", "hidden_bias")
-_KINDS: dict[str, tuple[type[Model], tuple[str, ...]]] = {
-    "BernoulliRBM": (BernoulliRBM, _RBM),
-    "GaussianRBM": (GaussianRBM, (*_RBM, "sigma")),
-    "SpinRBM": (SpinRBM, _RBM),
-    "Ising": (Ising, ("couplings", "fields")),
-}
+_KINDS: dict[str, type[Model]] = {kind.__name__: kind for kind in (BernoulliRBM, GaussianRBM, SpinRBM, Ising)}
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -46,8 +40,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     kind, arrays = read_model(path)
     if kind not in _KINDS:
         raise ValueError(f"{os.fspath(path)}: expected one of {', '.join(_KINDS)}, got a {kind}")
-    model, names = _KINDS[kind]
+    model = _KINDS[kind]
     try:
-        return model(*(arrays[name] for name in names))
+        return model(*(arrays[name] for name in model.names))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: expected the parameters of a model, {kind}: {error}") from error

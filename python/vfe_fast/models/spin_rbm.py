@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
-from .. import _core
-from ..arrays import Array, borrow, real_parameters
-from . import files
+from ..arrays import borrow
+from .base import RBM, rbm_parameters
 from .bernoulli_rbm import BernoulliRBM
 from .ising import as_spins
 
 __all__ = ["SpinRBM"]
 
 
-class SpinRBM:
+class SpinRBM(RBM):
     r"""A restricted Boltzmann machine whose units are -1 or +1.
 
     .. math:: E(v, h) = -a \cdot v - b \cdot h - v^T W h, \qquad p(v, h) = e^{-\beta E(v, h)} / Z
@@ -42,15 +40,7 @@ class SpinRBM:
     """
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        parameters = (
-            real_parameters(weights, "weights"),
-            real_parameters(visible_bias, "visible_bias"),
-            real_parameters(hidden_bias, "hidden_bias"),
-        )
-        _core.check_rbm(*parameters)
-        for array in parameters:
-            array.setflags(write=False)
-        self._parameters: tuple[Array, Array, Array] = parameters
+        self._parameters = rbm_parameters(weights, visible_bias, hidden_bias)
 
     @classmethod
     def from_bernoulli(cls, rbm: BernoulliRBM) -> SpinRBM:
@@ -91,36 +81,6 @@ class SpinRBM:
         )
         return rbm, float(visible_bias.sum() + hidden_bias.sum() - weights.sum())
 
-    @property
-    def weights(self) -> Array:
-        """W, (n_visible, n_hidden), read-only."""
-        return self._parameters[0]
-
-    @property
-    def visible_bias(self) -> Array:
-        """a, (n_visible,), read-only."""
-        return self._parameters[1]
-
-    @property
-    def hidden_bias(self) -> Array:
-        """b, (n_hidden,), read-only."""
-        return self._parameters[2]
-
-    @property
-    def n_visible(self) -> int:
-        """Number of visible units."""
-        return int(self.weights.shape[0])
-
-    @property
-    def n_hidden(self) -> int:
-        """Number of hidden units."""
-        return int(self.weights.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the parameters."""
-        return self._parameters[0].dtype
-
     def energy(self, v: Any, h: Any) -> Any:
         """E(v, h) = -a.v - b.h - v'Wh of joint states.
 
@@ -149,24 +109,3 @@ class SpinRBM:
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
         coupling = np.einsum("sj,sj->s", visible @ weights, hidden)
         return give_back((-(visible @ visible_bias) - hidden @ hidden_bias - coupling).astype(self.dtype))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, which appears whole or not at all; `vfe_fast.load` reads it back.
-
-        Parameters
-        ----------
-        path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        ModuleNotFoundError
-            For ``.safetensors`` without the package of that name.
-        """
-        names = ("weights", "visible_bias", "hidden_bias")
-        files.write_model(path, type(self).__name__, dict(zip(names, self._parameters, strict=True)))
-
-    def __repr__(self) -> str:
-        return f"SpinRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
