@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,9 +27,15 @@ _PIECE = 1 << 16  # numbers that a NumPy thread works on at a time: they stay in
 
 
 def exact_rbm_case(
-    n_visible: int, n_hidden: int, *, moments: bool, threads: int, rivals: Mapping[str, Maker | str]
+    n_visible: int,
+    n_hidden: int,
+    *,
+    moments: bool,
+    threads: int,
+    rivals: Mapping[str, Maker | str],
+    precision: Literal["double", "single"] = "double",
 ) -> Case:
-    """Exact ln Z of an RBM, in float64, by enumeration of its smaller layer.
+    """Exact ln Z of an RBM by enumeration of its smaller layer.
 
     Parameters
     ----------
@@ -43,6 +49,9 @@ def exact_rbm_case(
         ``maker(weights, visible_bias, hidden_bias, moments=, threads=)`` returns a callable that returns
         (ln Z,), or (ln Z, ⟨v⟩, ⟨h⟩, ⟨vh⟩) with `moments`.
 
+    precision : {"double", "single"}
+        Of our products.
+
     Returns
     -------
     Case
@@ -53,11 +62,13 @@ def exact_rbm_case(
     work: dict[str, Any] = {"moments": moments, "threads": threads}
     verify = _check_exact_moments if moments else _check_exact_log_z
     verify(_our_exact_rbm)
-    ours = _our_exact_rbm(*model, **work)
+    ours = _our_exact_rbm(*model, **work, precision=precision)
     expected = functools.cache(ours)  # small models showed that ours is right; the others must agree
     return Case(
         bench="exact_rbm",
-        name=f"{n_visible}x{n_hidden}{', moments' if moments else ''}",
+        name=", ".join(
+            [f"{n_visible}x{n_hidden}"] + ["moments"] * moments + ["single"] * (precision == "single")
+        ),
         ours=ours,
         rivals=made(verified(rivals, verify), *model, **work),
         work=2.0 * 2.0 ** min(n_visible, n_hidden) * max(n_visible, n_hidden),
@@ -67,12 +78,18 @@ def exact_rbm_case(
 
 
 def _our_exact_rbm(
-    weights: Array, visible_bias: Array, hidden_bias: Array, *, moments: bool, threads: int
+    weights: Array,
+    visible_bias: Array,
+    hidden_bias: Array,
+    *,
+    moments: bool,
+    threads: int,
+    precision: Literal["double", "single"] = "double",
 ) -> Call:
     rbm = BernoulliRBM(weights, visible_bias, hidden_bias)
 
     def call() -> tuple[Any, ...]:
-        result = free_energy.exact(rbm, moments=moments, num_threads=threads)
+        result = free_energy.exact(rbm, moments=moments, precision=precision, num_threads=threads)
         if result.moments is None:
             return (result.log_z,)
         return result.log_z, result.moments.visible, result.moments.hidden, result.moments.visible_hidden

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import math
 import os
 import sys
 import time
@@ -99,7 +100,11 @@ def sum_ranges(
     if checkpoint is not None and os.path.exists(checkpoint):
         done, total = _read(checkpoint, identity, task)
     bar = _Bar(task, done, enabled=progress)
-    source = _here(task, done, n_threads) if executor is None else _elsewhere(task, done, n_threads, executor)
+    if executor is None:
+        watched = progress or checkpoint is not None
+        source = _here(task, done, n_threads, seconds=_BATCH_SECONDS if watched else math.inf)
+    else:
+        source = _elsewhere(task, done, n_threads, executor)
     written = time.monotonic()
     try:
         for rows in source:
@@ -126,17 +131,17 @@ def added(total: Array, row: Array) -> Array:
     return np.concatenate(([top], both[0] + both[1]))
 
 
-def _here(task: RangeSum, first: int, n_threads: int) -> Iterator[Array]:
-    """Rows computed in this process, in batches of a fraction of a second."""
+def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf) -> Iterator[Array]:
+    """Rows computed in this process, in batches of about as many seconds and not too many bytes."""
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
-    count = 8
+    count = most if seconds == math.inf else 8
     while first < task.n_ranges:
         count = min(count, most, task.n_ranges - first)
         begin = time.perf_counter()
         yield task.rows(first, count, n_threads)
         first += count
         rate = count / (time.perf_counter() - begin)
-        count = max(1, min(4 * count, int(rate * _BATCH_SECONDS)))
+        count = most if seconds == math.inf else max(1, min(4 * count, int(rate * seconds)))
 
 
 def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -> Iterator[Array]:
