@@ -389,3 +389,26 @@ def test_training_destroys_no_file(
     assert fail(capsys, "train", "data.npz", "--quiet", *options).count("expected") == 1
     assert (tmp_path / "data.npz").read_bytes() == before
     assert os.listdir(tmp_path) == ["data.npz"]
+
+
+def test_log_z_of_an_ising_model(tmp_path: Path, capsys: Capture) -> None:
+    ising = vf.Ising(np.ones((6, 6)) - np.eye(6), np.arange(6.0))
+    ising.save(tmp_path / "ising.npz")
+    arguments = ["log-z", str(tmp_path / "ising.npz"), "--moments", "--beta", "0.5"]
+    assert main([*arguments, "--checkpoint", str(tmp_path / "sum.npz"), "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert f"{vf.free_energy.exact(ising, beta=0.5).log_z:.12g}" in out
+    assert "<s>" in out
+    assert main(["info", str(tmp_path / "ising.npz")]) == 0
+    assert "couplings" in capsys.readouterr().out
+
+
+def test_files_that_are_no_states(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("0,1\n1,0\n")
+    assert "expected 0/1 states in a .npy or .npz file" in fail(
+        capsys, "train", path, "--output", tmp_path / "m.npz"
+    )
+    assert "--output: expected a name that ends in .npy" in fail(
+        capsys, "sample", model, "--output", tmp_path / "s.csv"
+    )

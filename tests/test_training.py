@@ -843,3 +843,22 @@ def test_divergence(tmp_path: Path, method: str, dtype: Any, rate: float) -> Non
     assert len(updates) >= 2
     assert all(np.isfinite(p).all() for p in rbm.parameters)
     assert vf.free_energy.exact(rbm).converged
+
+
+def test_what_would_be_found_too_late(tmp_path: Path) -> None:
+    """A checkpoint that cannot be written, one that is not given, metrics that are none."""
+    data = np.eye(4, dtype=np.uint8)
+    rbm = vf.BernoulliRBM.from_data(data, 2, rng=0)
+    with pytest.raises(ValueError, match=r"^checkpoint: expected a file in a folder that can be written"):
+        vf.train(rbm, data, checkpoint=tmp_path / "nowhere" / "x.npz", rng=0)
+    with pytest.raises(ValueError, match=r"^resume: expected a checkpoint"):
+        vf.train(rbm, data, resume=True, rng=0)
+    with pytest.raises(TypeError, match=r"^callbacks: expected a mapping of metrics"):
+        vf.train(rbm, data, callbacks=[lambda epoch: 5], rng=0)  # type: ignore[list-item, return-value]
+
+
+def test_the_exact_gradient_says_when_it_takes_too_long() -> None:
+    data = np.random.default_rng(0).integers(0, 2, (50, 60), dtype=np.uint8)
+    rbm = vf.BernoulliRBM.from_data(data, 60, rng=0)
+    with pytest.raises(ValueError, match=r"^method: 'exact' enumerates all states in every update.*'pcd'"):
+        vf.train(rbm, data, method="exact", rng=0)
