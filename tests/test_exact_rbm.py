@@ -294,6 +294,33 @@ def test_energy_variance(target, shape, beta):
     assert moments.energy_variance is moments.energy_variance  # summed once
 
 
+@pytest.mark.parametrize("shape", [(9, 13), (10, 90), (200, 11), (7, 8), (17, 130)])
+@pytest.mark.parametrize("scale", [0.02, 0.3, 2.0, 15.0, 400.0])
+def test_energy_variance_given_one_layer(target, shape, scale):
+    """The law of total variance, in NumPy: products, their limits, exponentials; one range and two."""
+    if scale > 0.3 and shape == (17, 130):
+        pytest.skip("one scale is enough for the second range")
+    w, a, b = random_parameters(*shape, scale=scale)
+    w, beta = w / np.sqrt(max(shape)), 0.7
+    moments = vf.free_energy.exact(vf.BernoulliRBM(w, a, b), beta=beta, moments=True).moments
+    if shape[0] > shape[1]:
+        w, a, b = w.T, b, a
+    states = ((np.arange(2 ** len(a))[:, None] >> np.arange(len(a))) & 1).astype(np.float64)
+    fields = b + states @ w
+    exponent = beta * (states @ a) + np.logaddexp(0, beta * fields).sum(axis=1)
+    p = np.exp(exponent - exponent.max())
+    p /= p.sum()
+    decay = np.exp(-beta * np.abs(fields))
+    on = np.where(fields > 0, 1.0, decay) / (1 + decay)
+    given = -(states @ a) - (fields * on).sum(axis=1)
+    mean = p @ given
+    within = (fields**2 * (decay / (1 + decay) ** 2)).sum(axis=1)
+    expected = p @ ((given - mean) ** 2 + within)
+    assert moments.energy == pytest.approx(mean, rel=1e-11)
+    # the mean is known to some 1e-15 of the energies, which a narrow law feels
+    assert moments.energy_variance == pytest.approx(expected, rel=1e-10, abs=1e-24 * mean**2)
+
+
 @pytest.mark.usefixtures("keep_target")
 def test_energy_variance_has_the_same_bits():
     found = set()

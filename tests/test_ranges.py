@@ -239,5 +239,6 @@ def test_ranges_that_are_not_there(first: int, count: int) -> None:
             what=_core.RbmSums.log_z,
             first_range=first,
             n_ranges=count,
+            products=_core.RbmProducts.double,
             num_threads=1,
         )

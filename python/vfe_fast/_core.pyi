@@ -12,6 +12,7 @@ import typing
 __all__: list[str] = [
     "Prepared",
     "Probe",
+    "RbmProducts",
     "RbmSums",
     "TargetUnavailableError",
     "bernoulli",
@@ -55,6 +56,17 @@ class RbmSums(enum.Enum):
     log_z: typing.ClassVar[RbmSums]
     moments: typing.ClassVar[RbmSums]
     variance: typing.ClassVar[RbmSums]
+    @classmethod
+    def __new__(cls, value): ...
+
+class RbmProducts(enum.Enum):
+    """
+    The products exact_rbm may use.
+    """
+
+    double: typing.ClassVar[RbmProducts]
+    none: typing.ClassVar[RbmProducts]
+    single: typing.ClassVar[RbmProducts]
     @classmethod
     def __new__(cls, value): ...
 
@@ -103,7 +115,7 @@ def exact_rbm(
     energy: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     first_range: typing.SupportsInt | typing.SupportsIndex,
     n_ranges: typing.SupportsInt | typing.SupportsIndex,
-    single: bool = False,
+    products: RbmProducts,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
 ) -> tuple[numpy.typing.NDArray[numpy.float64], bool, bool]:
     """

@@ -36,15 +36,15 @@ class Enumeration:
         Besides Z: nothing, the first moments, or ⟨(E - energy)²⟩.
     energy : float
         For the variance.
-    single : bool
-        Form the products of ln Z in float32, where their range allows.
+    products : {"double", "single", "none"}
+        What may be used where its range allows: products in float64, those of ln Z in float32, or none.
     """
 
     parameters: tuple[Array, Array, Array]
     beta: float
     what: str = "log_z"
     energy: float = 0.0
-    single: bool = False
+    products: str = "double"
     found: dict[str, bool] = field(default_factory=dict, compare=False)
 
     @property
@@ -95,14 +95,14 @@ class Enumeration:
             energy=self.energy,
             first_range=first,
             n_ranges=count,
-            single=self.single,
+            products=_core.RbmProducts[self.products],
             num_threads=num_threads,
         )
         return sums
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
-        return (*self.parameters, self.beta, self.what, self.energy, self.single)
+        return (*self.parameters, self.beta, self.what, self.energy, self.products)
 
     def moments_of(self, sums: Array) -> Moments:
         """Turn the sums of all ranges into averages, in the order of the model."""
@@ -147,9 +147,11 @@ def log2_seconds(enumeration: Enumeration, n_threads: int) -> float:
         part = weights[:n_probe], visible_bias[:n_probe], hidden_bias
     else:
         part = weights[:, :n_probe], visible_bias, hidden_bias[:n_probe]
-    # Where the product form ends, everything takes as long as a variance, which has none.
-    counted = n > _MAX_COUNTED or enumeration.product_form
-    probe = Enumeration(part, enumeration.beta, enumeration.what if counted else "variance")
+    # Fewer units may fit the product form where all do not.
+    products = n > _MAX_COUNTED or enumeration.product_form
+    probe = replace(
+        enumeration, parameters=part, products=enumeration.products if products else "none", found={}
+    )
     begin = time.perf_counter()
     probe.rows(0, probe.n_ranges, n_threads)
     return math.log2(time.perf_counter() - begin) + float(n - n_probe)

@@ -242,7 +242,9 @@ def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> 
 def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     single = what == "single"
-    enumeration = Enumeration(model.parameters, beta, "log_z" if single else what, single=single)
+    enumeration = Enumeration(
+        model.parameters, beta, "log_z" if single else what, products="single" if single else "double"
+    )
     sums = sum_ranges(enumeration, **how)
     details = {
         "n_states": enumeration.n_states,

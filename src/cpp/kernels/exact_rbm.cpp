@@ -3,7 +3,7 @@
 #include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
-#include "rbm_product_moments.hpp"
+#include "rbm_product_variance.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
@@ -289,6 +289,13 @@ void write_product_moments(ProductMoments& sums, std::int64_t m, std::int64_t ra
   }
 }
 
+void write_product_variance(ProductVariance& sums, const ExactRbmArgs& args, std::int64_t range, double* out) {
+  sums.sum(range << sums.range_bits, args.beta * args.energy);
+  out[0] = static_cast<double>(sums.reference);
+  out[1] = sums.total()[sums.form.m];
+  out[2] = sums.spread / (args.beta * args.beta);
+}
+
 }  // namespace
 
 void exact_rbm(const ExactRbmArgs& args) {
@@ -314,20 +321,30 @@ void exact_rbm(const ExactRbmArgs& args) {
     runtime::parallel_for(args.n_ranges, nanoseconds, args.num_threads, write);
     return true;
   };
-  *args.single_precision =
-      args.what == RbmSums::log_z && args.single && write_all(form_of(0.0f, 2 * product_table_size), 0.04 * cost);
+  *args.single_precision = args.what == RbmSums::log_z && args.products == RbmProducts::single_precision &&
+                           write_all(form_of(0.0f, 2 * product_table_size), 0.04 * cost);
   if (*args.single_precision) return;
-  if (args.what == RbmSums::log_z && write_all(form_of(0.0, product_table_size), 0.08 * cost)) return;
-  if (moments) {
+  const bool products = args.products != RbmProducts::none;
+  if (products && args.what == RbmSums::log_z && write_all(form_of(0.0, product_table_size), 0.08 * cost)) return;
+  if (products && args.what != RbmSums::log_z) {
     const ProductForm<double> form = form_of(0.0, moments_table_size);
     if (form.usable && form.groups_in_range) {
       // Some ranges a task: they share its memory.
+      const std::int64_t bits = form.n - form.low_bits - range_bits;
       const double nanoseconds = 0.3 * cost;
       const std::int64_t count = runtime::items_per_task(args.n_ranges, 8, nanoseconds, args.num_threads);
       const auto write = [&](std::int64_t task) {
-        ProductMoments sums(form, form.n - form.low_bits - range_bits);
-        for (std::int64_t k = task * count; k < (task + 1) * count && k < args.n_ranges; ++k) {
-          write_product_moments(sums, problem.m, args.first_range + k, args.sums + k * size);
+        const std::int64_t end = (task + 1) * count < args.n_ranges ? (task + 1) * count : args.n_ranges;
+        if (moments) {
+          ProductMoments sums(form, bits);
+          for (std::int64_t k = task * count; k < end; ++k) {
+            write_product_moments(sums, problem.m, args.first_range + k, args.sums + k * size);
+          }
+        } else {
+          ProductVariance sums(form, bits, problem.m, problem.other_bias.data());
+          for (std::int64_t k = task * count; k < end; ++k) {
+            write_product_variance(sums, args, args.first_range + k, args.sums + k * size);
+          }
         }
       };
       return runtime::parallel_for(ceil_div(args.n_ranges, count), nanoseconds, args.num_threads, write);

@@ -17,8 +17,8 @@
 // exponential, a division and 4 more. Var E: always with exponentials, given <E>. Memory: O(n m) a thread and range,
 // whatever n.
 //
-// Precision: float64 throughout, for float32 models too, unless `single` is asked for: then each of a state's m
-// factors is off by 2^-24, and the average over the states by much less; the tests hold |error of ln Z| <= 1e-6. A
+// Precision: float64 throughout, for float32 models too, unless float32 products are asked for: then each of a state's
+// m factors is off by 2^-24, and the average over the states by much less; the tests hold |error of ln Z| <= 1e-6. A
 // field is a sum of at most n + 1 numbers, a product one of m factors; the sums over states run in three levels (low
 // bits, high bits, ranges). All terms of Z and of <s>, <t>, <s t> are positive, nothing cancels: the tests hold |error
 // of ln Z| <= 1e-12 max(1, |ln Z|) and a relative error of each of these moments <= 1e-12, for |W| <= 60. (When Z is 1
@@ -34,6 +34,9 @@ namespace vfe::kernels {
 //   variance: sum w [...], the bracket above.
 enum class RbmSums { log_z, moments, variance };
 
+// Products in float64, those of ln Z in float32, or exponentials whatever the model.
+enum class RbmProducts { double_precision, single_precision, none };
+
 struct ExactRbmArgs {
   RbmView rbm;
   double beta;
@@ -41,7 +44,7 @@ struct ExactRbmArgs {
   double energy;  // <E>, for the variance
   std::int64_t first_range, n_ranges;
   double* sums;            // (n_ranges, exact_rbm_sums(n, m, what)): out
-  bool single;             // form the products of ln Z in float32, where their range allows
+  RbmProducts products;    // what may be used where its range allows
   bool* product_form;      // out: whether they were found in product form
   bool* single_precision;  // out: whether in float32
   int num_threads;

@@ -66,26 +66,35 @@ struct ProductMoments {
   }
   VFE_HD const double* total() const { return levels.data() + range_bits * size; }
 
-  void sum(std::int64_t first_high) {
+  VFE_HD void start() {
     scale_all(0);
     reference = ScaledSum().reference;
+  }
+
+  void sum(std::int64_t first_high) {
+    start();
     HighFactors<double> high(form);
     for (std::int64_t h = 0; h < std::int64_t{1} << range_bits; h += moment_rows) {
       runtime::check_interrupt();
-      for (std::int64_t r = 0; r < moment_rows; ++r) {
-        const double* found = high.at(first_high + h + r);
-        for (std::int64_t j = 0; j < form.m; ++j) factors[r * form.m + j] = found[j];
-      }
-      for (std::int64_t r = 0; r < moment_rows; r += product_rows) {
-        for (std::int64_t l = 0; l < form.n_low; l += product_lanes) multiply(r, l);
-      }
-      for (std::int64_t r = 0; r < moment_rows; ++r) weigh(r, high.own_weight(first_high + h + r));
-      set_common_reference();
+      find_weights(high, first_high + h);
       for (std::int64_t group = 0; group < form.m / unit_group; ++group) {
         for (std::int64_t r = 0; r < moment_rows; ++r) divide(group, r);
       }
       for (std::int64_t r = 0; r < moment_rows; ++r) carry(h + r, row_sums.data() + r * size);
     }
+  }
+
+  // The weights of moment_rows high states with all low states, as multiples of 2^reference.
+  VFE_HD void find_weights(HighFactors<double>& high, std::int64_t first) {
+    for (std::int64_t r = 0; r < moment_rows; ++r) {
+      const double* found = high.at(first + r);
+      for (std::int64_t j = 0; j < form.m; ++j) factors[r * form.m + j] = found[j];
+    }
+    for (std::int64_t r = 0; r < moment_rows; r += product_rows) {
+      for (std::int64_t l = 0; l < form.n_low; l += product_lanes) multiply(r, l);
+    }
+    for (std::int64_t r = 0; r < moment_rows; ++r) weigh(r, high.own_weight(first + r));
+    set_common_reference();
   }
 
   // The products of product_rows high states from r on with product_lanes low states from l on.
