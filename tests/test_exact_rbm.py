@@ -134,7 +134,7 @@ def test_long_layer(target, transposed, scale):
 @pytest.mark.parametrize("shape", [(9, 9), (10, 784), (300, 12), (13, 64)])
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 5.0, 60.0, 500.0])
 def test_single_precision(target, shape, scale):
-    """ln Z to 1e-6, and the way back to float64 where float32 has no room."""
+    """ln Z of these to 1e-6, of all to m 2^-22, and the way back to float64 where float32 has no room."""
     w, a, b = random_parameters(*shape, scale=scale)
     rbm = vf.BernoulliRBM(w / np.sqrt(max(shape)), a, b)
     expected = vf.free_energy.exact(rbm)

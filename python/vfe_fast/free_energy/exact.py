@@ -94,8 +94,8 @@ def exact(
         Also compute `Moments` or `SpinMoments`.
     precision : {"double", "single"}
         With "single" the products of an RBM's ln Z are formed in float32 where their range allows
-        (`details` says whether): nearly twice as fast, ln Z to 1e-6. It leaves moments and Ising models as
-        they are.
+        (`details` says whether): nearly twice as fast, ln Z to some 1e-7, to 3e-6 where few states matter.
+        It leaves moments and Ising models as they are.
     max_seconds : float
         A run that would take longer, at the rate measured here times the executor's workers, is refused.
         Less than about a second is not estimated, and done.

@@ -18,10 +18,11 @@
 // whatever n.
 //
 // Precision: float64 throughout, for float32 models too, unless float32 products are asked for: then each of a state's
-// m factors is off by 2^-24, and the average over the states by much less; the tests hold |error of ln Z| <= 1e-6. A
-// field is a sum of at most n + 1 numbers, a product one of m factors; the sums over states run in three levels (low
-// bits, high bits, ranges). All terms of Z and of <s>, <t>, <s t> are positive, nothing cancels: the tests hold |error
-// of ln Z| <= 1e-12 max(1, |ln Z|) and a relative error of each of these moments <= 1e-12, for |W| <= 60. (When Z is 1
+// m factors is off by 2^-24, and the average over the states by much less; at most m 2^-22 of ln Z, some 1e-7 where
+// many states matter, up to 3e-6 where few do. A field is a sum of at most n + 1 numbers, a product one of m factors;
+// the sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>, <t>, <s t> are
+// positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a relative error of each of
+// these moments <= 1e-12, for |W| <= 60. (When Z is 1
 // + z with a tiny z, ln Z has z's absolute error, not its relative one.)
 #pragma once
 
