@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
 from vfe_fast import _core
+from vfe_fast.free_energy.ranges import sum_ranges
 
 SPAWN = multiprocessing.get_context("spawn")
 SHAPE = (150, 18)  # 8 ranges
@@ -131,6 +134,45 @@ def test_a_worker_that_is_killed(rbm: vf.BernoulliRBM) -> None:
             found = {vf.free_energy.exact(big, executor=executor).log_z for _ in range(20)}
         killer.join()
     assert found == {expected}
+
+
+@dataclass(frozen=True)
+class DyingSum:
+    """Large rows; the worker that computes the second one dies while it sends it."""
+
+    marker: Path
+    n_ranges: int = 8
+    n_states: int = 8
+    row_size: int = 1 << 22
+
+    def rows(self, first: int, count: int, num_threads: int) -> np.ndarray:
+        if first == 1 and multiprocessing.parent_process() is not None and not self.marker.exists():
+            self.marker.touch()
+            writing = multiprocessing.connection.__file__
+            thread = threading.main_thread().ident
+
+            def die_while_writing() -> None:
+                while (frame := sys._current_frames()[thread]).f_code.co_filename != writing:
+                    pass
+                del frame
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            threading.Thread(target=die_while_writing, daemon=True).start()
+        return np.full((count, self.row_size), float(first))
+
+    def identity(self) -> tuple[object, ...]:
+        return ()
+
+
+def test_a_worker_that_is_killed_while_it_sends(tmp_path: Path) -> None:
+    """Its pool waits for the rest of the result; the sum does not."""
+    task = DyingSum(tmp_path / "died")
+    expected = sum_ranges(task)
+    with ProcessPoolExecutor(2, mp_context=SPAWN) as executor:
+        with pytest.warns(RuntimeWarning, match="executor: it broke"):
+            found = sum_ranges(task, executor=executor)
+    assert task.marker.exists()
+    np.testing.assert_array_equal(found, expected)
 
 
 LONG = """

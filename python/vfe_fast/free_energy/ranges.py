@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +33,7 @@ FORMAT_VERSION = "1"
 _BATCH_SECONDS = 0.2  # between two looks at the clock
 _BATCH_BYTES = 8 << 20  # of rows that wait to be added up
 _WRITE_SECONDS = 2.0  # between two checkpoints
+_PATIENCE_SECONDS = 3.0  # with a worker before asking whether another one died
 
 
 class RangeSum(Protocol):
@@ -158,7 +159,7 @@ def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -
                 under_way.append((submitted, size, executor.submit(task.rows, submitted, size, 1)))
                 submitted += size
             first, size, future = under_way[0]
-            rows = future.result()
+            rows = _result(future, executor)
             under_way.popleft()
             yield rows
             first += size
@@ -172,6 +173,25 @@ def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -
     finally:
         for _, _, future in under_way:
             future.cancel()
+
+
+def _result(future: Future[Array], executor: Executor) -> Array:
+    """What a future returns."""
+    while not wait([future], timeout=_PATIENCE_SECONDS).done:
+        _break_if_a_worker_died(executor)
+    return future.result()
+
+
+def _break_if_a_worker_died(executor: Executor) -> None:
+    """Have a process pool notice that a worker was killed in the middle of sending a result.
+
+    It waits for the rest as long as somebody might write to its pipe: the other workers, and this process.
+    """
+    workers = list((getattr(executor, "_processes", None) or {}).values())
+    if any(worker.exitcode not in (None, 0) for worker in workers):
+        for worker in workers:
+            worker.kill()
+        executor._result_queue._writer.close()  # type: ignore[attr-defined]
 
 
 def _digest(task: RangeSum) -> str:
