@@ -57,7 +57,7 @@ VFE_HD ScaledExp scaled_exp(double x) {
 }
 
 // Units whose factors are multiplied on their own before they join a product: the moments divide by these.
-constexpr std::int64_t unit_group = 8;
+constexpr std::int64_t unit_group = 4;
 
 // The machine in product form: n enumerated units with biases, m others, padded to whole groups with
 // units whose factor is 1; beta is inside.
@@ -166,18 +166,19 @@ struct ProductForm {
     }
     const double highest = (a_high > c_high ? a_high : c_high) + ln2, lowest = a_low > c_low ? a_low : c_low;
     const double g = 0.5 * (highest + lowest), half_range = 0.5 * (highest - lowest);
-    if (half_range > max_range || a_high - g > max_exponent || g - a_low > max_exponent || c_high - g > max_exponent) {
+    if (half_range > max_range || a_high - g > max_exponent || g - a_low > max_exponent || c_high - g > max_exponent ||
+        g - c_low > max_exponent) {
       usable = false;
     }
     gain += g;
     base[j] = numerics::exp(other_bias - g);
-    double exponent[max_low];
-    for (std::int64_t l = 0; l < n_low; ++l) exponent[l] = -g;
+    double factor[max_low];
+    factor[0] = numerics::exp(-g);
     for (std::int64_t i = 0; i < low_bits; ++i) {
-      for (std::int64_t l = 0; l < n_low; ++l) exponent[l] -= (l >> i & 1) != 0 ? weights[i * m + j] : 0.0;
+      const double of_bit = numerics::exp(-weights[i * m + j]);
+      for (std::int64_t l = 0, known = std::int64_t{1} << i; l < known; ++l) factor[known + l] = factor[l] * of_bit;
     }
-    for (std::int64_t l = 0; l < n_low; ++l) exponent[l] = numerics::exp(exponent[l]);
-    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = static_cast<T>(exponent[l]);
+    for (std::int64_t l = 0; l < n_low; ++l) low[low_at(l, j)] = static_cast<T>(factor[l]);
     return half_range;
   }
 
@@ -256,11 +257,11 @@ VFE_HD void take_out_exponent(typename ProductType<T>::Vector& product, typename
   product = std::bit_cast<typename ProductType<T>::Vector>((bits & ((Power{1} << width) - 1)) | (bias << width));
 }
 
-// prod_j (A_j + C_lj) for `product_rows` high states and `lanes` low states, as mantissas in [1, 2) and
-// powers of two.
+// prod_j (A_j + C_lj) for `product_rows` high states and `lanes` low states from first_low on, as mantissas in
+// [1, 2) and powers of two, (product_rows, n_low).
 template <class T>
-VFE_HD void product_block(const ProductForm<T>& form, const T* const* high, std::int64_t first_low,
-                          double (*mantissa)[ProductType<T>::lanes], std::int64_t (*exponent)[ProductType<T>::lanes]) {
+VFE_HD void product_block(const ProductForm<T>& form, const T* const* high, std::int64_t first_low, double* mantissa,
+                          std::int64_t* exponent) {
   using Vector = typename ProductType<T>::Vector;
   using Powers = typename ProductType<T>::Powers;
   constexpr std::int64_t width = ProductType<T>::vector, vectors = ProductType<T>::lanes / width;
@@ -290,12 +291,15 @@ VFE_HD void product_block(const ProductForm<T>& form, const T* const* high, std:
       for (std::int64_t v = 0; v < vectors; ++v) take_out_exponent<T>(product[r][v], powers[r][v]);
     }
   }
+  using Doubles [[gnu::vector_size(width * 8)]] = double;
+  using Integers [[gnu::vector_size(width * 8)]] = std::int64_t;
+  VFE_UNROLL
   for (std::int64_t r = 0; r < product_rows; ++r) {
+    VFE_UNROLL
     for (std::int64_t v = 0; v < vectors; ++v) {
-      for (std::int64_t k = 0; k < width; ++k) {
-        mantissa[r][v * width + k] = static_cast<double>(product[r][v][k]);
-        exponent[r][v * width + k] = powers[r][v][k];
-      }
+      const std::int64_t at = r * form.n_low + first_low + v * width;
+      *reinterpret_cast<Doubles*>(mantissa + at) = __builtin_convertvector(product[r][v], Doubles);
+      *reinterpret_cast<Integers*>(exponent + at) = __builtin_convertvector(powers[r][v], Integers);
     }
   }
 }
@@ -321,12 +325,38 @@ struct ScaledSum {
   }
 };
 
+// Eight states have sums of their own, whatever the width of the vectors.
+constexpr std::int64_t lane_block = 8;
+using Lanes [[gnu::vector_size(8 * lane_block)]] = double;
+
+VFE_HD double sum_of_lanes(const Lanes& x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); }
+VFE_HD double sum_of_row(const double* values, std::int64_t count) {
+  Lanes sum = {};
+  for (std::int64_t k = 0; k < count; k += lane_block) sum += *reinterpret_cast<const Lanes*>(values + k);
+  return sum_of_lanes(sum);
+}
+
+// The weights of a high state with all low states, from their products.
+template <class T>
+VFE_HD ScaledSum weigh_row(const ProductForm<T>& form, double* weight, std::int64_t* exponent, const ScaledExp& own) {
+  std::int64_t highest = exponent[0] + form.low_exponent[0];
+  for (std::int64_t l = 0; l < form.n_low; ++l) {
+    exponent[l] += form.low_exponent[l];
+    highest = exponent[l] > highest ? exponent[l] : highest;
+  }
+  for (std::int64_t l = 0; l < form.n_low; ++l) {
+    weight[l] *= form.low_mantissa[l] * ScaledSum::power(exponent[l] - highest);
+  }
+  return {highest + own.exponent, own.mantissa * sum_of_row(weight, form.n_low)};
+}
+
 // The sum of the weights of all low states of the high states [first, last), a multiple of product_group.
 template <class T>
 ScaledSum sum_products(const ProductForm<T>& form, std::int64_t first, std::int64_t last) {
-  constexpr std::int64_t product_lanes = ProductType<T>::lanes;
   HighFactors<T> factors(form);
   const runtime::Buffer<T> rows(product_group * form.m);
+  const runtime::Buffer<double> weights(product_rows * form.n_low);
+  const runtime::Buffer<std::int64_t> exponents(product_rows * form.n_low);
   ScaledSum total;
   for (std::int64_t group = first; group < last; group += product_group) {
     runtime::check_interrupt();
@@ -340,32 +370,12 @@ ScaledSum sum_products(const ProductForm<T>& form, std::int64_t first, std::int6
       own[g] = factors.own_weight(group + g);
     }
     for (std::int64_t g = 0; g < product_group; g += product_rows) {
-      ScaledSum of_row[product_rows];
-      for (std::int64_t l = 0; l < form.n_low; l += product_lanes) {
-        double mantissa[product_rows][product_lanes];
-        std::int64_t exponent[product_rows][product_lanes];
-        product_block(form, row + g, l, mantissa, exponent);
-        for (std::int64_t r = 0; r < product_rows; ++r) {
-          std::int64_t highest = exponent[r][0] + form.low_exponent[l];
-          for (std::int64_t k = 0; k < product_lanes; ++k) {
-            exponent[r][k] += form.low_exponent[l + k];
-            highest = exponent[r][k] > highest ? exponent[r][k] : highest;
-          }
-          ScaledSum& sum = of_row[r];
-          sum.make_room(highest);
-          double lanes[product_lanes / 2];
-          for (std::int64_t k = 0; k < product_lanes; ++k) {
-            mantissa[r][k] *= form.low_mantissa[l + k] * ScaledSum::power(exponent[r][k] - sum.reference);
-          }
-          for (std::int64_t k = 0; k < product_lanes / 2; ++k)
-            lanes[k] = mantissa[r][k] + mantissa[r][k + product_lanes / 2];
-          for (std::int64_t k = 0; k < product_lanes / 2; ++k) sum.sum += lanes[k];
-        }
+      for (std::int64_t l = 0; l < form.n_low; l += ProductType<T>::lanes) {
+        product_block(form, row + g, l, weights.data(), exponents.data());
       }
       for (std::int64_t r = 0; r < product_rows; ++r) {
-        of_row[r].sum *= own[g + r].mantissa;
-        of_row[r].reference += own[g + r].exponent;
-        total.add(of_row[r]);
+        const std::int64_t at = r * form.n_low;
+        total.add(weigh_row(form, weights.data() + at, exponents.data() + at, own[g + r]));
       }
     }
   }

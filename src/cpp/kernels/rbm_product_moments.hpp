@@ -16,12 +16,11 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t moment_rows = 8;  // high states done together
+constexpr std::int64_t moment_rows = 8;   // high states done together
+constexpr std::int64_t divided_rows = 2;  // of them in a pass backwards
 using ProductVector = ProductType<double>::Vector;
 using ExponentVector = ProductType<double>::Powers;
 constexpr std::int64_t product_vector = ProductType<double>::vector, product_lanes = ProductType<double>::lanes;
-using Lanes [[gnu::vector_size(64)]] = double;
-constexpr std::int64_t lane_block = 8;  // low states with sums of their own
 
 // Sums over a range of states, as multiples of 2^reference. A vector of sums has m + 1 numbers: w sigma_j
 // for each unit, and w.
@@ -78,7 +77,7 @@ struct ProductMoments {
       runtime::check_interrupt();
       find_weights(high, first_high + h);
       for (std::int64_t group = 0; group < form.m / unit_group; ++group) {
-        for (std::int64_t r = 0; r < moment_rows; ++r) divide(group, r);
+        for (std::int64_t r = 0; r < moment_rows; r += divided_rows) divide(group, r);
       }
       for (std::int64_t r = 0; r < moment_rows; ++r) carry(h + r, row_sums.data() + r * size);
     }
@@ -168,61 +167,74 @@ struct ProductMoments {
     for (std::int64_t k = 0; k < count; ++k) weights[k] *= ScaledSum::power(exponents[k] - reference);
     for (std::int64_t r = 0; r < moment_rows; ++r) {
       const double* w = weights.data() + r * form.n_low;
-      double lanes[lane_block] = {};
-      for (std::int64_t l = 0; l < form.n_low; l += lane_block) {
-        for (std::int64_t k = 0; k < lane_block; ++k) lanes[k] += w[l + k];
-      }
-      row_sums[r * size + form.m] = sum_of_lanes(lanes);
+      row_sums[r * size + form.m] = sum_of_row(w, form.n_low);
       for (std::int64_t l = 0; l < form.n_low; ++l) low_weight[l] += w[l];
     }
   }
 
-  // w / f_j for the units of a group, high state r and all low states: into `low` and `row_sums`.
+  // w / f_j for the units of a group, divided_rows high states from r on, and all low states: into `low` and
+  // `row_sums`. `low` takes one row after the other, whatever divided_rows is.
   VFE_HD void divide(std::int64_t group, std::int64_t r) {
-    const double* a = factors.data() + r * form.m + group * unit_group;
-    const double* w = weights.data() + r * form.n_low;
-    const double* products = group_products.data() + (group * moment_rows + r) * form.n_low;
-    alignas(64) double lanes[unit_group][lane_block];
+    const double *a[divided_rows], *w[divided_rows], *products[divided_rows];
+    for (std::int64_t i = 0; i < divided_rows; ++i) {
+      a[i] = factors.data() + (r + i) * form.m + group * unit_group;
+      w[i] = weights.data() + (r + i) * form.n_low;
+      products[i] = group_products.data() + (group * moment_rows + r + i) * form.n_low;
+    }
+    alignas(64) double lanes[divided_rows * unit_group][lane_block];
     for (std::int64_t part = 0; part < lane_block; part += product_vector) {
-      ProductVector sum[unit_group];
+      ProductVector sum[divided_rows][unit_group];
       VFE_UNROLL
-      for (std::int64_t u = 0; u < unit_group; ++u) sum[u] = ProductVector{};
+      for (std::int64_t i = 0; i < divided_rows; ++i) {
+        VFE_UNROLL
+        for (std::int64_t u = 0; u < unit_group; ++u) sum[i][u] = ProductVector{};
+      }
       for (std::int64_t l = part; l < form.n_low; l += lane_block) {
         const std::int64_t first = form.low_at(l, group * unit_group);
         const double* c = form.low.data() + first;
         double* into = low.data() + first;
-        ProductVector f[unit_group], left[unit_group];
-        left[0] = at(w + l) / at(products + l);
+        ProductVector taken[unit_group];
         VFE_UNROLL
-        for (std::int64_t u = 0; u < unit_group; ++u) {
-          f[u] = at(c + u * product_lanes) + a[u];
-          if (u + 1 < unit_group) left[u + 1] = left[u] * f[u];
-        }
-        ProductVector right = f[unit_group - 1];
+        for (std::int64_t u = 0; u < unit_group; ++u) taken[u] = at(into + u * product_lanes);
         VFE_UNROLL
-        for (std::int64_t k = 0; k < unit_group; ++k) {
-          const std::int64_t u = unit_group - 1 - k;
-          const ProductVector quotient = k == 0 ? left[u] : left[u] * right;
-          if (k > 0 && u > 0) right *= f[u];
-          sum[u] += quotient;
-          at(into + u * product_lanes) += quotient * a[u];
+        for (std::int64_t i = 0; i < divided_rows; ++i) {
+          ProductVector f[unit_group], left[unit_group];
+          left[0] = at(w[i] + l) / at(products[i] + l);
+          VFE_UNROLL
+          for (std::int64_t u = 0; u < unit_group; ++u) {
+            f[u] = at(c + u * product_lanes) + a[i][u];
+            if (u + 1 < unit_group) left[u + 1] = left[u] * f[u];
+          }
+          ProductVector right = f[unit_group - 1];
+          VFE_UNROLL
+          for (std::int64_t k = 0; k < unit_group; ++k) {
+            const std::int64_t u = unit_group - 1 - k;
+            const ProductVector quotient = k == 0 ? left[u] : left[u] * right;
+            if (k > 0 && u > 0) right *= f[u];
+            sum[i][u] += quotient;
+            taken[u] += quotient * a[i][u];
+          }
         }
+        VFE_UNROLL
+        for (std::int64_t u = 0; u < unit_group; ++u) at(into + u * product_lanes) = taken[u];
       }
       VFE_UNROLL
-      for (std::int64_t u = 0; u < unit_group; ++u) at(lanes[u] + part) = sum[u];
+      for (std::int64_t i = 0; i < divided_rows; ++i) {
+        VFE_UNROLL
+        for (std::int64_t u = 0; u < unit_group; ++u) at(lanes[i * unit_group + u] + part) = sum[i][u];
+      }
     }
-    double* sums = row_sums.data() + r * size + group * unit_group;
     Lanes total;
     sums_of_lanes(lanes, total);
-    for (std::int64_t u = 0; u < unit_group; ++u) sums[u] = a[u] * total[u];
+    for (std::int64_t i = 0; i < divided_rows; ++i) {
+      double* sums = row_sums.data() + (r + i) * size + group * unit_group;
+      for (std::int64_t u = 0; u < unit_group; ++u) sums[u] = a[i][u] * total[i * unit_group + u];
+    }
   }
 
   VFE_HD static const ProductVector& at(const double* p) { return *reinterpret_cast<const ProductVector*>(p); }
   VFE_HD static ProductVector& at(double* p) { return *reinterpret_cast<ProductVector*>(p); }
-  VFE_HD static double sum_of_lanes(const double* x) {
-    return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
-  }
-  // The same for eight of them at once.
+  // sum_of_lanes for eight of them at once.
   VFE_HD static void sums_of_lanes(const double (&x)[lane_block][lane_block], Lanes& sums) {
     Lanes pair[4], four[2];
     VFE_UNROLL
@@ -278,8 +290,7 @@ struct ProductMoments {
         }
       }
       for (std::int64_t j = 0; j < form.m; ++j) {
-        const double* x = upper.data() + j * product_lanes;
-        sums[j] = sum_of_lanes(x) + sum_of_lanes(x + lane_block);
+        sums[j] = sum_of_row(upper.data() + j * product_lanes, product_lanes);
       }
       sums[form.m] = 0;
       for (std::int64_t l = 0; l < form.n_low; ++l) sums[form.m] += (l >> i & 1) != 0 ? low_weight[l] : 0.0;
