@@ -168,9 +168,9 @@ def test_a_worker_that_is_killed_while_it_sends(tmp_path: Path) -> None:
     """Its pool waits for the rest of the result; the sum does not."""
     task = DyingSum(tmp_path / "died")
     expected = sum_ranges(task)
-    with ProcessPoolExecutor(2, mp_context=SPAWN) as executor:
-        with pytest.warns(RuntimeWarning, match="executor: it broke"):
-            found = sum_ranges(task, executor=executor)
+    warned = pytest.warns(RuntimeWarning, match="executor: it broke")
+    with ProcessPoolExecutor(2, mp_context=SPAWN) as executor, warned:
+        found = sum_ranges(task, executor=executor)
     assert task.marker.exists()
     np.testing.assert_array_equal(found, expected)
 
