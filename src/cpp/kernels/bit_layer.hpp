@@ -1,8 +1,8 @@
 // Weighted sums of binary states: the technique that `gibbs` and `free_energy` share on a CPU.
 //
 // A state is a row of bits, so its field x_j = bias_j + sum_i s_i w_ij is a sum of rows of w. Four
-// inputs have 16 possible sums: they are tabulated for a strip of outputs and a whole block of states
-// adds one table row per four inputs, from the first-level cache. Fewer states are worth only the four
+// inputs have 16 possible sums: they are tabulated for a strip of outputs, 64 bytes, and a whole block of
+// states adds one table row per four inputs, from the first-level cache. Fewer states are worth only the four
 // sums of each pair of inputs, and very few none at all. Four inputs are always added as two pairs, so
 // the three ways agree bit for bit, in floating point too.
 #pragma once
@@ -14,18 +14,24 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t word_bits = 64;                // states are packed, unit u in bit u % 64 of word u / 64
-constexpr std::int64_t tile_width = word_bits;        // outputs whose fields are handed over together
-constexpr std::int64_t block_inputs = word_bits / 2;  // inputs done together
+constexpr std::int64_t word_bits = 64;            // states are packed, unit u in bit u % 64 of word u / 64
+constexpr std::int64_t tile_width = word_bits;    // outputs whose fields are handed over together
+constexpr std::int64_t block_inputs = word_bits;  // inputs done together
 constexpr std::int64_t group_inputs = 4;
 constexpr std::int64_t states_worth_pairs = 4, states_worth_groups = 16;  // measured
 
-// Outputs done together: their 8 tables of 16 sums take half of a first-level cache of 32 kB.
+// Outputs done together: their 16 tables of 16 sums take half of a first-level cache of 32 kB.
+constexpr std::int64_t strip_bytes = 64;
 template <class T>
-constexpr std::int64_t strip_width = 128 / static_cast<std::int64_t>(sizeof(T));
+constexpr std::int64_t strip_width = strip_bytes / static_cast<std::int64_t>(sizeof(T));
 template <class T>
 constexpr std::int64_t table_size = block_inputs / group_inputs * 16 * strip_width<T>;
-static_assert(block_inputs / group_inputs == 8 && group_inputs == 4);
+template <class T>
+struct StripOf {
+  using Row [[gnu::vector_size(strip_bytes)]] = T;
+};
+template <class T>
+using Row = typename StripOf<T>::Row;
 
 VFE_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 VFE_HD std::int64_t words_for(std::int64_t n_units) { return ceil_div(n_units, word_bits); }
@@ -92,114 +98,131 @@ VFE_HD void fill_strip(const BitLayer<T>& layer, const RbmView& rbm, std::int64_
   }
 }
 
+// Packed states, in any order.
+struct States {
+  const std::uint64_t* words;
+  std::int64_t n, state_stride, word_stride;
+
+  VFE_HD std::uint64_t word(std::int64_t state, std::int64_t block) const {
+    return words[state * state_stride + block * word_stride];
+  }
+};
+
+template <class T>
+VFE_HD const Row<T>& row_at(const void* rows, std::uint64_t offset) {
+  return *reinterpret_cast<const Row<T>*>(static_cast<const char*>(rows) + offset);
+}
+
 // table[g][m] = the sum of the rows of group g whose bits are set in m; a group has 2 or 4 inputs.
 template <std::int64_t inputs, class T>
 VFE_HD void build_tables(const T* __restrict rows, T* __restrict table) {
-  constexpr std::int64_t full = strip_width<T>;
-  for (std::int64_t g = 0; g < block_inputs / inputs; ++g) {
-    for (std::int64_t l = 0; l < full; ++l) {
-      const T low[4] = {T(0), rows[l], rows[full + l], rows[l] + rows[full + l]};
-      if constexpr (inputs == 2) {
-        for (std::int64_t m = 0; m < 4; ++m) table[m * full + l] = low[m];
-      } else {
-        const T third = rows[2 * full + l], fourth = rows[3 * full + l];
-        const T high[4] = {T(0), third, fourth, third + fourth};
-        for (std::int64_t m = 0; m < 16; ++m) table[m * full + l] = low[m % 4] + high[m / 4];
-      }
-    }
-    rows += inputs * full;
-    table += (std::int64_t{1} << inputs) * full;
-  }
-}
-
-// A field takes up the sums of four groups at a time, ((1 + 2) + (3 + 4)).
-
-template <class T>
-VFE_HD void add_groups(T* __restrict field, const T* __restrict table, std::uint32_t bits) {
-  constexpr std::int64_t full = strip_width<T>;
-  const T* row[8];
-  for (std::int64_t g = 0; g < 8; ++g) row[g] = table + (g * 16 + ((bits >> (4 * g)) & 15)) * full;
-  for (std::int64_t l = 0; l < full; ++l) {
-    field[l] = field[l] + ((row[0][l] + row[1][l]) + (row[2][l] + row[3][l])) +
-               ((row[4][l] + row[5][l]) + (row[6][l] + row[7][l]));
-  }
-}
-
-template <class T>
-VFE_HD void add_pairs(T* __restrict field, const T* __restrict table, std::uint32_t bits) {
-  constexpr std::int64_t full = strip_width<T>;
-  for (std::int64_t half = 0; half < 2; ++half, bits >>= 16, table += 32 * full) {
-    const T* row[8];
-    for (std::int64_t g = 0; g < 8; ++g) row[g] = table + (g * 4 + ((bits >> (2 * g)) & 3)) * full;
-    for (std::int64_t l = 0; l < full; ++l) {
-      field[l] = field[l] + (((row[0][l] + row[1][l]) + (row[2][l] + row[3][l])) +
-                             ((row[4][l] + row[5][l]) + (row[6][l] + row[7][l])));
+  auto* into = reinterpret_cast<Row<T>*>(table);
+  for (std::int64_t i = 0; i < block_inputs; i += inputs, into += std::int64_t{1} << inputs) {
+    const auto* from = reinterpret_cast<const Row<T>*>(rows) + i;
+    const Row<T> low[4] = {Row<T>{}, from[0], from[1], from[0] + from[1]};
+    if constexpr (inputs == 2) {
+      for (std::int64_t m = 0; m < 4; ++m) into[m] = low[m];
+    } else {
+      const Row<T> high[4] = {Row<T>{}, from[2], from[3], from[2] + from[3]};
+      VFE_UNROLL
+      for (std::int64_t m = 0; m < 16; ++m) into[m] = low[m % 4] + high[m / 4];
     }
   }
 }
 
-// The row of zeros stands in for inputs that are not set: no branch to predict.
+// The table row of the inputs from `first` on: its index in `bits`, times the bytes of a row.
+template <std::int64_t inputs>
+VFE_HD std::uint64_t row_offset(std::uint64_t bits, std::int64_t first) {
+  constexpr std::int64_t shift = 6;
+  static_assert(strip_bytes == 1 << shift);
+  const std::uint64_t index = first < shift ? bits << (shift - first) : bits >> (first - shift);
+  return index & (((std::uint64_t{1} << inputs) - 1) << shift);
+}
+
+// Adds the 16 inputs from `first` on, four by four: ((1 + 2) + (3 + 4)).
+template <std::int64_t inputs, class T>
+VFE_HD void add_rows_of_tables(Row<T>& sum, const T* table, std::uint64_t bits, std::int64_t first) {
+  constexpr std::int64_t rows_per_input = (1 << inputs) / inputs * strip_width<T>;
+  Row<T> four[4];
+  VFE_UNROLL
+  for (std::int64_t g = 0; g < 4; ++g) {
+    const std::int64_t input = first + group_inputs * g;
+    four[g] = row_at<T>(table + input * rows_per_input, row_offset<inputs>(bits, input));
+    if constexpr (inputs == 2) {
+      four[g] += row_at<T>(table + (input + 2) * rows_per_input, row_offset<inputs>(bits, input + 2));
+    }
+  }
+  sum += (four[0] + four[1]) + (four[2] + four[3]);
+}
+
+// A strip's fields of all states, block by block.
+template <std::int64_t inputs, class T>
+void add_tables(const BitLayer<T>& layer, std::int64_t strip, const States& states, T* fields, T* table) {
+  for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
+    build_tables<inputs>(layer.block_rows(strip, block), table);
+    auto* field = reinterpret_cast<Row<T>*>(fields);
+    for (std::int64_t s = 0; s < states.n; ++s) {
+      const std::uint64_t bits = states.word(s, block);
+      if (bits == 0) continue;
+      Row<T> sum = field[s];
+      VFE_UNROLL
+      for (std::int64_t first = 0; first < block_inputs; first += 16)
+        add_rows_of_tables<inputs>(sum, table, bits, first);
+      field[s] = sum;
+    }
+  }
+}
+
+// Without tables. The row of zeros stands in for inputs that are not set: no branch to predict.
 template <class T>
-VFE_HD void add_rows(T* __restrict field, const T* __restrict rows, const std::int64_t (&row)[block_inputs]) {
-  constexpr std::int64_t full = strip_width<T>;
-  for (std::int64_t i = 0; i < block_inputs; i += 4 * group_inputs) {
-    T sums[4][full];
+VFE_HD void add_rows(T* field, const T* rows, const std::int64_t (&offset)[block_inputs]) {
+  Row<T> sum = row_at<T>(field, 0);
+  for (std::int64_t i = 0; i < block_inputs; i += 16) {
+    Row<T> four[4];
+    VFE_UNROLL
     for (std::int64_t g = 0; g < 4; ++g) {
-      const std::int64_t* of = row + i + g * group_inputs;
-      const T *first = rows + of[0], *second = rows + of[1], *third = rows + of[2], *fourth = rows + of[3];
-      for (std::int64_t l = 0; l < full; ++l) sums[g][l] = (first[l] + second[l]) + (third[l] + fourth[l]);
+      const std::int64_t* of = offset + i + g * group_inputs;
+      four[g] = (row_at<T>(rows, of[0]) + row_at<T>(rows, of[1])) + (row_at<T>(rows, of[2]) + row_at<T>(rows, of[3]));
     }
-    for (std::int64_t l = 0; l < full; ++l) field[l] += (sums[0][l] + sums[1][l]) + (sums[2][l] + sums[3][l]);
+    sum += (four[0] + four[1]) + (four[2] + four[3]);
   }
+  *reinterpret_cast<Row<T>*>(field) = sum;
 }
 
-VFE_HD std::uint32_t block_bits(const std::uint64_t* state, std::int64_t block) {
-  return static_cast<std::uint32_t>(state[block / 2] >> (block % 2 * block_inputs));
-}
-
-// fields[s][l] = bias + sum of the weights into output tile * 64 + l of the inputs set in state s, for the
-// whole strips of the tile. `states` holds words_for(n_in) words a state; `table` has room for table_size numbers.
+// fields[k][s][l] = bias + sum of the weights into output tile * 64 + k * strip_width + l of the inputs set in state s,
+// for the strips of the tile that there are. `table` has room for table_size numbers.
 template <class T>
-void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const std::uint64_t* states, std::int64_t n_states,
-                 T* fields, T* table) {
+void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const States& states, T* fields, T* table) {
   constexpr std::int64_t full = strip_width<T>;
-  const std::int64_t words = words_for(layer.n_in);
   const std::int64_t first_strip = tile * (tile_width / full), left = layer.n_strips - first_strip;
   const std::int64_t n_strips = left < tile_width / full ? left : tile_width / full;
-  for (std::int64_t s = 0; s < n_states; ++s) {
-    const T* bias = layer.bias.data() + first_strip * full;
-    for (std::int64_t l = 0; l < n_strips * full; ++l) fields[s * tile_width + l] = bias[l];
+  const std::int64_t n = states.n;
+  for (std::int64_t k = 0; k < n_strips; ++k) {
+    const Row<T> bias = row_at<T>(layer.bias.data() + (first_strip + k) * full, 0);
+    auto* field = reinterpret_cast<Row<T>*>(fields + k * n * full);
+    for (std::int64_t s = 0; s < n; ++s) field[s] = bias;
   }
-  if (n_states < states_worth_pairs) {
-    for (std::int64_t s = 0; s < n_states; ++s) {
+  if (n < states_worth_pairs) {
+    for (std::int64_t s = 0; s < n; ++s) {
       for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
-        const std::uint32_t bits = block_bits(states + s * words, block);
+        const std::uint64_t bits = states.word(s, block);
         if (bits == 0) continue;
-        std::int64_t row[block_inputs];
+        std::int64_t offset[block_inputs];
         const std::int64_t zero_row = layer.zero_row - block * block_inputs;
         for (std::int64_t i = 0; i < block_inputs; ++i) {
           const std::int64_t if_set = -static_cast<std::int64_t>(bits >> i & 1);
-          row[i] = (zero_row + ((i - zero_row) & if_set)) * full;
+          offset[i] = (zero_row + ((i - zero_row) & if_set)) * strip_bytes;
         }
         for (std::int64_t k = 0; k < n_strips; ++k) {
-          add_rows(fields + s * tile_width + k * full, layer.block_rows(first_strip + k, block), row);
+          add_rows(fields + (k * n + s) * full, layer.block_rows(first_strip + k, block), offset);
         }
       }
     }
     return;
   }
-  const bool by_groups = n_states >= states_worth_groups;
   for (std::int64_t k = 0; k < n_strips; ++k) {
-    for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
-      const T* rows = layer.block_rows(first_strip + k, block);
-      by_groups ? build_tables<4>(rows, table) : build_tables<2>(rows, table);
-      for (std::int64_t s = 0; s < n_states; ++s) {
-        const std::uint32_t bits = block_bits(states + s * words, block);
-        if (bits == 0) continue;
-        T* field = fields + s * tile_width + k * full;
-        by_groups ? add_groups(field, table, bits) : add_pairs(field, table, bits);
-      }
-    }
+    const auto add = n >= states_worth_groups ? add_tables<4, T> : add_tables<2, T>;
+    add(layer, first_strip + k, states, fields + k * n * full, table);
   }
 }
 

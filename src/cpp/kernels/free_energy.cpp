@@ -128,11 +128,11 @@ void run(const FreeEnergyArgs& args) {
     }
     for (std::int64_t tile = 0; tile < layer.n_tiles; ++tile) {
       runtime::check_interrupt();
-      tile_fields(layer, tile, states, n_states, fields.data(), table.data());
+      tile_fields(layer, tile, {states, n_states, words, 1}, fields.data(), table.data());
       for (std::int64_t j = tile * tile_width; j < n_hidden && j < (tile + 1) * tile_width; j += full) {
         const std::int64_t width = n_hidden - j < full ? n_hidden - j : full;
         for (std::int64_t s = 0; s < n_states; ++s) {
-          const T* x = fields.data() + s * tile_width + j % tile_width;
+          const T* x = fields.data() + j % tile_width * n_states + s * full;
           T decay[full];
           for (std::int64_t l = 0; l < full; ++l) decay[l] = numerics::exp_negative(-beta * numerics::magnitude(x[l]));
           if (args.free_energy != nullptr) {

@@ -10,7 +10,7 @@ namespace {
 
 using numerics::Stream;
 
-constexpr std::int64_t block_chains = 256;  // their fields for one tile fill 64 kB
+constexpr std::int64_t block_chains = 256;  // their fields for one strip fill 16 kB
 static_assert(tile_width == 4 * numerics::philox_lanes);
 
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
@@ -127,9 +127,14 @@ VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
   return bits;
 }
 
-// The states of one tile's units, given their fields.
+// The states of one tile's units, given their fields, (strips of the tile, n_chains, strip_width).
 VFE_HD std::uint64_t decide(const HalfSweep& half, const Factors& factors, const Draw& draw, std::int64_t tile,
-                            const std::int32_t* field) {
+                            const std::int32_t* fields, std::int64_t n_chains, std::int64_t chain) {
+  constexpr std::int64_t full = strip_width<std::int32_t>;
+  std::int32_t field[tile_width];
+  for (std::int64_t k = 0; k < tile_width / full; ++k) {
+    for (std::int64_t l = 0; l < full; ++l) field[k * full + l] = fields[(k * n_chains + chain) * full + l];
+  }
   std::uint32_t words[tile_width];
   tile_words(draw, half.stream, tile, words);
   const float* factor = factors.values.data() + tile * tile_width;
@@ -175,27 +180,39 @@ void gibbs(const GibbsArgs& args) {
   const auto sweep_block = [&](std::int64_t task) {
     const std::int64_t first = task * block;
     const std::int64_t n_chains = args.n_chains - first < block ? args.n_chains - first : block;
-    std::uint64_t* visible = args.visible + first * visible_words;
-    std::uint64_t* hidden = args.hidden + first * hidden_words;
-    const std::uint64_t* start = args.start + first * visible_words;
+    // Here word first: the loops run over the chains.
+    const runtime::Buffer<std::uint64_t> visible(visible_words * n_chains), hidden(hidden_words * n_chains);
     const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size<std::int32_t>);
     for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
+    for (std::int64_t c = 0; c < n_chains; ++c) {
+      for (std::int64_t w = 0; w < visible_words; ++w) {
+        visible[w * n_chains + c] = args.start[(first + c) * visible_words + w];
+      }
+    }
 
     const auto half_sweep = [&](const HalfSweep& half, const Factors& factors, const std::uint64_t* from,
                                 std::uint64_t* to, std::uint64_t step) {
       for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
         runtime::check_interrupt();
-        tile_fields(half.layer, tile, from, n_chains, fields.data(), table.data());
+        tile_fields(half.layer, tile, {from, n_chains, 1, n_chains}, fields.data(), table.data());
         for (std::int64_t c = 0; c < n_chains; ++c) {
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
-          to[c * half.layer.n_tiles + tile] = decide(half, factors, draw, tile, fields.data() + c * tile_width);
+          to[tile * n_chains + c] = decide(half, factors, draw, tile, fields.data(), n_chains, c);
         }
       }
     };
     for (std::int64_t t = 0; t < args.n_steps; ++t) {
       const auto step = static_cast<std::uint64_t>(args.first_step + t);
-      half_sweep(sweep.to_hidden, hidden_factors, t == 0 ? start : visible, hidden, step);
-      half_sweep(sweep.to_visible, visible_factors, hidden, visible, step);
+      half_sweep(sweep.to_hidden, hidden_factors, visible.data(), hidden.data(), step);
+      half_sweep(sweep.to_visible, visible_factors, hidden.data(), visible.data(), step);
+    }
+    for (std::int64_t c = 0; c < n_chains; ++c) {
+      for (std::int64_t w = 0; w < visible_words; ++w) {
+        args.visible[(first + c) * visible_words + w] = visible[w * n_chains + c];
+      }
+      for (std::int64_t w = 0; w < hidden_words; ++w) {
+        args.hidden[(first + c) * hidden_words + w] = hidden[w * n_chains + c];
+      }
     }
   };
   runtime::parallel_for(ceil_div(args.n_chains, block), nanoseconds, args.num_threads, sweep_block);
