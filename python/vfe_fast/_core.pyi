@@ -88,11 +88,11 @@ class Probe(enum.Enum):
 
 def bernoulli(
     x: typing.SupportsFloat | typing.SupportsIndex,
-    word: typing.SupportsInt | typing.SupportsIndex,
+    leading: typing.SupportsInt | typing.SupportsIndex,
     further: typing.SupportsInt | typing.SupportsIndex,
 ) -> bool:
     """
-    The decision of the Gibbs kernel, P(True) = sigmoid(x), from its random words.
+    The decision of the Gibbs kernel, P(True) = sigmoid(x), from 16 random bits and, if they tie, 64 more.
     """
 
 def build_info() -> dict[str, typing.Any]:

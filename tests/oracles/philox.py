@@ -34,5 +34,10 @@ def gibbs_uniforms(
     unit = np.arange(n_units)
     block = 16 * (unit // 64) + unit % 16
     chain = np.arange(n_chains)[:, None]
-    words = philox4x32([block, chain, step & 0xFFFFFFFF, STREAMS[layer] | (step >> 32) << 8], seed)
-    return np.choose(unit // 16 % 4, words) / 2.0**32
+    stream = [(STREAMS[layer] + tie) | (step >> 32) << 8 for tie in (0, 2)]
+    words = philox4x32([block, chain // 2, step & 0xFFFFFFFF, stream[0]], seed)
+    shift = np.uint64(16) * (chain % 2).astype(np.uint64)
+    leading = (np.choose(unit // 16 % 4, words) >> shift) & np.uint64(0xFFFF)
+    high, low, _, _ = philox4x32([unit, chain, step & 0xFFFFFFFF, stream[1]], seed)
+    further = (high << np.uint64(32) | low) >> np.uint64(11)
+    return leading / 2.0**16 + further / 2.0**69

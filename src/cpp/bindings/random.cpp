@@ -40,15 +40,17 @@ void bind_random(py::module_& module) {
       py::arg("counter"), py::arg("key"), "One block of Philox4x32-10.");
   module.def(
       "bernoulli",
-      [](float x, std::uint32_t word, std::uint32_t further) {
+      [](float x, std::uint32_t leading, std::uint64_t further) {
         const auto threshold = numerics::minority_threshold(x);
-        const std::int32_t leading = numerics::leading_bits(word);
-        const bool minority =
-            leading == threshold.bits ? numerics::minority_after_tie(threshold, further) : leading < threshold.bits;
+        const auto bits = numerics::leading_bits(leading, 0);
+        const bool minority = bits == threshold.bits
+                                  ? numerics::minority_after_tie(threshold, static_cast<std::uint32_t>(further >> 32),
+                                                                 static_cast<std::uint32_t>(further))
+                                  : bits < threshold.bits;
         return (x >= 0.0f) != minority;
       },
-      py::arg("x"), py::arg("word"), py::arg("further"),
-      "The decision of the Gibbs kernel, P(True) = sigmoid(x), from its random words.");
+      py::arg("x"), py::arg("leading"), py::arg("further"),
+      "The decision of the Gibbs kernel, P(True) = sigmoid(x), from 16 random bits and, if they tie, 64 more.");
 }
 
 }  // namespace vfe::bindings

@@ -110,10 +110,10 @@ struct Draw {
   std::uint64_t step;
 };
 
-// The 64 random words of one tile: words[u] belongs to unit 64 tile + u.
+// The random words of one tile for two chains: words[u] belongs to unit 64 tile + u.
 VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::uint32_t (&words)[tile_width]) {
   const auto first_block = static_cast<std::uint32_t>(tile) * numerics::philox_lanes;
-  numerics::draw_lanes(numerics::draw_counter(first_block, draw.chain, draw.step, stream), draw.key, words);
+  numerics::draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
 }
 
 // Bytes 0 or 1 to bits: the product gathers the eight bytes of a word in its top byte.
@@ -127,36 +127,33 @@ VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
   return bits;
 }
 
-// The states of one tile's units, given their fields, (strips of the tile, n_chains, strip_width).
+// The states of one tile's units, given their fields, (strips of the tile, n_chains, strip_width), and random words.
 VFE_HD std::uint64_t decide(const HalfSweep& half, const Factors& factors, const Draw& draw, std::int64_t tile,
-                            const std::int32_t* fields, std::int64_t n_chains, std::int64_t chain) {
+                            const std::uint32_t (&words)[tile_width], const std::int32_t* fields,
+                            std::int64_t n_chains) {
   constexpr std::int64_t full = strip_width<std::int32_t>;
-  std::int32_t field[tile_width];
-  for (std::int64_t k = 0; k < tile_width / full; ++k) {
-    for (std::int64_t l = 0; l < full; ++l) field[k * full + l] = fields[(k * n_chains + chain) * full + l];
-  }
-  std::uint32_t words[tile_width];
-  tile_words(draw, half.stream, tile, words);
   const float* factor = factors.values.data() + tile * tile_width;
+  float x[tile_width];
+  for (std::int64_t k = 0; k < tile_width; k += full) {
+    for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(fields[k * n_chains + l]) * factor[k + l];
+  }
   std::uint8_t on[tile_width], tie[tile_width];
   for (std::int64_t l = 0; l < tile_width; ++l) {
-    const float x = static_cast<float>(field[l]) * factor[l];
-    const std::int32_t threshold = numerics::minority_threshold(x).bits;
-    const std::int32_t leading = numerics::leading_bits(words[l]);
-    on[l] = (x >= 0.0f) != (leading < threshold);
+    const std::int32_t threshold = numerics::minority_threshold(x[l]).bits;
+    const std::int32_t leading = numerics::leading_bits(words[l], draw.chain);
+    on[l] = (x[l] >= 0.0f) != (leading < threshold);
     tie[l] = leading == threshold;
   }
   std::uint64_t bits = gather_bits(on);
-  std::uint64_t ties = gather_bits(tie);
-  if (ties != 0) [[unlikely]] {
-    tile_words(draw, half.tie_stream, tile, words);
-    for (; ties != 0; ties &= ties - 1) {
-      const int l = __builtin_ctzll(ties);
-      const float x = static_cast<float>(field[l]) * factor[l];
-      const bool minority = numerics::minority_after_tie(numerics::minority_threshold(x), words[l]);
-      const std::uint64_t bit = std::uint64_t{1} << l;
-      bits = (x >= 0.0f) != minority ? bits | bit : bits & ~bit;
-    }
+  for (std::uint64_t ties = gather_bits(tie); ties != 0; ties &= ties - 1) {
+    const int l = __builtin_ctzll(ties);
+    const auto unit = static_cast<std::uint32_t>(tile * tile_width + l);
+    const numerics::Words4 further =
+        numerics::philox4x32(numerics::draw_counter(unit, draw.chain, draw.step, half.tie_stream), draw.key);
+    const bool minority =
+        numerics::minority_after_tie(numerics::minority_threshold(x[l]), further.word[0], further.word[1]);
+    const std::uint64_t bit = std::uint64_t{1} << l;
+    bits = (x[l] >= 0.0f) != minority ? bits | bit : bits & ~bit;
   }
   const std::int64_t width = half.layer.n_out - tile * tile_width;
   return width < tile_width ? bits & ((std::uint64_t{1} << width) - 1) : bits;
@@ -177,6 +174,7 @@ void gibbs(const GibbsArgs& args) {
   const double nanoseconds =
       static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) * (n_weights / 64.0 + 2.0 * n_draws);
   const std::int64_t block = runtime::items_per_task(args.n_chains, block_chains, nanoseconds, args.num_threads);
+  constexpr std::int64_t strip = strip_width<std::int32_t>;
   const auto sweep_block = [&](std::int64_t task) {
     const std::int64_t first = task * block;
     const std::int64_t n_chains = args.n_chains - first < block ? args.n_chains - first : block;
@@ -195,9 +193,11 @@ void gibbs(const GibbsArgs& args) {
       for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
         runtime::check_interrupt();
         tile_fields(half.layer, tile, {from, n_chains, 1, n_chains}, fields.data(), table.data());
+        std::uint32_t words[tile_width];
         for (std::int64_t c = 0; c < n_chains; ++c) {
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
-          to[tile * n_chains + c] = decide(half, factors, draw, tile, fields.data(), n_chains, c);
+          if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
+          to[tile * n_chains + c] = decide(half, factors, draw, tile, words, fields.data() + c * strip, n_chains);
         }
       }
     };

@@ -11,11 +11,12 @@
 // becomes a float32 (three roundings: relative 2^-22.4) and r = sigmoid(-|x|) has a relative error <= 4 ulp.
 // Given r the decision is exact (numerics/bernoulli.hpp).
 //
-// Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes word
-// (u / 16) % 4 of philox4x32({block = 16 (u / 64) + u % 16, c, t, stream}). Nothing else enters, so
-// the result is the same bit for bit for any num_threads, any cut of the chains into calls, any
-// instruction set; a twin on another device must form the same integer sums (their order is free),
-// the same float32 product, and call the same functions of numerics/ without fused operations.
+// Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes 16 bits, those from
+// bit 16 (c % 2) on, of word (u / 16) % 4 of philox4x32({16 (u / 64) + u % 16, c / 2, t, stream}); in a tie words
+// 0 and 1 of philox4x32({u, c, t, tie stream}). Nothing else enters, so the result is the same bit for bit for any
+// num_threads, any cut of the chains into calls, any instruction set; a twin on another device must form the same
+// integer sums (their order is free), the same float32 product, and call the same functions of numerics/ without
+// fused operations.
 #pragma once
 
 #include "../numerics/philox.hpp"

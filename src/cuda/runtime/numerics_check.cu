@@ -21,7 +21,8 @@ __global__ void numerics_check(float* single, double* wide, std::uint64_t seed) 
   using namespace numerics;
   const Words4 words = philox4x32(draw_counter(threadIdx.x, blockIdx.x, 0, Stream::uniform), key_from(seed));
   const Threshold threshold = minority_threshold(uniform_float(words.word[0]));
-  const bool minority = leading_bits(words.word[1]) == threshold.bits && minority_after_tie(threshold, words.word[2]);
+  const bool minority =
+      leading_bits(words.word[1], 1) == threshold.bits && minority_after_tie(threshold, words.word[2], words.word[3]);
   single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(minority);
   wide[threadIdx.x] = everything(wide[threadIdx.x]) + uniform_double(words.word[0], words.word[3]) +
                       to_fixed_point(wide[threadIdx.x], fixed_point_scale(1.0, 1));
