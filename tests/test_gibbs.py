@@ -187,6 +187,22 @@ def whole(model, v0):
     return vf.gibbs(model, v0, 5, rng=8)
 
 
+@pytest.mark.parametrize("n_chains", [1, 3, 4, 15, 16, 90])
+def test_same_bits_for_threads_that_share_units(target, n_chains):
+    """Rows, pairs and groups of inputs; few chains, so that threads meet after each half step."""
+    model = random_rbm(500, 300, scale=0.1)
+    v0 = np.random.default_rng(0).integers(0, 2, (n_chains, 500))
+    n_steps = -(-300 // n_chains)
+    whole = vf.gibbs(model, v0, n_steps, rng=5, num_threads=1)
+    for num_threads in (2, 3):
+        for got, expected in zip(
+            vf.gibbs(model, v0, n_steps, rng=5, num_threads=num_threads), whole, strict=True
+        ):
+            np.testing.assert_array_equal(got, expected)
+    one_by_one = [vf.gibbs(model, v0[c : c + 1], n_steps, rng=5, chain_offset=c)[0] for c in range(n_chains)]
+    np.testing.assert_array_equal(np.concatenate(one_by_one), whole[0])
+
+
 @pytest.mark.parametrize("num_threads", [1, 2, 7])
 def test_same_bits_for_any_threads(target, model, v0, whole, num_threads):
     v, h = vf.gibbs(model, v0, 5, rng=8, num_threads=num_threads)

@@ -189,41 +189,87 @@ VFE_HD void add_rows(T* field, const T* rows, const std::int64_t (&offset)[block
   *reinterpret_cast<Row<T>*>(field) = sum;
 }
 
-// fields[k][s][l] = bias + sum of the weights into output tile * 64 + k * strip_width + l of the inputs set in state s,
-// for the strips of the tile that there are. `table` has room for table_size numbers.
+// Of integers, whose sums have no order: only the rows of the inputs that are set, at these offsets in bytes.
 template <class T>
-void tile_fields(const BitLayer<T>& layer, std::int64_t tile, const States& states, T* fields, T* table) {
-  constexpr std::int64_t full = strip_width<T>;
-  const std::int64_t first_strip = tile * (tile_width / full), left = layer.n_strips - first_strip;
-  const std::int64_t n_strips = left < tile_width / full ? left : tile_width / full;
-  const std::int64_t n = states.n;
-  for (std::int64_t k = 0; k < n_strips; ++k) {
-    const Row<T> bias = row_at<T>(layer.bias.data() + (first_strip + k) * full, 0);
-    auto* field = reinterpret_cast<Row<T>*>(fields + k * n * full);
-    for (std::int64_t s = 0; s < n; ++s) field[s] = bias;
+VFE_HD void add_set_rows(T* field, const T* rows, const std::uint32_t* offset, std::int64_t count) {
+  Row<T> sum[4] = {row_at<T>(field, 0), Row<T>{}, Row<T>{}, Row<T>{}};
+  std::int64_t k = 0;
+  for (; k + 4 <= count; k += 4) {
+    VFE_UNROLL
+    for (std::int64_t i = 0; i < 4; ++i) sum[i] += row_at<T>(rows, offset[k + i]);
   }
-  if (n < states_worth_pairs) {
-    for (std::int64_t s = 0; s < n; ++s) {
+  for (; k < count; ++k) sum[0] += row_at<T>(rows, offset[k]);
+  *reinterpret_cast<Row<T>*>(field) = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// The fields of up to max_states states, tile by tile.
+template <class T>
+struct TileFields {
+  static constexpr bool any_order = std::is_integral_v<T>;
+  static constexpr std::int64_t full = strip_width<T>;
+
+  const BitLayer<T>& layer;
+  runtime::Buffer<T> table;
+  runtime::Buffer<std::uint32_t> set_offset;  // (states_worth_pairs, n_in): of the rows of inputs that are set
+  std::int64_t n_set[states_worth_pairs];
+  States states;
+
+  TileFields(const BitLayer<T>& weights, std::int64_t max_states)
+      : layer(weights),
+        table(table_size<T>),
+        set_offset(any_order && max_states < states_worth_pairs ? max_states * layer.n_in : 0),
+        states{nullptr, 0, 0, 0} {}
+
+  void start(const States& given) {
+    states = given;
+    if (!any_order || states.n >= states_worth_pairs) return;
+    for (std::int64_t s = 0; s < states.n; ++s) {
+      std::uint32_t* offset = set_offset.data() + s * layer.n_in;
       for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
-        const std::uint64_t bits = states.word(s, block);
-        if (bits == 0) continue;
-        std::int64_t offset[block_inputs];
-        const std::int64_t zero_row = layer.zero_row - block * block_inputs;
-        for (std::int64_t i = 0; i < block_inputs; ++i) {
-          const std::int64_t if_set = -static_cast<std::int64_t>(bits >> i & 1);
-          offset[i] = (zero_row + ((i - zero_row) & if_set)) * strip_bytes;
-        }
-        for (std::int64_t k = 0; k < n_strips; ++k) {
-          add_rows(fields + (k * n + s) * full, layer.block_rows(first_strip + k, block), offset);
+        for (std::uint64_t bits = states.word(s, block); bits != 0; bits &= bits - 1) {
+          *offset++ = static_cast<std::uint32_t>((block * block_inputs + __builtin_ctzll(bits)) * strip_bytes);
         }
       }
+      n_set[s] = offset - (set_offset.data() + s * layer.n_in);
     }
-    return;
   }
-  for (std::int64_t k = 0; k < n_strips; ++k) {
-    const auto add = n >= states_worth_groups ? add_tables<4, T> : add_tables<2, T>;
-    add(layer, first_strip + k, states, fields + k * n * full, table);
+
+  // fields[k][s][l] = bias + sum of the weights into output tile * 64 + k * strip_width + l of the inputs set in state
+  // s, for the strips of the tile that there are.
+  void find(std::int64_t tile, T* fields) {
+    const std::int64_t first_strip = tile * (tile_width / full), left = layer.n_strips - first_strip;
+    for (std::int64_t k = 0; k < left && k < tile_width / full; ++k) {
+      T* field = fields + k * states.n * full;
+      const std::int64_t strip = first_strip + k;
+      const Row<T> bias = row_at<T>(layer.bias.data() + strip * full, 0);
+      for (std::int64_t s = 0; s < states.n; ++s) reinterpret_cast<Row<T>*>(field)[s] = bias;
+      if (states.n >= states_worth_groups) {
+        add_tables<4>(layer, strip, states, field, table.data());
+      } else if (states.n >= states_worth_pairs) {
+        add_tables<2>(layer, strip, states, field, table.data());
+      } else if constexpr (any_order) {
+        for (std::int64_t s = 0; s < states.n; ++s) {
+          add_set_rows(field + s * full, layer.block_rows(strip, 0), set_offset.data() + s * layer.n_in, n_set[s]);
+        }
+      } else {
+        for (std::int64_t s = 0; s < states.n; ++s) add_all_rows(field + s * full, strip, s);
+      }
+    }
   }
-}
+
+  VFE_HD void add_all_rows(T* field, std::int64_t strip, std::int64_t s) const {
+    for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
+      const std::uint64_t bits = states.word(s, block);
+      if (bits == 0) continue;
+      std::int64_t offset[block_inputs];
+      const std::int64_t zero_row = layer.zero_row - block * block_inputs;
+      for (std::int64_t i = 0; i < block_inputs; ++i) {
+        const std::int64_t if_set = -static_cast<std::int64_t>(bits >> i & 1);
+        offset[i] = (zero_row + ((i - zero_row) & if_set)) * strip_bytes;
+      }
+      add_rows(field, layer.block_rows(strip, block), offset);
+    }
+  }
+};
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

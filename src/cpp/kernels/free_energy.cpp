@@ -121,14 +121,16 @@ void run(const FreeEnergyArgs& args) {
     const std::int64_t first = task * block_states;
     const std::int64_t n_states = args.n_states - first < block_states ? args.n_states - first : block_states;
     const std::uint64_t* states = args.visible + first * words;
-    const runtime::Buffer<T> fields(n_states * tile_width), table(table_size<T>);
+    const runtime::Buffer<T> fields(n_states * tile_width);
+    TileFields<T> tile_fields(layer, n_states);
+    tile_fields.start({states, n_states, words, 1});
     const runtime::Buffer<SoftplusSum> sums(args.free_energy != nullptr ? n_states : 0);
     if (args.free_energy != nullptr) {
       for (std::int64_t s = 0; s < n_states; ++s) sums[s].start();
     }
     for (std::int64_t tile = 0; tile < layer.n_tiles; ++tile) {
       runtime::check_interrupt();
-      tile_fields(layer, tile, {states, n_states, words, 1}, fields.data(), table.data());
+      tile_fields.find(tile, fields.data());
       for (std::int64_t j = tile * tile_width; j < n_hidden && j < (tile + 1) * tile_width; j += full) {
         const std::int64_t width = n_hidden - j < full ? n_hidden - j : full;
         for (std::int64_t s = 0; s < n_states; ++s) {

@@ -10,7 +10,9 @@ namespace {
 
 using numerics::Stream;
 
-constexpr std::int64_t block_chains = 256;  // their fields for one strip fill 16 kB
+constexpr std::int64_t block_chains = 256;        // their fields for one strip fill 16 kB
+constexpr std::int64_t chains_of_their_own = 64;  // below so many a thread, threads share the units instead
+constexpr double nanoseconds_per_share = 3e3;     // of a half step, worth meeting the others
 static_assert(tile_width == 4 * numerics::philox_lanes);
 
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
@@ -21,6 +23,13 @@ struct HalfSweep {
 
   HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
       : layer(n_in, n_out), scale(layer.n_strips * strip_width<std::int32_t>), stream(draws), tie_stream(ties) {}
+
+  // The first tile of member `rank` of a team: equal numbers of strips.
+  std::int64_t share(std::int64_t rank, std::int64_t size) const {
+    constexpr std::int64_t strips_per_tile = tile_width / strip_width<std::int32_t>;
+    return rank == size ? layer.n_tiles
+                        : (layer.n_strips * rank + size * strips_per_tile / 2) / (size * strips_per_tile);
+  }
 };
 
 template <class T>
@@ -80,6 +89,10 @@ struct Sweep {
     };
     const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
     runtime::parallel_for(to_hidden.layer.n_strips + to_visible.layer.n_strips, 4.0 * n_weights, num_threads, quantize);
+  }
+
+  std::int64_t fewest_tiles() const {
+    return to_hidden.layer.n_tiles < to_visible.layer.n_tiles ? to_hidden.layer.n_tiles : to_visible.layer.n_tiles;
   }
 
   static void* make(const void* context) {
@@ -171,40 +184,51 @@ void gibbs(const GibbsArgs& args) {
 
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
-  const double nanoseconds =
-      static_cast<double>(args.n_chains) * static_cast<double>(args.n_steps) * (n_weights / 64.0 + 2.0 * n_draws);
-  const std::int64_t block = runtime::items_per_task(args.n_chains, block_chains, nanoseconds, args.num_threads);
-  constexpr std::int64_t strip = strip_width<std::int32_t>;
-  const auto sweep_block = [&](std::int64_t task) {
-    const std::int64_t first = task * block;
-    const std::int64_t n_chains = args.n_chains - first < block ? args.n_chains - first : block;
+  const double weights_per_nanosecond = args.n_chains < states_worth_pairs ? 12.0 : 64.0;
+  const double of_step = static_cast<double>(args.n_chains) * (n_weights / weights_per_nanosecond + 2.0 * n_draws);
+  const double nanoseconds = static_cast<double>(args.n_steps) * of_step;
+
+  // Chains [first, first + n_chains) by a team whose members take a share of the tiles each.
+  const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
     // Here word first: the loops run over the chains.
     const runtime::Buffer<std::uint64_t> visible(visible_words * n_chains), hidden(hidden_words * n_chains);
-    const runtime::Buffer<std::int32_t> fields(n_chains * tile_width), table(table_size<std::int32_t>);
-    for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
     for (std::int64_t c = 0; c < n_chains; ++c) {
       for (std::int64_t w = 0; w < visible_words; ++w) {
         visible[w * n_chains + c] = args.start[(first + c) * visible_words + w];
       }
     }
-
-    const auto half_sweep = [&](const HalfSweep& half, const Factors& factors, const std::uint64_t* from,
-                                std::uint64_t* to, std::uint64_t step) {
-      for (std::int64_t tile = 0; tile < half.layer.n_tiles; ++tile) {
-        runtime::check_interrupt();
-        tile_fields(half.layer, tile, {from, n_chains, 1, n_chains}, fields.data(), table.data());
-        std::uint32_t words[tile_width];
-        for (std::int64_t c = 0; c < n_chains; ++c) {
-          const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
-          if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
-          to[tile * n_chains + c] = decide(half, factors, draw, tile, words, fields.data() + c * strip, n_chains);
+    const auto share_steps = [&](runtime::Team& team, std::int64_t rank) {
+      const runtime::Buffer<std::int32_t> fields(n_chains * tile_width);
+      for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
+      TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, n_chains), to_visible(sweep.to_visible.layer, n_chains);
+      const auto half_sweep = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields, const Factors& factors,
+                                  const std::uint64_t* from, std::uint64_t* to, std::uint64_t step) {
+        tile_fields.start({from, n_chains, 1, n_chains});
+        const std::int64_t end = half.share(rank + 1, team.size());
+        for (std::int64_t tile = half.share(rank, team.size()); tile < end; ++tile) {
+          runtime::check_interrupt();
+          tile_fields.find(tile, fields.data());
+          std::uint32_t words[tile_width];
+          for (std::int64_t c = 0; c < n_chains; ++c) {
+            const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
+            if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
+            const std::int32_t* field = fields.data() + c * strip_width<std::int32_t>;
+            to[tile * n_chains + c] = decide(half, factors, draw, tile, words, field, n_chains);
+          }
         }
+        team.wait();
+      };
+      for (std::int64_t t = 0; t < args.n_steps; ++t) {
+        const auto step = static_cast<std::uint64_t>(args.first_step + t);
+        half_sweep(sweep.to_hidden, to_hidden, hidden_factors, visible.data(), hidden.data(), step);
+        half_sweep(sweep.to_visible, to_visible, visible_factors, hidden.data(), visible.data(), step);
       }
     };
-    for (std::int64_t t = 0; t < args.n_steps; ++t) {
-      const auto step = static_cast<std::uint64_t>(args.first_step + t);
-      half_sweep(sweep.to_hidden, hidden_factors, visible.data(), hidden.data(), step);
-      half_sweep(sweep.to_visible, visible_factors, hidden.data(), visible.data(), step);
+    if (n_threads > 1) {
+      runtime::parallel_team(n_threads, share_steps);
+    } else {
+      runtime::Team alone;
+      share_steps(alone, 0);
     }
     for (std::int64_t c = 0; c < n_chains; ++c) {
       for (std::int64_t w = 0; w < visible_words; ++w) {
@@ -215,7 +239,18 @@ void gibbs(const GibbsArgs& args) {
       }
     }
   };
-  runtime::parallel_for(ceil_div(args.n_chains, block), nanoseconds, args.num_threads, sweep_block);
+
+  const std::int64_t n_threads = runtime::threads_worth(nanoseconds, args.num_threads);
+  if (n_threads > 1 && args.n_chains < n_threads * chains_of_their_own) {
+    const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
+    const std::int64_t most = worth < n_threads ? worth : n_threads;
+    if (most > 1 && sweep.fewest_tiles() >= 2 * most) return sweep_block(0, args.n_chains, most);
+  }
+  const std::int64_t block = runtime::items_per_task(args.n_chains, block_chains, nanoseconds, args.num_threads);
+  runtime::parallel_for(ceil_div(args.n_chains, block), nanoseconds, args.num_threads, [&](std::int64_t task) {
+    const std::int64_t first = task * block;
+    sweep_block(first, args.n_chains - first < block ? args.n_chains - first : block, 1);
+  });
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

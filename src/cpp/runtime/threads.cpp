@@ -64,21 +64,64 @@ class Restored {
   T before_;
 };
 
-void run_tasks(Loop& loop, std::int64_t n_tasks, TaskBody body, const void* context) {
+// What a thread of the loop does, and what becomes of its exceptions.
+template <class Work>
+void run_guarded(Loop& loop, const Work& work) {
   const Restored<Loop*> loop_of_thread(current_loop, &loop);
   try {
-    while (true) {
-      const std::int64_t task = loop.next_task.fetch_add(1, std::memory_order_relaxed);
-      if (task >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
-      check_interrupt();
-      body(context, task);
-    }
+    work();
   } catch (const Interrupted&) {
   } catch (...) {
     const std::lock_guard lock(loop.mutex);
     if (!loop.error) loop.error = std::current_exception();
     loop.stop.store(true, std::memory_order_relaxed);
   }
+}
+
+// Runs `work` on up to n_threads - 1 helpers and, after started(number of helpers), on this thread.
+template <class Work, class Started>
+void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work, const Started& started) {
+  std::vector<std::thread> helpers;
+  try {
+    helpers.reserve(static_cast<std::size_t>(n_threads > 1 ? n_threads - 1 : 0));
+    for (std::int64_t t = 1; t < n_threads; ++t) {
+      {
+        const std::lock_guard lock(loop.mutex);
+        ++loop.n_helpers;
+      }
+      try {
+        helpers.emplace_back([&] {
+          run_guarded(loop, work);
+          const std::lock_guard lock(loop.mutex);
+          --loop.n_helpers;
+          loop.helper_done.notify_one();
+        });
+      } catch (...) {
+        const std::lock_guard lock(loop.mutex);
+        --loop.n_helpers;
+        throw;
+      }
+    }
+  } catch (const std::exception&) {
+    // No more threads, or no memory for them: those there do the work.
+  }
+  started(static_cast<std::int64_t>(helpers.size()));
+
+  const Restored<bool> caller(is_caller, true);
+  next_poll = std::chrono::steady_clock::now() + poll_interval;
+  run_guarded(loop, work);
+  {
+    // Out of work before its helpers, the caller goes on listening for a signal.
+    std::unique_lock lock(loop.mutex);
+    while (!loop.helper_done.wait_for(lock, poll_interval, [&] { return loop.n_helpers == 0; })) {
+      lock.unlock();
+      poll_caller(loop);
+      lock.lock();
+    }
+  }
+  for (std::thread& helper : helpers) helper.join();
+  if (loop.interrupted.load()) throw Interrupted();
+  if (loop.error) std::rethrow_exception(loop.error);
 }
 
 int cores_of_this_process() {
@@ -126,49 +169,54 @@ std::int64_t items_per_task(std::int64_t n_items, std::int64_t max_items, double
 
 void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, TaskBody body, const void* context) {
   Loop loop;
-  std::int64_t n_threads = threads_worth(nanoseconds, num_threads);
-  if (n_threads > n_tasks) n_threads = n_tasks;
-
-  std::vector<std::thread> helpers;
-  try {
-    helpers.reserve(static_cast<std::size_t>(n_threads > 1 ? n_threads - 1 : 0));
-    for (std::int64_t t = 1; t < n_threads; ++t) {
-      {
-        const std::lock_guard lock(loop.mutex);
-        ++loop.n_helpers;
-      }
-      try {
-        helpers.emplace_back([&] {
-          run_tasks(loop, n_tasks, body, context);
-          const std::lock_guard lock(loop.mutex);
-          --loop.n_helpers;
-          loop.helper_done.notify_one();
-        });
-      } catch (...) {
-        const std::lock_guard lock(loop.mutex);
-        --loop.n_helpers;
-        throw;
-      }
+  const std::int64_t worth = threads_worth(nanoseconds, num_threads);
+  const auto work = [&] {
+    while (true) {
+      const std::int64_t task = loop.next_task.fetch_add(1, std::memory_order_relaxed);
+      if (task >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
+      check_interrupt();
+      body(context, task);
     }
-  } catch (const std::exception&) {
-    // No more threads, or no memory for them: those there do the work.
-  }
+  };
+  run_on_threads(loop, worth < n_tasks ? worth : n_tasks, work, [](std::int64_t) {});
+}
 
-  const Restored<bool> caller(is_caller, true);
-  next_poll = std::chrono::steady_clock::now() + poll_interval;
-  run_tasks(loop, n_tasks, body, context);
-  {
-    // Out of tasks before its helpers, the caller goes on listening for a signal.
-    std::unique_lock lock(loop.mutex);
-    while (!loop.helper_done.wait_for(lock, poll_interval, [&] { return loop.n_helpers == 0; })) {
-      lock.unlock();
-      poll_caller(loop);
-      lock.lock();
-    }
+// Ranks are handed out at once, the size when it is known who came.
+struct TeamStart {
+  Team team;
+  std::atomic<std::int64_t> next_rank{0};
+  std::atomic<bool> complete{false};
+
+  void complete_with(std::int64_t size) {
+    team.size_ = size;
+    complete.store(true, std::memory_order_release);
   }
-  for (std::thread& helper : helpers) helper.join();
-  if (loop.interrupted.load()) throw Interrupted();
-  if (loop.error) std::rethrow_exception(loop.error);
+};
+
+void parallel_team(std::int64_t n_threads, TeamBody body, const void* context) {
+  Loop loop;
+  TeamStart start;
+  const auto work = [&] {
+    while (!start.complete.load(std::memory_order_acquire)) std::this_thread::yield();
+    body(context, start.team, start.next_rank.fetch_add(1, std::memory_order_relaxed));
+  };
+  run_on_threads(loop, n_threads, work, [&](std::int64_t n_helpers) { start.complete_with(n_helpers + 1); });
+}
+
+void Team::wait() {
+  if (size_ == 1) return;
+  const std::int64_t round = round_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+    arrived_.store(0, std::memory_order_relaxed);
+    round_.store(round + 1, std::memory_order_release);
+    return;
+  }
+  constexpr int spins_before_yield = 4096;  // some microseconds
+  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+    if (spins < spins_before_yield) continue;
+    check_interrupt();
+    std::this_thread::yield();
+  }
 }
 
 void check_interrupt() {

@@ -4,6 +4,7 @@
 // pool to hold a lock. Work is split in tasks whose results do not depend on who runs them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace vfe::runtime {
@@ -29,6 +30,34 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, con
   parallel_for(
       n_tasks, nanoseconds, num_threads,
       [](const void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); }, &body);
+}
+
+// Threads that go through the same steps together.
+class Team {
+ public:
+  Team() = default;
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  std::int64_t size() const { return size_; }
+  // Returns when all have called it; throws Interrupted as check_interrupt() does.
+  void wait();
+
+ private:
+  friend struct TeamStart;
+  std::int64_t size_ = 1;
+  std::atomic<std::int64_t> arrived_{0}, round_{0};
+};
+
+// Runs body(context, team, rank) on at most n_threads threads at the same time, rank in [0, team.size()).
+using TeamBody = void (*)(const void* context, Team& team, std::int64_t rank);
+void parallel_team(std::int64_t n_threads, TeamBody body, const void* context);
+
+template <class Body>
+void parallel_team(std::int64_t n_threads, const Body& body) {
+  parallel_team(
+      n_threads,
+      [](const void* context, Team& team, std::int64_t rank) { (*static_cast<const Body*>(context))(team, rank); },
+      &body);
 }
 
 // Called by kernels between units of work of at most some milliseconds; throws Interrupted when the
