@@ -166,8 +166,10 @@ void add_tables(const BitLayer<T>& layer, std::int64_t strip, const States& stat
       if (bits == 0) continue;
       Row<T> sum = field[s];
       VFE_UNROLL
-      for (std::int64_t first = 0; first < block_inputs; first += 16)
+      for (std::int64_t first = 0; first < block_inputs; first += 16) {
+        if ((bits >> first & 0xFFFF) == 0) continue;
         add_rows_of_tables<inputs>(sum, table, bits, first);
+      }
       field[s] = sum;
     }
   }
