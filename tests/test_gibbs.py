@@ -143,6 +143,75 @@ def test_two_time_law(parameters, what, start):
         assert p < 1e-9
 
 
+@pytest.mark.parametrize("beta", [BETA, "each its own"])
+def test_law_given_clamped_units(parameters, beta):
+    """Chi-square of the other units given two, whose values differ from chain to chain; false alarm 1e-6."""
+    rbm, n_chains = vf.BernoulliRBM(*parameters), 400_000
+    v0 = np.random.default_rng(1).integers(0, 2, (n_chains, N_VISIBLE), dtype=np.uint8)
+    betas = np.where(np.arange(n_chains) % 3 == 0, BETA, 0.3) if beta == "each its own" else beta
+    kept = np.array([False, True, False, False, True])
+    v, h = vf.gibbs(rbm, v0, 100, beta=betas, clamped=kept, rng=12)
+    assert np.array_equal(v[:, kept], v0[:, kept])
+    states = all_states(N_VISIBLE)
+    for value in ([0, 0], [0, 1], [1, 1]):
+        for b in np.unique(betas):
+            seen = (v0[:, kept] == value).all(axis=1) & (betas == b)
+            law = joint(*parameters, b) * (states[:, kept] == value).all(axis=1)[:, None]
+            assert chi_square_p(joint_counts(v[seen], h[seen]), (law / law.sum()).ravel()) > 1e-6
+            assert chi_square_p(joint_counts(v[seen], h[seen]), joint(*parameters, b).ravel()) < 1e-9
+
+
+def test_beta_of_each_chain(target):
+    """The same bits as chain by chain, each with a mask of its own; persistent chains too."""
+    rbm, n_chains = random_rbm(130, 70, scale=0.3), 21
+    rng = np.random.default_rng(3)
+    v0, kept = rng.integers(0, 2, (n_chains, 130)), rng.random((n_chains, 130)) < 0.3
+    betas = rng.uniform(0, 2, n_chains).astype(np.float32)
+    v, h = vf.gibbs(rbm, v0, 4, beta=betas, clamped=kept, rng=6)
+    for c in range(n_chains):
+        one = vf.gibbs(rbm, v0[[c]], 4, beta=float(betas[c]), clamped=kept[c], rng=6, chain_offset=c)
+        assert np.array_equal(one[0][0], v[c])
+        assert np.array_equal(one[1][0], h[c])
+    chains = vf.GibbsChains(rbm, n_chains, start=v0, clamped=kept, rng=6)
+    chains.step(3, beta=betas)
+    chains.step(beta=betas)
+    assert np.array_equal(chains.visible, v)
+    assert np.array_equal(chains.hidden, h)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "error"),
+    [
+        ("beta", np.ones(2), ValueError),
+        ("beta", np.ones((3, 1)), TypeError),
+        ("beta", [1.0, -1.0, 1.0], ValueError),
+        ("beta", [1.0, np.nan, 1.0], ValueError),
+        ("beta", np.ones(3, dtype=bool), TypeError),
+        ("clamped", np.zeros(4, dtype=bool), ValueError),
+        ("clamped", np.zeros((2, 5), dtype=bool), ValueError),
+        ("clamped", np.full(5, 2), ValueError),
+        ("clamped", "all", ValueError),
+    ],
+)
+def test_bad_betas_and_masks(parameters, name, bad, error):
+    rbm, v0 = vf.BernoulliRBM(*parameters), np.zeros((3, N_VISIBLE), np.uint8)
+    with pytest.raises(error, match=f"^{name}: expected"):
+        vf.gibbs(rbm, v0, **{name: bad})
+
+    def persistent() -> None:
+        vf.GibbsChains(rbm, 3, start=v0, **({} if name == "beta" else {name: bad})).step(
+            **({name: bad} if name == "beta" else {})
+        )
+
+    with pytest.raises(error, match=f"^{name}: expected"):
+        persistent()
+
+
+def test_clamped_chains_need_a_start(parameters):
+    with pytest.raises(ValueError, match=r"^clamped: expected `start`"):
+        vf.GibbsChains(vf.BernoulliRBM(*parameters), 3, clamped=np.ones(5, dtype=bool))
+
+
 def test_marginals_of_a_large_layer_against_the_exact_kernel():
     """784 x 12 at equilibrium: every mean within 5.5 standard errors; false alarm below 1e-4 in all."""
     rbm = random_rbm(784, 12, scale=0.05)

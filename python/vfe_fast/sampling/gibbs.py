@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import count, memory_for, real, threads
-from ..arrays import borrow_states
+from ..arrays import borrow, borrow_states
 from ..models import BernoulliRBM
 from ..random import seed
 
@@ -26,7 +26,8 @@ def gibbs(
     v0: Any,
     n_steps: int = 1,
     *,
-    beta: float = 1.0,
+    beta: float | npt.ArrayLike = 1.0,
+    clamped: Any = None,
     rng: Any = None,
     chain_offset: int = 0,
     step_offset: int = 0,
@@ -45,8 +46,10 @@ def gibbs(
         States of 0s and 1s to start from.
     n_steps : int
         Steps, >= 1.
-    beta : float
-        Inverse temperature, >= 0.
+    beta : float or array_like, (n_chains,)
+        Inverse temperature, >= 0, of all chains or of each.
+    clamped : array_like, (n_visible,) or (n_chains, n_visible), optional
+        True or 1 where a visible unit keeps its value in `v0`: sampling given those units.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         See `vfe_fast.random.seed`. The same int gives the same sample; pass a Generator, or count up
         `step_offset`, for fresh ones.
@@ -79,7 +82,8 @@ def gibbs(
         *parameters,
         start,
         n_steps=count(n_steps, "n_steps"),
-        beta=real(beta, "beta"),
+        beta=_betas(beta),
+        clamped=_mask(clamped, rbm.n_visible),
         seed=seed(rng),
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
@@ -128,6 +132,8 @@ class GibbsChains:
         See `vfe_fast.random.seed`.
     start : array_like, (n_chains, n_visible), optional
         Visible states to start from; drawn from the visible biases alone if not given.
+    clamped : array_like, (n_visible,) or (n_chains, n_visible), optional
+        True or 1 where a visible unit keeps its value in `start`: chains of the law given those units.
     device : {"cpu", "cuda"}
         Where the chains live.
     num_threads : int, optional
@@ -157,6 +163,7 @@ class GibbsChains:
         *,
         rng: Any = None,
         start: Any = None,
+        clamped: Any = None,
         device: Literal["cpu", "cuda"] = "cpu",
         num_threads: int | None = None,
     ) -> None:
@@ -175,6 +182,14 @@ class GibbsChains:
             visible, _ = borrow_states(start, rbm.n_visible, "start")
         if len(visible) != n_chains:
             raise ValueError(f"start: expected n_chains = {n_chains} rows, got {len(visible)}")
+        self._clamped = _mask(clamped, rbm.n_visible)
+        if self._clamped is not None:
+            if start is None:
+                raise ValueError("clamped: expected `start` too, whose values the units keep")
+            if len(self._clamped) not in (1, n_chains):
+                raise ValueError(
+                    f"clamped: expected 1 or n_chains = {n_chains} rows, got {len(self._clamped)}"
+                )
         self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
 
     def _draw_start(self, n_chains: int, key: int) -> Words:
@@ -187,6 +202,7 @@ class GibbsChains:
             np.zeros((n_chains, -(-n_visible // 64)), np.uint64),
             n_steps=1,
             beta=1.0,
+            clamped=None,
             seed=key,
             chain_offset=0,
             step_offset=_START_STEP,
@@ -194,15 +210,15 @@ class GibbsChains:
         )
         return visible
 
-    def step(self, n_steps: int = 1, *, beta: float = 1.0) -> None:
+    def step(self, n_steps: int = 1, *, beta: float | npt.ArrayLike = 1.0) -> None:
         """Move every chain on.
 
         Parameters
         ----------
         n_steps : int
             Block Gibbs steps, >= 1.
-        beta : float
-            Inverse temperature, >= 0.
+        beta : float or array_like, (n_chains,)
+            Inverse temperature, >= 0, of all chains or of each.
 
         Raises
         ------
@@ -216,7 +232,8 @@ class GibbsChains:
             *parameters,
             state.visible,
             n_steps=n_steps,
-            beta=real(beta, "beta"),
+            beta=_betas(beta),
+            clamped=self._clamped,
             seed=state.seed,
             chain_offset=0,
             step_offset=state.step,
@@ -272,6 +289,25 @@ class GibbsChains:
 def _check_model(rbm: BernoulliRBM) -> None:
     if not isinstance(rbm, BernoulliRBM):
         raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+
+
+def _betas(beta: Any) -> Any:
+    """One number, or one a chain."""
+    if np.ndim(beta) == 0:
+        return real(beta, "beta")
+    betas, _ = borrow(beta, "beta")
+    if betas.ndim != 1 or betas.dtype.kind not in "fiu":
+        raise TypeError(f"beta: expected a number or (n_chains,) numbers, got {betas.dtype} {betas.shape}")
+    return betas
+
+
+def _mask(clamped: Any, n_visible: int) -> Words | None:
+    """The clamped units in packed form, one row or one a chain."""
+    if clamped is None:
+        return None
+    array, _ = borrow(clamped, "clamped")
+    packed, _ = borrow_states(array[None] if array.ndim == 1 else array, n_visible, "clamped")
+    return packed
 
 
 def _own_words(words: Any, n_units: int, name: str) -> Words:

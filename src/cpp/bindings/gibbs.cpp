@@ -1,25 +1,32 @@
+#include <pybind11/stl.h>
+
 #include "kernels.hpp"
 
 namespace vfe::bindings {
+
+using Betas = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 void bind_gibbs(py::module_& module) {
   module.def(
       "gibbs",
       [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, const Words& start,
-         std::int64_t n_steps, double beta, std::uint64_t seed, std::int64_t chain_offset, std::int64_t step_offset,
-         int num_threads, runtime::Cache* prepared) {
+         std::int64_t n_steps, const Betas& beta, const std::optional<Words>& clamped, std::uint64_t seed,
+         std::int64_t chain_offset, std::int64_t step_offset, int num_threads, runtime::Cache* prepared) {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
         check_words(start, rbm.n_visible, "start");
+        if (clamped) check_words(*clamped, rbm.n_visible, "clamped");
         Words visible({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_visible))});
         Words hidden({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
         run(&runtime::KernelTable::gibbs,
-            {rbm, beta, seed, chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
+            {rbm, beta.data(), beta.size(), clamped ? clamped->data() : nullptr, clamped ? clamped->shape(0) : 0, seed,
+             chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
              hidden.mutable_data(), runtime::checked_threads(num_threads), prepared});
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
-      py::arg("start").noconvert(), py::kw_only(), py::arg("n_steps"), py::arg("beta"), py::arg("seed"),
-      py::arg("chain_offset"), py::arg("step_offset"), py::arg("num_threads"), py::arg("prepared") = nullptr,
+      py::arg("start").noconvert(), py::kw_only(), py::arg("n_steps"), py::arg("beta"), py::arg("clamped"),
+      py::arg("seed"), py::arg("chain_offset"), py::arg("step_offset"), py::arg("num_threads"),
+      py::arg("prepared") = nullptr,
       "Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.");
 }
 

@@ -10,19 +10,21 @@ namespace {
 
 using numerics::Stream;
 
-constexpr std::int64_t block_chains = 256;        // their fields for one strip fill 16 kB
-constexpr std::int64_t chains_of_their_own = 64;  // below so many a thread, threads share the units instead
-constexpr double nanoseconds_per_share = 3e3;     // of a half step, worth meeting the others
+constexpr std::int64_t block_chains = 256;         // their fields for one strip fill 16 kB
+constexpr std::int64_t chains_of_their_own = 256;  // below so many a thread, threads share the units instead
+constexpr double nanoseconds_per_share = 3e3;      // of a half step, worth meeting the others
 static_assert(tile_width == 4 * numerics::philox_lanes);
 
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
 struct HalfSweep {
   BitLayer<std::int32_t> layer;
-  runtime::Buffer<double> scale;  // of each unit's weights
+  runtime::Buffer<double> unit;  // 1 / scale of each output's weights; 0 for padding, whose fields are not written
   Stream stream, tie_stream;
 
   HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
-      : layer(n_in, n_out), scale(layer.n_strips * strip_width<std::int32_t>), stream(draws), tie_stream(ties) {}
+      : layer(n_in, n_out), unit(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {
+    for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) unit[j] = 0;
+  }
 
   // The first tile of member `rank` of a team: equal numbers of strips.
   std::int64_t share(std::int64_t rank, std::int64_t size) const {
@@ -53,7 +55,7 @@ void quantize_strip(HalfSweep& half, const RbmView& rbm, std::int64_t strip) {
   const T* weights = static_cast<const T*>(rbm.weights) + first * rbm.hidden_stride;
   const T* bias = static_cast<const T*>(rbm.hidden_bias) + first;
   double total[full] = {};
-  double* scale = half.scale.data() + first;
+  double scale[full];
   if (rbm.hidden_stride == 1) {
     for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
       const T* row = weights + i * rbm.visible_stride;
@@ -66,6 +68,7 @@ void quantize_strip(HalfSweep& half, const RbmView& rbm, std::int64_t strip) {
   for (std::int64_t l = 0; l < full; ++l) {
     if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
     scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
+    half.unit[first + l] = 1.0 / scale[l];
   }
   fill_strip<T>(half.layer, rbm, strip, [&](T value, std::int64_t l) {
     return numerics::to_fixed_point(static_cast<double>(value), scale[l]);
@@ -104,18 +107,15 @@ struct Sweep {
 
 constexpr char sweep_key = 0;  // its address names the entry, one for each instruction set
 
-// beta / scale: from the integer field to the argument of the sigmoid. Kept finite, so that 0 stays 0, and
-// 0 for padding, whose fields are not written.
-struct Factors {
-  runtime::Buffer<float> values;
-
-  Factors(const HalfSweep& half, double beta) : values(half.layer.n_tiles * tile_width) {
-    for (std::int64_t j = 0; j < half.layer.n_tiles * tile_width; ++j) {
-      const double factor = j < half.layer.n_out ? beta / half.scale[j] : 0.0;
-      values[j] = factor < 0x1p127 ? static_cast<float>(factor) : 0x1p127f;
-    }
+// beta / scale, from the integer field to the argument of the sigmoid, for the units of one tile. Kept finite, so
+// that 0 stays 0.
+VFE_HD void tile_factors(const HalfSweep& half, double beta, std::int64_t tile, float (&factors)[tile_width]) {
+  const double* unit = half.unit.data() + tile * tile_width;
+  for (std::int64_t l = 0; l < tile_width; ++l) {
+    const double factor = beta * unit[l];
+    factors[l] = static_cast<float>(factor < 0x1p127 ? factor : 0x1p127);
   }
-};
+}
 
 struct Draw {
   numerics::Key key;
@@ -141,11 +141,10 @@ VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
 }
 
 // The states of one tile's units, given their fields, (strips of the tile, n_chains, strip_width), and random words.
-VFE_HD std::uint64_t decide(const HalfSweep& half, const Factors& factors, const Draw& draw, std::int64_t tile,
-                            const std::uint32_t (&words)[tile_width], const std::int32_t* fields,
+VFE_HD std::uint64_t decide(const HalfSweep& half, const float (&factor)[tile_width], const Draw& draw,
+                            std::int64_t tile, const std::uint32_t (&words)[tile_width], const std::int32_t* fields,
                             std::int64_t n_chains) {
   constexpr std::int64_t full = strip_width<std::int32_t>;
-  const float* factor = factors.values.data() + tile * tile_width;
   float x[tile_width];
   for (std::int64_t k = 0; k < tile_width; k += full) {
     for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(fields[k * n_chains + l]) * factor[k + l];
@@ -178,7 +177,6 @@ void gibbs(const GibbsArgs& args) {
   runtime::Cache used_once;
   runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
   const Sweep& sweep = *static_cast<const Sweep*>(cache.find_or_make(&sweep_key, Sweep::make, Sweep::destroy, &args));
-  const Factors hidden_factors(sweep.to_hidden, args.beta), visible_factors(sweep.to_visible, args.beta);
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
 
@@ -201,27 +199,42 @@ void gibbs(const GibbsArgs& args) {
       const runtime::Buffer<std::int32_t> fields(n_chains * tile_width);
       for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
       TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, n_chains), to_visible(sweep.to_visible.layer, n_chains);
-      const auto half_sweep = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields, const Factors& factors,
+      const auto half_sweep = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields,
                                   const std::uint64_t* from, std::uint64_t* to, std::uint64_t step) {
         tile_fields.start({from, n_chains, 1, n_chains});
         const std::int64_t end = half.share(rank + 1, team.size());
         for (std::int64_t tile = half.share(rank, team.size()); tile < end; ++tile) {
           runtime::check_interrupt();
           tile_fields.find(tile, fields.data());
+          float factors[tile_width];
+          tile_factors(half, args.beta[0], tile, factors);
           std::uint32_t words[tile_width];
           for (std::int64_t c = 0; c < n_chains; ++c) {
             const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first + c), step};
             if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
+            if (args.n_betas > 1) tile_factors(half, args.beta[first + c], tile, factors);
             const std::int32_t* field = fields.data() + c * strip_width<std::int32_t>;
             to[tile * n_chains + c] = decide(half, factors, draw, tile, words, field, n_chains);
           }
         }
-        team.wait();
+      };
+      const auto keep_clamped = [&] {
+        const std::int64_t end = sweep.to_visible.share(rank + 1, team.size());
+        for (std::int64_t w = sweep.to_visible.share(rank, team.size()); w < end; ++w) {
+          for (std::int64_t c = first; c < first + n_chains; ++c) {
+            const std::uint64_t kept = args.clamped[(args.n_clamped > 1 ? c : 0) * visible_words + w];
+            std::uint64_t& state = visible[w * n_chains + c - first];
+            state = (state & ~kept) | (args.start[c * visible_words + w] & kept);
+          }
+        }
       };
       for (std::int64_t t = 0; t < args.n_steps; ++t) {
         const auto step = static_cast<std::uint64_t>(args.first_step + t);
-        half_sweep(sweep.to_hidden, to_hidden, hidden_factors, visible.data(), hidden.data(), step);
-        half_sweep(sweep.to_visible, to_visible, visible_factors, hidden.data(), visible.data(), step);
+        half_sweep(sweep.to_hidden, to_hidden, visible.data(), hidden.data(), step);
+        team.wait();
+        half_sweep(sweep.to_visible, to_visible, hidden.data(), visible.data(), step);
+        if (args.clamped != nullptr) keep_clamped();
+        team.wait();
       }
     };
     if (n_threads > 1) {

@@ -1,15 +1,16 @@
 // Block Gibbs sampling of an RBM.
 //
 //   n_steps times:  h_j ~ Bernoulli(sigmoid(beta (b_j + sum_i v_i W_ij)))
-//                   v_i ~ Bernoulli(sigmoid(beta (a_i + sum_j W_ij h_j)))
+//                   v_i ~ Bernoulli(sigmoid(beta (a_i + sum_j W_ij h_j))), clamped ones as they were
 //
-// Shapes: states are packed bits, unit u in bit u % 64 of word u / 64, chain first.
+// Shapes: states are packed bits, unit u in bit u % 64 of word u / 64, chain first. beta is one number or one a
+// chain; which visible units are clamped is said once or for each chain.
 //
 // Precision: the field of unit j is an exact sum of fixed-point weights with scale
 // 2^30 / T_j, T_j = |b_j| + sum_i |W_ij|: its error is at most (n + 1) 2^-31 T_j (each weight rounds
 // once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
-// becomes a float32 (three roundings: relative 2^-22.4) and r = sigmoid(-|x|) has a relative error <= 4 ulp.
-// Given r the decision is exact (numerics/bernoulli.hpp).
+// becomes a float32, times the float32 of beta (1 / scale) (relative 2^-22.4) and r = sigmoid(-|x|) has a relative
+// error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp).
 //
 // Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes 16 bits, those from
 // bit 16 (c % 2) on, of word (u / 16) % 4 of philox4x32({16 (u / 64) + u % 16, c / 2, t, stream}); in a tie words
@@ -27,7 +28,10 @@ namespace vfe::kernels {
 
 struct GibbsArgs {
   RbmView rbm;
-  double beta;
+  const double* beta;  // (1,) or (n_chains,)
+  std::int64_t n_betas;
+  const std::uint64_t* clamped;  // (1 or n_chains, words of n_visible): bits of clamped units; null if there are none
+  std::int64_t n_clamped;        // rows of it
   std::uint64_t seed;
   std::int64_t first_chain, first_step;
   std::int64_t n_chains, n_steps;
@@ -40,7 +44,14 @@ struct GibbsArgs {
 
 inline void check(const GibbsArgs& args) {
   if (args.prepared == nullptr) check(args.rbm);
-  check_beta(args.beta);
+  for (std::int64_t k = 0; k < args.n_betas; ++k) check_beta(args.beta[k]);
+  const auto check_rows = [&](std::int64_t rows, const char* name) {
+    if (rows == 1 || rows == args.n_chains) return;
+    throw ArgumentError(std::string(name) + ": expected one for all or n_chains = " + std::to_string(args.n_chains) +
+                        ", got " + std::to_string(rows));
+  };
+  check_rows(args.n_betas, "beta");
+  if (args.clamped != nullptr) check_rows(args.n_clamped, "clamped");
   constexpr auto max_chains = std::int64_t{1} << 32;
   constexpr auto max_steps = static_cast<std::int64_t>(numerics::max_step);
   if (args.n_steps < 1 || args.n_steps > max_steps) {
