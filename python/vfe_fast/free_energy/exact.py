@@ -117,7 +117,7 @@ def exact(
     FreeEnergy
         Of kind ``"exact"``: stderr 0. `details` holds the number of states, the seconds taken, and whether
         the sums were found as products (else with exponentials); of an RBM also the enumerated layer.
-        Accuracy: docs/exact_rbm.md, docs/exact_ising.md.
+        Accuracy: docs/exact.md.
 
     Raises
     ------

@@ -13,17 +13,17 @@
 //
 // Cost: 2^n m states times units. ln Z: an addition and a multiplication each (rbm_product.hpp), for models
 // of n >= 7 whose fields stay within some hundreds and whose biases add up to less than 2^40; an exponential and a
-// multiplication each otherwise. The moments: 4 additions and 5 multiplications (rbm_product_moments.hpp); otherwise an
-// exponential, a division and 4 more. Var E: always with exponentials, given <E>. Memory: O(n m) a thread and range,
-// whatever n.
+// multiplication each otherwise. The moments: 4 additions and 4 multiplications (rbm_product_moments.hpp); otherwise an
+// exponential, a division and 4 more. Var E, given <E>: 4 additions and 8 multiplications (rbm_product_variance.hpp),
+// or exponentials. Memory: O(n m) a thread and range, whatever n.
 //
 // Precision: float64 throughout, for float32 models too, unless float32 products are asked for: then each of a state's
 // m factors is off by 2^-24, and the average over the states by much less; at most m 2^-22 of ln Z, some 1e-7 where
 // many states matter, up to 3e-6 where few do. A field is a sum of at most n + 1 numbers, a product one of m factors;
 // the sums over states run in three levels (low bits, high bits, ranges). All terms of Z and of <s>, <t>, <s t> are
 // positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a relative error of each of
-// these moments <= 1e-12, for |W| <= 60. (When Z is 1
-// + z with a tiny z, ln Z has z's absolute error, not its relative one.)
+// these moments <= 1e-12, for |W| <= 60. (When Z is 1 + z with a tiny z,
+// ln Z has z's absolute error, not its relative one.)
 #pragma once
 
 #include "rbm.hpp"

@@ -1,8 +1,8 @@
 // The moments of an RBM in product form (rbm_product.hpp): the products differentiated backwards.
 //
 // With f_j = A_hj + C_lj the weight of a state is w = H_h L_l prod_j f_j, and w sigma_j = A_hj w / f_j. Units
-// come in groups of 8 with products F: w / F is one division a group, and within the group the product of the
-// others is a product from the left times one from the right. So w / f_j costs about 4 multiplications and
+// come in groups of 4 with products F: w / F is one division a group, and within the group the product of the
+// others is a product from the left times one from the right. So w / f_j costs 2 multiplications and
 // an addition; two sums take it up:
 //
 //   over low states   G_hj = A_hj sum_l w / f_j,   from which <s_i t_j> for the high bits i,
