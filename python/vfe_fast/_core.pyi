@@ -26,6 +26,7 @@ __all__: list[str] = [
     "log",
     "log1p_unit",
     "pack_states",
+    "pair_sums",
     "philox4x32",
     "random_words",
     "require_device",
@@ -188,6 +189,17 @@ def pack_states(
 ) -> numpy.typing.NDArray[numpy.uint64]:
     """
     0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.
+    """
+
+def pair_sums(
+    states: numpy.typing.NDArray[numpy.uint64],
+    n_units: typing.SupportsInt | typing.SupportsIndex,
+    values: numpy.ndarray,
+    *,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[numpy.ndarray, numpy.typing.NDArray[numpy.int64]]:
+    """
+    Sums over samples of packed units times the columns of `values`, and of the units.
     """
 
 def philox4x32(

@@ -18,10 +18,12 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from .. import _core
+from ..arguments import threads
 from ..arrays import Array
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
-from ..sampling.gibbs import ChainState, GibbsChains, gibbs
+from ..sampling.gibbs import ChainState, GibbsChains, Words, gibbs
 
 __all__ = [
     "METHODS",
@@ -68,10 +70,21 @@ class Statistics:
 
 def clamped(rbm: BernoulliRBM, visible: Array, num_threads: int | None = None) -> Statistics:
     """Averages over given visible states, the hidden units at their conditional mean."""
-    hidden = rbm.mean_hidden(visible, num_threads=num_threads)
-    states = visible.astype(rbm.dtype)
-    size = rbm.dtype.type(len(states))
-    return Statistics(states.sum(axis=0) / size, hidden.sum(axis=0) / size, (states.T @ hidden) / size)
+    return _clamped(rbm, _core.pack_states(visible, rbm.n_visible, "visible"), num_threads)
+
+
+def _clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None) -> Statistics:
+    """The same for packed states. No BLAS: its threads would wait, spinning, where the kernels' run."""
+    parameters, prepared = rbm.prepared
+    n_threads = threads(num_threads)
+    _, hidden = _core.free_energy(
+        *parameters, visible,
+        beta=1.0, free_energy=False, mean_hidden=True, num_threads=n_threads, prepared=prepared,
+    )  # fmt: skip
+    pairs, counts = _core.pair_sums(visible, rbm.n_visible, hidden, num_threads=n_threads)
+    size = rbm.dtype.type(len(visible))
+    pairs /= size
+    return Statistics(counts.astype(rbm.dtype) / size, hidden.sum(axis=0) / size, pairs)
 
 
 class Gradient(Protocol):
@@ -177,7 +190,7 @@ class PersistentCD:
         Statistics
         """
         self.chains.step(self.settings.n_steps)
-        return clamped(self.chains.rbm, self.chains.visible, self.settings.num_threads)
+        return _clamped(self.chains.rbm, self.chains.state.visible, self.settings.num_threads)
 
     @property
     def state(self) -> ChainState | None:

@@ -25,13 +25,6 @@ struct HalfSweep {
       : layer(n_in, n_out), unit(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {
     for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) unit[j] = 0;
   }
-
-  // The first tile of member `rank` of a team: equal numbers of strips.
-  std::int64_t share(std::int64_t rank, std::int64_t size) const {
-    constexpr std::int64_t strips_per_tile = tile_width / strip_width<std::int32_t>;
-    return rank == size ? layer.n_tiles
-                        : (layer.n_strips * rank + size * strips_per_tile / 2) / (size * strips_per_tile);
-  }
 };
 
 template <class T>
@@ -96,6 +89,9 @@ struct Sweep {
 
   std::int64_t fewest_tiles() const {
     return to_hidden.layer.n_tiles < to_visible.layer.n_tiles ? to_hidden.layer.n_tiles : to_visible.layer.n_tiles;
+  }
+  std::int64_t most_tiles() const {
+    return to_hidden.layer.n_tiles > to_visible.layer.n_tiles ? to_hidden.layer.n_tiles : to_visible.layer.n_tiles;
   }
 
   static void* make(const void* context) {
@@ -186,7 +182,7 @@ void gibbs(const GibbsArgs& args) {
   const double of_step = static_cast<double>(args.n_chains) * (n_weights / weights_per_nanosecond + 2.0 * n_draws);
   const double nanoseconds = static_cast<double>(args.n_steps) * of_step;
 
-  // Chains [first, first + n_chains) by a team whose members take a share of the tiles each.
+  // Chains [first, first + n_chains) by threads that share the tiles of each half step.
   const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
     // Here word first: the loops run over the chains.
     const runtime::Buffer<std::uint64_t> visible(visible_words * n_chains), hidden(hidden_words * n_chains);
@@ -195,15 +191,14 @@ void gibbs(const GibbsArgs& args) {
         visible[w * n_chains + c] = args.start[(first + c) * visible_words + w];
       }
     }
-    const auto share_steps = [&](runtime::Team& team, std::int64_t rank) {
+    const auto share_steps = [&](runtime::Member& member) {
       const runtime::Buffer<std::int32_t> fields(n_chains * tile_width);
       for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
       TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, n_chains), to_visible(sweep.to_visible.layer, n_chains);
       const auto half_sweep = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields,
-                                  const std::uint64_t* from, std::uint64_t* to, std::uint64_t step) {
+                                  const std::uint64_t* from, std::uint64_t* to, std::uint64_t step, bool may_clamp) {
         tile_fields.start({from, n_chains, 1, n_chains});
-        const std::int64_t end = half.share(rank + 1, team.size());
-        for (std::int64_t tile = half.share(rank, team.size()); tile < end; ++tile) {
+        for (std::int64_t tile; (tile = member.next(half.layer.n_tiles)) >= 0;) {
           runtime::check_interrupt();
           tile_fields.find(tile, fields.data());
           float factors[tile_width];
@@ -214,35 +209,22 @@ void gibbs(const GibbsArgs& args) {
             if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
             if (args.n_betas > 1) tile_factors(half, args.beta[first + c], tile, factors);
             const std::int32_t* field = fields.data() + c * strip_width<std::int32_t>;
-            to[tile * n_chains + c] = decide(half, factors, draw, tile, words, field, n_chains);
-          }
-        }
-      };
-      const auto keep_clamped = [&] {
-        const std::int64_t end = sweep.to_visible.share(rank + 1, team.size());
-        for (std::int64_t w = sweep.to_visible.share(rank, team.size()); w < end; ++w) {
-          for (std::int64_t c = first; c < first + n_chains; ++c) {
-            const std::uint64_t kept = args.clamped[(args.n_clamped > 1 ? c : 0) * visible_words + w];
-            std::uint64_t& state = visible[w * n_chains + c - first];
-            state = (state & ~kept) | (args.start[c * visible_words + w] & kept);
+            std::uint64_t state = decide(half, factors, draw, tile, words, field, n_chains);
+            if (may_clamp && args.clamped != nullptr) {
+              const std::uint64_t kept = args.clamped[(args.n_clamped > 1 ? first + c : 0) * visible_words + tile];
+              state = (state & ~kept) | (args.start[(first + c) * visible_words + tile] & kept);
+            }
+            to[tile * n_chains + c] = state;
           }
         }
       };
       for (std::int64_t t = 0; t < args.n_steps; ++t) {
         const auto step = static_cast<std::uint64_t>(args.first_step + t);
-        half_sweep(sweep.to_hidden, to_hidden, visible.data(), hidden.data(), step);
-        team.wait();
-        half_sweep(sweep.to_visible, to_visible, hidden.data(), visible.data(), step);
-        if (args.clamped != nullptr) keep_clamped();
-        team.wait();
+        half_sweep(sweep.to_hidden, to_hidden, visible.data(), hidden.data(), step, false);
+        half_sweep(sweep.to_visible, to_visible, hidden.data(), visible.data(), step, true);
       }
     };
-    if (n_threads > 1) {
-      runtime::parallel_team(n_threads, share_steps);
-    } else {
-      runtime::Team alone;
-      share_steps(alone, 0);
-    }
+    runtime::parallel_team(n_threads, sweep.most_tiles(), share_steps);
     for (std::int64_t c = 0; c < n_chains; ++c) {
       for (std::int64_t w = 0; w < visible_words; ++w) {
         args.visible[(first + c) * visible_words + w] = visible[w * n_chains + c];

@@ -8,6 +8,7 @@
 #include "../kernels/exact_rbm.hpp"
 #include "../kernels/free_energy.hpp"
 #include "../kernels/gibbs.hpp"
+#include "../kernels/pair_sums.hpp"
 #include "../kernels/random.hpp"
 #include "../kernels/roofline.hpp"
 

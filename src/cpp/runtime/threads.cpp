@@ -78,9 +78,9 @@ void run_guarded(Loop& loop, const Work& work) {
   }
 }
 
-// Runs `work` on up to n_threads - 1 helpers and, after started(number of helpers), on this thread.
-template <class Work, class Started>
-void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work, const Started& started) {
+// Runs `work` on up to n_threads - 1 helpers and on this thread.
+template <class Work>
+void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work) {
   std::vector<std::thread> helpers;
   try {
     helpers.reserve(static_cast<std::size_t>(n_threads > 1 ? n_threads - 1 : 0));
@@ -105,7 +105,6 @@ void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work, const 
   } catch (const std::exception&) {
     // No more threads, or no memory for them: those there do the work.
   }
-  started(static_cast<std::int64_t>(helpers.size()));
 
   const Restored<bool> caller(is_caller, true);
   next_poll = std::chrono::steady_clock::now() + poll_interval;
@@ -178,45 +177,55 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, Tas
       body(context, task);
     }
   };
-  run_on_threads(loop, worth < n_tasks ? worth : n_tasks, work, [](std::int64_t) {});
+  run_on_threads(loop, worth < n_tasks ? worth : n_tasks, work);
 }
 
-// Ranks are handed out at once, the size when it is known who came.
-struct TeamStart {
-  Team team;
-  std::atomic<std::int64_t> next_rank{0};
-  std::atomic<bool> complete{false};
+struct Team {
+  std::int64_t size;
+  std::atomic<std::int64_t> next_rank{0}, done{0};    // tasks of all rounds
+  std::vector<std::atomic<std::int64_t>> last_round;  // in which somebody took the task
 
-  void complete_with(std::int64_t size) {
-    team.size_ = size;
-    complete.store(true, std::memory_order_release);
-  }
+  Team(std::int64_t n_threads, std::int64_t max_tasks)
+      : size(n_threads), last_round(static_cast<std::size_t>(max_tasks)) {}
+  Member member() { return {*this, next_rank.fetch_add(1, std::memory_order_relaxed)}; }
 };
 
-void parallel_team(std::int64_t n_threads, TeamBody body, const void* context) {
-  Loop loop;
-  TeamStart start;
-  const auto work = [&] {
-    while (!start.complete.load(std::memory_order_acquire)) std::this_thread::yield();
-    body(context, start.team, start.next_rank.fetch_add(1, std::memory_order_relaxed));
-  };
-  run_on_threads(loop, n_threads, work, [&](std::int64_t n_helpers) { start.complete_with(n_helpers + 1); });
-}
-
-void Team::wait() {
-  if (size_ == 1) return;
-  const std::int64_t round = round_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
-    return;
+std::int64_t Member::next(std::int64_t n_tasks) {
+  if (busy_) team_.done.fetch_add(1, std::memory_order_release);
+  busy_ = false;
+  const std::int64_t first = n_tasks * rank_ / team_.size;
+  for (; looked_at_ < n_tasks; ++looked_at_) {
+    const std::int64_t task = (first + looked_at_) % n_tasks;
+    auto& last_round = team_.last_round[static_cast<std::size_t>(task)];
+    std::int64_t seen = last_round.load(std::memory_order_relaxed);
+    if (seen >= round_ || !last_round.compare_exchange_strong(seen, round_, std::memory_order_relaxed)) continue;
+    busy_ = true;
+    return task;
   }
+  done_before_ += n_tasks;
   constexpr int spins_before_yield = 4096;  // some microseconds
-  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+  for (int spins = 0; team_.done.load(std::memory_order_acquire) < done_before_; ++spins) {
     if (spins < spins_before_yield) continue;
     check_interrupt();
     std::this_thread::yield();
   }
+  looked_at_ = 0;
+  ++round_;
+  return -1;
+}
+
+void parallel_team(std::int64_t n_threads, std::int64_t max_tasks, TeamBody body, const void* context) {
+  Team team(n_threads, max_tasks);
+  if (n_threads == 1) {  // perhaps within a task of parallel_for
+    Member alone = team.member();
+    return body(context, alone);
+  }
+  Loop loop;
+  const auto work = [&] {
+    Member member = team.member();
+    body(context, member);
+  };
+  run_on_threads(loop, n_threads, work);
 }
 
 void check_interrupt() {
