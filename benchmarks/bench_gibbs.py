@@ -1,6 +1,14 @@
-"""Block Gibbs sampling: full sweeps, the hidden layer given the visible one and back."""
+"""Block Gibbs sampling: full sweeps, the hidden layer given the visible one and back.
 
+One case runs the 784 x 500 model that Salakhutdinov and Murray trained on MNIST (2008), if VFE_DATA or
+../shared/data has it: its states are mostly dark, unlike those of random weights.
+"""
+
+import os
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 
 from vfe_fast.bench.gibbs import GIBBS_NOTE, gibbs_case
 from vfe_fast.bench.harness import Case
@@ -16,6 +24,7 @@ SHAPES = [
     (64, 64, 100, 100),
     (784, 500, 1, 500),
     (100, 30, 10_000, 5),
+    (4096, 4096, 256, 1),
 ]
 QUICK = [(784, 500, 64, 20), (64, 64, 100, 100)]
 
@@ -25,3 +34,21 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
         yield gibbs_case(
             n_visible, n_hidden, n_chains, n_steps=n_steps, threads=threads, rivals=rivals.makers("gibbs")
         )
+    if not quick and (model := _trained()) is not None:
+        yield gibbs_case(
+            784, 500, 1024, n_steps=5, threads=threads, rivals=rivals.makers("gibbs"), trained=model
+        )
+
+
+def _trained() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    folder = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    file = folder / "salakhutdinov_rbm" / "mnistvh_CD25.mat"
+    if not file.is_file():
+        return None
+    from scipy.io import loadmat
+
+    found = loadmat(file)
+    weights, visible_bias, hidden_bias = (
+        np.ascontiguousarray(found[name], np.float32) for name in ("vishid", "visbiases", "hidbiases")
+    )
+    return weights, visible_bias.ravel(), hidden_bias.ravel()

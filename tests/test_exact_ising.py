@@ -48,6 +48,44 @@ def test_against_brute_force(n: int, beta: float, dtype: Any) -> None:
     assert_agree(result, enumerate_ising(model.couplings, model.fields, beta), size_of(model))
 
 
+@pytest.mark.parametrize("size", [500.0, 1e6, 1e12, 1e17, 1e250])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_field_of_any_size(size: float, sign: int) -> None:
+    """A spin that is held by its field is a field on the others, whose moments keep all their digits."""
+    model = random_ising(8)
+    couplings, fields = model.couplings.copy(), model.fields.copy()
+    fields[3] = sign * size
+    kept = np.arange(8) != 3
+    rest = enumerate_ising(couplings[np.ix_(kept, kept)], fields[kept] + sign * couplings[kept, 3], 1.0)
+    for beta in (1.0, 0.0):
+        result = vf.free_energy.exact(vf.Ising(couplings, fields), beta=beta, moments=True)
+        if beta == 0:
+            assert result.log_z == pytest.approx(8 * np.log(2))
+            continue
+        assert result.log_z == pytest.approx(rest.log_z + size, rel=BOUND)
+        np.testing.assert_allclose(result.moments.spins[kept], rest.spins, atol=BOUND)
+        np.testing.assert_allclose(result.moments.spin_spin[3], sign * result.moments.spins, atol=BOUND)
+        np.testing.assert_allclose(result.moments.spin_spin[np.ix_(kept, kept)], rest.spin_spin, atol=BOUND)
+        assert result.moments.energy_variance == pytest.approx(rest.energy_variance, rel=1e-9)
+    alone = vf.free_energy.exact(vf.Ising(np.zeros((3, 3)), np.full(3, sign * size)), moments=True)
+    assert alone.log_z == pytest.approx(3 * size, rel=BOUND)
+    assert alone.moments.spin_spin.tolist() == np.ones((3, 3)).tolist()
+
+
+@pytest.mark.parametrize("scale", [3.0, 10.0, 30.0])
+def test_a_small_variance(scale: float) -> None:
+    """Far below the energies' squares: the difference that matrix products give would have no digits."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        upper = np.triu(rng.normal(size=(9, 9)) * scale, 1)
+        model = vf.Ising(upper + upper.T, rng.normal(size=9) * scale)
+        beta = min(1.0, 295 / size_of(model))
+        result = vf.free_energy.exact(model, beta=beta, moments=True)
+        assert result.details["product_form"]
+        expected = ising_mpmath(model.couplings, model.fields, beta).energy_variance
+        assert result.moments.energy_variance == pytest.approx(float(expected), rel=1e-9)
+
+
 @pytest.mark.parametrize("n", [3, 7])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0, 60.0, 2000.0])
 def test_against_mpmath(n: int, scale: float) -> None:

@@ -40,6 +40,36 @@ def test_integer_couplings_are_counted_exactly(n: int, unit: float) -> None:
         assert result.log_z == pytest.approx(vf.free_energy.exact(model, beta=beta).log_z, rel=1e-13)
 
 
+@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("coupling", [0.1, 0.3, 1e6, 1 / 3])
+def test_equal_couplings_are_counted_exactly(n: int, coupling: float) -> None:
+    """A ferromagnet, whose lowest energy is the lowest possible, in units of its coupling."""
+    model = vf.Ising(coupling * (np.ones((n, n)) - np.eye(n)), np.full(n, 3 * coupling))
+    energies, counts = np.unique(
+        np.rint(spin_energies(model.couplings, model.fields) / coupling), return_counts=True
+    )
+    found = vf.free_energy.density_of_states(model)
+    assert found.bin_width == 0
+    np.testing.assert_allclose(found.energies, energies * coupling, rtol=1e-13, atol=1e-13 * coupling)
+    assert found.counts.tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("n", range(1, 11))
+def test_unfrustrated_models_are_binned(n: int) -> None:
+    """Their lowest energy is the bound of all, up to rounding."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        signs = rng.choice([-1, 1], n)
+        upper = np.triu(rng.random((n, n)), 1) * np.outer(signs, signs)
+        model = vf.Ising(upper + upper.T, rng.random(n) * signs)
+        found = vf.free_energy.density_of_states(model, n_bins=50)
+        assert found.counts.sum() == 2**n
+        result = found.log_z(0.7)
+        assert "at most" in str(result) or result.kind == "exact"
+        error = abs(result.log_z - vf.free_energy.exact(model, beta=0.7).log_z)
+        assert error <= result.details["error_bound"] + 1e-12
+
+
 def test_curie_weiss(reference_data: Path) -> None:
     """E = -M^2 / 2N of 20 spins: the constant 1/2 apart, couplings 1/20."""
     table = json.loads((reference_data / "oracles" / "oracles_dev.json").read_text())
@@ -110,6 +140,32 @@ def test_rbm_samples(swapped: bool) -> None:
     assert_same_law(observed.ravel(), p.ravel())
     again, _ = vf.free_energy.exact_samples(rbm, n, beta=0.8, rng=1)
     assert np.array_equal(v, again)
+
+
+def test_spin_rbm_samples() -> None:
+    w, a, b = random_parameters(4, 3, scale=0.4)
+    v, h = vf.free_energy.exact_samples(vf.SpinRBM(w, a, b), 40_000, beta=0.8, rng=4)
+    vs, hs = all_spins(4), all_spins(3)
+    exponent = 0.8 * ((vs @ a)[:, None] + hs @ b + vs @ w @ hs.T)
+    p = np.exp(exponent) / np.exp(exponent).sum()
+    observed = np.zeros_like(p)
+    rows = [np.argmax((x[:, None] == all_x).all(axis=2), axis=1) for x, all_x in ((v, vs), (h, hs))]
+    np.add.at(observed, tuple(rows), 1)
+    assert_same_law(observed.ravel(), p.ravel())
+
+
+def test_gaussian_rbm_samples() -> None:
+    """Means and pairs against the exact moments, the spread of v given h; false alarm below 1e-4."""
+    w, a, b = random_parameters(5, 3, scale=0.5)
+    rbm, n, beta = vf.GaussianRBM(w, a, b, sigma=[0.5, 1.0, 2.0, 1.5, 0.7]), 40_000, 0.8
+    v, h = vf.free_energy.exact_samples(rbm, n, beta=beta, rng=5)
+    moments = vf.free_energy.exact(rbm, beta=beta, moments=True).moments
+    pairs = v[:, :, None] * h[:, None, :]
+    for sample, mean in ((v, moments.visible), (h, moments.hidden), (pairs, moments.visible_hidden)):
+        z = (sample.mean(axis=0) - mean) / (sample.std(axis=0) / np.sqrt(n))
+        assert np.abs(z).max() < 5.5
+    spread = (v - a - h @ w.T).std(axis=0) / (rbm.sigma / np.sqrt(beta))
+    assert np.abs(spread - 1).max() < 5.5 / np.sqrt(2 * n)
 
 
 def test_rbm_samples_over_several_ranges() -> None:

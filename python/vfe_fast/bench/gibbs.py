@@ -22,6 +22,7 @@ GIBBS_NOTE = (
     "gibbs: seconds a sweep of all chains; float32. Peak: sgemm-equivalent, two matrix products a sweep."
 )
 
+_BURN_IN = 500  # sweeps of a trained model before the clock runs
 _PIECE = 1 << 16  # numbers that a NumPy thread works on at a time: they stay in its cache
 
 
@@ -33,6 +34,7 @@ def gibbs_case(
     n_steps: int,
     threads: int,
     rivals: Mapping[str, Maker | str],
+    trained: tuple[Array, Array, Array] | None = None,
 ) -> Case:
     """Full sweeps of block Gibbs sampling, h given v and v given h, in float32.
 
@@ -44,6 +46,8 @@ def gibbs_case(
         Sweeps in a call.
     threads : int
         Threads to use.
+    trained : tuple of ndarray, optional
+        Weights and biases of a model to run, from its own equilibrium; else random ones.
     rivals : mapping of str to callable or str
         ``maker(weights, visible_bias, hidden_bias, start, n_steps=, threads=)`` returns a callable that moves
         the chains on by `n_steps` and returns (v, h), or (v, None) where the rival keeps h to itself.
@@ -53,13 +57,20 @@ def gibbs_case(
     Case
         Its work is that of two matrix products a sweep, although ours makes none.
     """
-    model = model_of(n_visible, n_hidden, np.float32, 1.0 / math.sqrt(max(n_visible, n_hidden)))
-    start = np.random.default_rng(1).random((n_chains, n_visible)) < 0.5
+    if trained is None:
+        model = model_of(n_visible, n_hidden, np.float32, 1.0 / math.sqrt(max(n_visible, n_hidden)))
+        start = np.random.default_rng(1).random((n_chains, n_visible)) < 0.5
+    else:
+        model = trained
+        chains = GibbsChains(BernoulliRBM(*model), n_chains, rng=1, num_threads=threads)
+        chains.step(_BURN_IN)
+        start = chains.visible.astype(bool)
     _check_gibbs(_our_gibbs)
     work: dict[str, Any] = {"n_steps": n_steps, "threads": threads}
+    chains_text = f"{n_chains} chain{'s' if n_chains > 1 else ''}"
     return Case(
         bench="gibbs",
-        name=f"{n_visible}x{n_hidden}, {n_chains} chain{'s' if n_chains > 1 else ''}",
+        name=f"{n_visible}x{n_hidden}, {chains_text}{', trained' if trained else ''}",
         ours=_our_gibbs(*model, start, **work),
         rivals=made(verified(rivals, _check_gibbs), *model, start, **work),
         work=4.0 * n_visible * n_hidden * n_chains * n_steps,

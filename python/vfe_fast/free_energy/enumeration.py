@@ -104,7 +104,7 @@ class Enumeration:
         """What the sums depend on."""
         return (*self.parameters, self.beta, self.what, self.energy, self.products)
 
-    def moments_of(self, sums: Array) -> Moments:
+    def moments_of(self, sums: Array, num_threads: int | None) -> Moments:
         """Turn the sums of all ranges into averages, in the order of the model."""
         n, m = self.layers
         units, others, pairs = np.split(sums[2:] / sums[1], [n, n + m])
@@ -116,7 +116,8 @@ class Enumeration:
             visible, hidden, pairs = others, units, np.ascontiguousarray(pairs.T)
         terms = ((visible_bias * visible), (hidden_bias * hidden), (weights * pairs).ravel())
         energy = -math.fsum(np.concatenate(terms))
-        variance = functools.partial(energy_variance, replace(self, what="variance", energy=energy, found={}))
+        of_energy = replace(self, what="variance", energy=energy, found={})
+        variance = functools.partial(energy_variance, of_energy, num_threads)
         return Moments(energy, variance, visible, hidden, pairs)
 
     def variance_of_free_units(self) -> float:
@@ -127,11 +128,11 @@ class Enumeration:
         return float(np.sum(visible**2) + np.sum(hidden**2) + np.sum((weights / 4) ** 2))
 
 
-def energy_variance(enumeration: Enumeration) -> float:
+def energy_variance(enumeration: Enumeration, num_threads: int | None) -> float:
     """Var E, given ⟨E⟩: an enumeration of its own."""
     if enumeration.beta == 0:
         return enumeration.variance_of_free_units()
-    sums = sum_ranges(enumeration)
+    sums = sum_ranges(enumeration, num_threads=num_threads)
     return float(sums[2] / sums[1])
 
 

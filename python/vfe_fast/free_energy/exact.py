@@ -17,6 +17,7 @@ from ..arguments import real, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from .enumeration import Enumeration, log2_seconds
+from .frozen import FrozenRBM, FrozenSpins
 from .ranges import sum_ranges
 from .result import FreeEnergy, Moments, SpinMoments
 from .triangle import TriangleSum
@@ -26,6 +27,7 @@ __all__ = ["exact"]
 _LN2 = math.log(2.0)
 _PRODUCT_RATE = 2e10  # states a second of a matrix product, about
 _EXPONENTIAL_RATE = 2e8  # the same with exponentials
+_SMALL_VARIANCE = 1e-5  # of the largest energy, squared
 _MAX_SPINS = 45  # whose three matrices take 26 GB
 
 
@@ -89,7 +91,8 @@ def exact(
     model : BernoulliRBM, GaussianRBM, SpinRBM or Ising
         The model; float32 parameters are summed in float64.
     beta : float or sequence of float
-        Inverse temperature, >= 0; for several a list of free energies is returned.
+        Inverse temperature, 0 or >= 2^-100; for several a list of free energies is returned, and there is no
+        checkpoint.
     moments : bool
         Also compute `Moments` or `SpinMoments`.
     precision : {"double", "single"}
@@ -97,8 +100,9 @@ def exact(
         (`details` says whether): nearly twice as fast, ln Z to some 1e-7, to 3e-6 where few states matter.
         It leaves moments and Ising models as they are.
     max_seconds : float
-        A run that would take longer, at the rate measured here times the executor's workers, is refused.
-        Less than about a second is not estimated, and done.
+        A run that would take longer is refused: at the rate measured here (of an Ising model: at a rate
+        typical of matrix products) times the executor's workers. An RBM's that takes less than about a second
+        is not estimated, and done.
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.
@@ -109,7 +113,8 @@ def exact(
     progress : bool
         Show the states done, their rate and the time left.
     checkpoint : path_like, optional
-        File that keeps what is done, written every two seconds and when the run ends or is interrupted.
+        File that keeps what is done, in whole ranges, of which there are up to 1,024. Written two seconds
+        after the last time if one has ended since, and when the run ends or is interrupted.
         A run with the same arguments continues from it and gives the same bits.
 
     Returns
@@ -165,9 +170,19 @@ def _as_summed(model: Model) -> BernoulliRBM | Ising:
 
 def _exact(model: Model, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     if isinstance(model, BernoulliRBM):
-        return _exact_rbm(model, beta, what, how)
+        rest = FrozenRBM.of(model, beta)
+        return (
+            rest.whole(_exact_rbm(rest.model, beta, what, how))
+            if rest
+            else _exact_rbm(model, beta, what, how)
+        )
     if isinstance(model, Ising):
-        return _exact_ising(model, beta, what, how)
+        left = FrozenSpins.of(model, beta)
+        return (
+            left.whole(_exact_ising(left.model, beta, what, how))
+            if left
+            else _exact_ising(model, beta, what, how)
+        )
     if isinstance(model, SpinRBM):
         return _exact_spin_rbm(model, beta, what, how)
     return _exact_gaussian_rbm(model, beta, what, how)
@@ -176,13 +191,13 @@ def _exact(model: Model, beta: float, what: str, how: dict[str, Any]) -> FreeEne
 def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     """From the same machine in units 0/1: v = 2v' - 1, h = 2h' - 1."""
     rbm, constant = model.to_bernoulli()
-    found = _exact_rbm(rbm, beta, what, how)
+    found = _exact(rbm, beta, what, how)
     moments = found.moments
     if moments is not None:
         v, h, vh = moments.visible, moments.hidden, moments.visible_hidden
         pairs = 4 * vh - 2 * v[:, None] - 2 * h + 1
         moments = Moments(moments.energy + constant, moments._variance, 2 * v - 1, 2 * h - 1, pairs)
-    return _with_log_z(found, found.log_z - beta * constant, moments)
+    return replace(found.with_log_z(found.log_z - beta * constant), moments=moments)
 
 
 def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
@@ -190,7 +205,7 @@ def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[st
     if beta == 0:
         raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
     ising, constant = model.hidden_ising()
-    found = _exact_ising(ising, beta, what, how)
+    found = _exact(ising, beta, what, how)
     sigma = model.sigma.astype(np.float64)
     integral = float(0.5 * np.log(2 * np.pi * sigma**2 / beta).sum())
     moments = found.moments
@@ -205,22 +220,17 @@ def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[st
             hidden,
             np.outer(visible_bias, hidden) + weights @ hh,
         )
-    return _with_log_z(found, found.log_z - beta * constant + integral, moments)
+    return replace(found.with_log_z(found.log_z - beta * constant + integral), moments=moments)
 
 
 def _gaussian_variance(of_hidden: Any, of_visible: float) -> float:
     return float(of_hidden() + of_visible)
 
 
-def _with_log_z(found: FreeEnergy, log_z: float, moments: Any) -> FreeEnergy:
-    value = -log_z / found.beta if found.beta > 0 else -math.inf
-    return replace(found, log_z=log_z, value=value, moments=moments)
-
-
 def _beta(value: Any) -> float:
     beta = real(value, "beta")
-    if not 0 <= beta < 2.0**100:
-        raise ValueError(f"beta: expected 0 <= beta < 2^100, got {beta:g}")
+    if not (beta == 0 or 2.0**-100 <= beta < 2.0**100):
+        raise ValueError(f"beta: expected 0 or 2^-100 <= beta < 2^100, got {beta:g}")
     return beta
 
 
@@ -253,7 +263,9 @@ def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any])
         "precision": "single" if enumeration.single_precision else "double",
         "seconds": time.perf_counter() - begin,
     }
-    return _result(sums, beta, enumeration.moments_of(sums) if what == "moments" else None, details)
+    return _result(
+        sums, beta, enumeration.moments_of(sums, how["num_threads"]) if what == "moments" else None, details
+    )
 
 
 def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
@@ -273,13 +285,19 @@ def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> F
     pairs = pairs.reshape(n, n)
     couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
     energy = -math.fsum(np.concatenate(((0.5 * couplings * pairs).ravel(), fields * spins)))
-    variance = functools.partial(_spin_variance, replace(triangle, what="variance", energy=energy, _kept={}))
+    of_energy = replace(triangle, what="variance", energy=energy, _kept={})
+    variance = functools.partial(_spin_variance, of_energy, how["num_threads"])
     return _result(sums, beta, SpinMoments(energy, variance, spins, pairs), details)
 
 
-def _spin_variance(triangle: TriangleSum) -> float:
-    sums = sum_ranges(triangle)
-    return float(sums[2] / sums[1])
+def _spin_variance(triangle: TriangleSum, num_threads: int | None) -> float:
+    sums = sum_ranges(triangle, num_threads=num_threads)
+    variance = float(sums[2] / sums[1])
+    if triangle.as_products and variance < _SMALL_VARIANCE * triangle.size**2:
+        # There it is a difference. State by state it is a sum of squares.
+        sums = sum_ranges(replace(triangle, products=False, _kept={}), num_threads=num_threads)
+        variance = float(sums[2] / sums[1])
+    return variance
 
 
 def _refuse_if_too_long(

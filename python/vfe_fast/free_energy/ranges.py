@@ -88,13 +88,17 @@ def sum_ranges(
     Raises
     ------
     TypeError
-        If `executor` is none.
+        If `executor` is none, or `checkpoint` no path.
+    FileNotFoundError
+        If the folder of `checkpoint` does not exist.
     ValueError
         If `checkpoint` belongs to another sum, or is no checkpoint.
     """
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
     n_threads = threads(num_threads)
+    if checkpoint is not None:
+        _check_path(checkpoint)
     total = np.concatenate(([-np.inf], np.zeros(task.row_size - 1)))
     done = 0
     identity = _digest(task) if checkpoint is not None else ""
@@ -123,6 +127,15 @@ def sum_ranges(
     return total
 
 
+def _check_path(checkpoint: str | os.PathLike[str]) -> None:
+    """Raise now, not when the first checkpoint is written."""
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint: expected a path, got {type(checkpoint).__name__}")
+    folder = os.path.dirname(os.path.abspath(checkpoint))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"checkpoint: expected a file in an existing folder, got {checkpoint}")
+
+
 def added(total: Array, row: Array) -> Array:
     """The sum of two rows: powers of two are exact, so only one rounding a number."""
     if total[0] == -np.inf:
@@ -135,14 +148,15 @@ def added(total: Array, row: Array) -> Array:
 def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf) -> Iterator[Array]:
     """Rows computed in this process, in batches of about as many seconds and not too many bytes."""
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
-    count = most if seconds == math.inf else 8
+    least = min(most, n_threads or os.cpu_count() or 1)  # threads share out ranges
+    count = most if seconds == math.inf else least
     while first < task.n_ranges:
         count = min(count, most, task.n_ranges - first)
         begin = time.perf_counter()
         yield task.rows(first, count, n_threads)
         first += count
         rate = count / (time.perf_counter() - begin)
-        count = most if seconds == math.inf else max(1, min(4 * count, int(rate * seconds)))
+        count = most if seconds == math.inf else min(most, max(least, min(4 * count, int(rate * seconds))))
 
 
 def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -> Iterator[Array]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arguments import count, real
 from ..arrays import Array
-from ..models import BernoulliRBM, Ising
+from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from ..random import generator, seed
 from .enumeration import Enumeration
 from .triangle import Triangle
@@ -20,24 +20,25 @@ _MAX_UNITS = 26  # of the smaller layer
 _MAX_SPINS = 36
 
 
-def exact_samples(model: BernoulliRBM | Ising, n_samples: int, *, beta: float = 1.0, rng: Any = None) -> Any:
+def exact_samples(model: Model, n_samples: int, *, beta: float = 1.0, rng: Any = None) -> Any:
     """Draw independent samples from p ∝ exp(-beta E), by the weights of all states.
 
     Parameters
     ----------
-    model : BernoulliRBM or Ising
-        An RBM whose smaller layer has at most 26 units, or an Ising model of at most 36 spins.
+    model : BernoulliRBM, SpinRBM, GaussianRBM or Ising
+        An RBM whose smaller layer has at most 26 units, one with real visible units and at most 36 hidden
+        ones, or an Ising model of at most 36 spins.
     n_samples : int
         How many.
     beta : float
-        Inverse temperature, > 0.
+        Inverse temperature, >= 2^-100.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         The seed; the same seed gives the same samples.
 
     Returns
     -------
-    v, h : ndarray of uint8, (n_samples, n_visible) and (n_samples, n_hidden)
-        Of an RBM.
+    v, h : ndarray, (n_samples, n_visible) and (n_samples, n_hidden)
+        Of an RBM: uint8, int8 where units are ±1, float64 where they are real.
     s : ndarray of int8, (n_samples, n_spins)
         Of an Ising model.
 
@@ -51,15 +52,24 @@ def exact_samples(model: BernoulliRBM | Ising, n_samples: int, *, beta: float = 
     RBM: a range of states by its exact sum, a state in it by its weight, then the other layer from its
     conditional law. Ising: the first third of the spins by its marginal, then the rest given it.
     """
-    if not isinstance(model, (BernoulliRBM, Ising)):
-        raise TypeError(f"model: expected a BernoulliRBM or an Ising, got {type(model).__name__}")
+    if not isinstance(model, Model):
+        raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
     n_samples = count(n_samples, "n_samples", 0)
     beta = real(beta, "beta")
-    if not 0 < beta < 2.0**100:
-        raise ValueError(f"beta: expected 0 < beta < 2^100, got {beta:g}")
+    if not 2.0**-100 <= beta < 2.0**100:
+        raise ValueError(f"beta: expected 2^-100 <= beta < 2^100, got {beta:g}")
     draw = generator(seed(rng), "exact samples")
     if isinstance(model, Ising):
         return _of_ising(model, n_samples, beta, draw)
+    if isinstance(model, GaussianRBM):
+        spins = _of_ising(model.hidden_ising()[0], n_samples, beta, draw)
+        hidden = ((spins + 1) // 2).astype(np.uint8)
+        mean = model.visible_bias.astype(np.float64) + hidden @ model.weights.astype(np.float64).T
+        noise = draw.standard_normal(mean.shape)
+        return mean + model.sigma.astype(np.float64) / np.sqrt(beta) * noise, hidden
+    if isinstance(model, SpinRBM):
+        v, h = _of_rbm(model.to_bernoulli()[0], n_samples, beta, draw)
+        return 2 * v.astype(np.int8) - 1, 2 * h.astype(np.int8) - 1
     return _of_rbm(model, n_samples, beta, draw)
 
 

@@ -111,7 +111,7 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
     counts = np.zeros(n_levels, np.uint64)
     for _, energies in _energies(model):
         levels = (energies + bound) / width
-        levels = np.rint(levels) if quantum > 0 else np.minimum(np.floor(levels), n_levels - 1)
+        levels = np.rint(levels) if quantum > 0 else np.clip(np.floor(levels), 0, n_levels - 1)
         counts += np.bincount(levels.astype(np.int64).ravel(), minlength=n_levels).astype(np.uint64)
     (found,) = np.nonzero(counts)
     middle = 0.0 if quantum > 0 else 0.5
@@ -119,10 +119,14 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
 
 
 def _quantum(values: Array, bound: float) -> float:
-    """The largest power of two that all values are multiples of; 0 if that makes too many levels."""
+    """The largest number that all values are multiples of, if that makes few enough levels; else 0."""
     used = np.abs(values[values != 0])
     if used.size == 0:
         return 1.0
+    # Whole multiples of the smallest: as far as float64 can tell, which is all that energies are known to.
+    multiples = np.rint(used / used.min())
+    if 2 * bound / used.min() < _MAX_LEVELS and (np.abs(multiples * used.min() - used) <= 1e-15 * used).all():
+        return float(used.min() * np.gcd.reduce(multiples.astype(np.int64)))
     mantissa, exponent = np.frexp(used)
     bits = (mantissa * 2.0**53).astype(np.int64)
     trailing = np.log2((bits & -bits).astype(np.float64)).astype(np.int64)

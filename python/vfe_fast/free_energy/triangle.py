@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,8 @@ class TriangleSum:
         Besides Z: nothing, ⟨s⟩ and ⟨s s'⟩, or ⟨(E - energy)²⟩.
     energy : float
         For the variance.
+    products : bool
+        Whether matrix products may be used; else exponentials, state by state.
     """
 
     couplings: Array
@@ -123,6 +126,7 @@ class TriangleSum:
     beta: float
     what: str = "log_z"
     energy: float = 0.0
+    products: bool = True
     _kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,14 +160,17 @@ class TriangleSum:
     @property
     def as_products(self) -> bool:
         """Whether the factors fit the range of float64, whatever the state."""
-        size = (
-            np.abs(self.couplings, dtype=np.float64).sum() / 2 + np.abs(self.fields, dtype=np.float64).sum()
-        )
-        return bool(self.beta * size <= _SAFE)
+        return self.products and self.beta * self.size <= _SAFE
+
+    @property
+    def size(self) -> float:
+        """What no energy exceeds."""
+        couplings, fields = (np.abs(x, dtype=np.float64) for x in (self.couplings, self.fields))
+        return float(couplings.sum() / 2 + fields.sum())
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
-        return self.couplings, self.fields, self.beta, self.what, self.energy
+        return self.couplings, self.fields, self.beta, self.what, self.energy, self.products
 
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of some ranges."""
@@ -249,8 +256,9 @@ def _spin_sums(t: Triangle, a: slice, ab: Array, bc: Array, ac: Array) -> list[A
 
 def _blas_threads(num_threads: int) -> contextlib.AbstractContextManager[Any]:
     """Limit the threads of NumPy's BLAS, if threadpoolctl is there to do it."""
-    controller = _blas() if num_threads > 0 else None
-    return contextlib.nullcontext() if controller is None else controller.limit(limits=num_threads)
+    limit = num_threads or int(os.environ.get("VFE_NUM_THREADS") or 0)
+    controller = _blas() if limit > 0 else None
+    return contextlib.nullcontext() if controller is None else controller.limit(limits=limit)
 
 
 @functools.cache
