@@ -154,6 +154,14 @@ def test_log_z(capsys: Capture, model: Path, beta: float) -> None:
     assert rows["states"].startswith("16 ")
 
 
+def test_log_z_of_several_betas(capsys: Capture, model: Path) -> None:
+    rbm = vf.load(model)
+    out = succeed(capsys, "log-z", model, "--beta", "1", "0.5", "--precision", "single")
+    found = [float(line.split()[-1]) for line in out.splitlines() if line.startswith("ln Z")]
+    assert found == pytest.approx([vf.free_energy.exact(rbm, beta=b).log_z for b in (1.0, 0.5)], abs=1e-6)
+    assert [line for line in out.splitlines() if line.startswith("beta")] == ["beta   1", "beta   0.5"]
+
+
 def test_log_z_with_moments(capsys: Capture, model: Path) -> None:
     out = succeed(capsys, "log-z", model, "--moments")
     moments = vf.free_energy.exact(vf.load(model), moments=True).moments

@@ -259,6 +259,15 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 
 def test_executor_must_be_one(rbm: vf.BernoulliRBM) -> None:
+    for bad in (ThreadPoolExecutor, "pool"):
+        with pytest.raises(TypeError, match=r"^executor: expected a concurrent.futures.Executor, got "):
+            vf.free_energy.exact(rbm, executor=bad)
+    with pytest.raises(TypeError, match=r"^progress: expected True or False, got str"):
+        vf.free_energy.exact(rbm, progress="no")
+    with pytest.raises(TypeError, match=r"^checkpoint: expected a path, got int"):
+        vf.free_energy.exact(rbm, checkpoint=3)
+    with pytest.raises(FileNotFoundError, match=r"^checkpoint: expected a file in an existing folder"):
+        vf.free_energy.exact(rbm, checkpoint="no/such/folder.npz")
     with pytest.raises(TypeError, match=r"^executor: expected a concurrent.futures.Executor, got int"):
         vf.free_energy.exact(rbm, executor=2)  # type: ignore[call-overload]
 

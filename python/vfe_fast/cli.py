@@ -105,7 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     log_z = commands.add_parser("log-z", help="free energy of a saved model")
     log_z.add_argument("model", metavar="MODEL")
     log_z.add_argument("--method", choices=["exact"], default="exact")
-    log_z.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
+    log_z.add_argument(
+        "--beta", type=float, nargs="+", default=[1.0], help="inverse temperatures (default: 1)"
+    )
+    log_z.add_argument(
+        "--precision",
+        choices=["double", "single"],
+        default="double",
+        help="of an RBM's products (default: double)",
+    )
     log_z.add_argument("--moments", action="store_true", help="also the mean energy and activations")
     log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
     log_z.add_argument("--progress", action="store_true", help="show states done and time left")
@@ -199,15 +207,25 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _log_z(arguments: argparse.Namespace) -> int:
-    result = free_energy.exact(
+    several = len(arguments.beta) > 1
+    results = free_energy.exact(
         load(arguments.model),
-        beta=arguments.beta,
+        beta=arguments.beta if several else arguments.beta[0],
         moments=arguments.moments,
+        precision=arguments.precision,
         max_seconds=arguments.max_seconds,
         num_threads=arguments.threads,
         progress=arguments.progress,
         checkpoint=arguments.checkpoint,
     )
+    for result in results if several else [results]:
+        if several:
+            print(f"beta   {result.beta:g}")
+        _print_free_energy(result)
+    return 0
+
+
+def _print_free_energy(result: free_energy.FreeEnergy) -> None:
     print(f"ln Z   {result.log_z:.15g}")
     print(f"F      {result.value:.15g}")
     print(f"stderr {result.stderr:g}")
@@ -219,7 +237,6 @@ def _log_z(arguments: argparse.Namespace) -> int:
         for label, name in (("<v>", "visible"), ("<h>", "hidden"), ("<s>", "spins")):
             if hasattr(result.moments, name):
                 print(f"{label}    mean {getattr(result.moments, name).mean():.6g}")
-    return 0
 
 
 def _sample(arguments: argparse.Namespace) -> int:

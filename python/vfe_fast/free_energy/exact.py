@@ -100,9 +100,9 @@ def exact(
         (`details` says whether): nearly twice as fast, ln Z to some 1e-7, to 3e-6 where few states matter.
         It leaves moments and Ising models as they are.
     max_seconds : float
-        A run that would take longer is refused: at the rate measured here (of an Ising model: at a rate
-        typical of matrix products) times the executor's workers. An RBM's that takes less than about a second
-        is not estimated, and done.
+        A run that would take longer is refused, unless it goes on from a checkpoint: at the rate measured
+        here (of an Ising model: at a rate typical of matrix products) times the executor's workers. An RBM's
+        that takes less than about a second is not estimated, and done.
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.
@@ -148,8 +148,14 @@ def exact(
     max_seconds = real(max_seconds, "max_seconds")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
-    n_workers = 1 if executor is None else getattr(executor, "_max_workers", None) or 1
-    _refuse_if_too_long(_as_summed(model), moments, betas, max_seconds, n_workers, threads(num_threads))
+    if isinstance(model, GaussianRBM) and 0.0 in betas:
+        raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
+    n_threads, n_workers = threads(num_threads), 1
+    if executor is not None:  # whose workers use one thread each
+        n_threads, n_workers = 1, getattr(executor, "_max_workers", None) or 1
+    if checkpoint is None or not os.path.exists(checkpoint):  # to go on is to ask for it
+        instead = " GibbsChains gives moments with errors." if isinstance(model, BernoulliRBM) else ""
+        _refuse_if_too_long(_as_summed(model), moments, betas, max_seconds, n_workers, n_threads, instead)
     how = {
         "num_threads": num_threads,
         "executor": executor,
@@ -157,8 +163,8 @@ def exact(
         "checkpoint": checkpoint,
     }
     what = "moments" if moments else "log_z" if precision == "double" else "single"
-    results = [_exact(model, b, what, how) for b in betas]
-    return results if several else results[0]
+    found = {b: _exact(model, b, what, how) for b in dict.fromkeys(betas)}
+    return [found[b] for b in betas] if several else found[betas[0]]
 
 
 def _as_summed(model: Model) -> BernoulliRBM | Ising:
@@ -202,8 +208,6 @@ def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, how: dict[str, Any])
 
 def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     """The integral over v, then the Ising model of s = 2h - 1."""
-    if beta == 0:
-        raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
     ising, constant = model.hidden_ising()
     found = _exact(ising, beta, what, how)
     sigma = model.sigma.astype(np.float64)
@@ -307,6 +311,7 @@ def _refuse_if_too_long(
     max_seconds: float,
     n_workers: int,
     n_threads: int,
+    instead: str,
 ) -> None:
     """Raise if the states would take more than `max_seconds` at the rate measured here."""
     if isinstance(model, BernoulliRBM):
@@ -317,16 +322,12 @@ def _refuse_if_too_long(
             default=-math.inf,
         )
         states = f"2^{n} states, those of the smaller layer,"
-        instead = (
-            "GibbsChains gives moments with errors. Annealed importance sampling, which estimates ln Z of "
-        )
     else:
         n = model.n_spins
         triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0))
         rate = _PRODUCT_RATE if triangle.as_products else _EXPONENTIAL_RATE
         needed = n - math.log2(rate) + (2 if moments else 0)
         states = f"2^{n} states"
-        instead = "annealed importance sampling, which estimates ln Z of "
         if n > _MAX_SPINS:
             raise ValueError(
                 f"model: expected at most {_MAX_SPINS} spins, whose matrices take 26 GB, got 2^{n} states"
@@ -336,8 +337,8 @@ def _refuse_if_too_long(
         return
     raise ValueError(
         f"model: enumerating {states} would take about {_duration(needed)} here "
-        f"(max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same; else sample: {instead}"
-        "models of this size, is not part of this version."
+        f"(max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same.{instead} "
+        "Estimates of ln Z by sampling are not part of this version."
     )
 
 

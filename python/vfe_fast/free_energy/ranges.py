@@ -33,6 +33,7 @@ FORMAT_VERSION = "1"
 _BATCH_SECONDS = 0.2  # between two looks at the clock
 _BATCH_BYTES = 8 << 20  # of rows that wait to be added up
 _WRITE_SECONDS = 2.0  # between two checkpoints
+_UNKNOWN_WORKERS = 128  # of an executor that does not say how many: a cluster's
 _PATIENCE_SECONDS = 3.0  # with a worker before asking whether another one died
 
 
@@ -88,14 +89,18 @@ def sum_ranges(
     Raises
     ------
     TypeError
-        If `executor` is none, or `checkpoint` no path.
+        If `executor` is none, `progress` not True or False, or `checkpoint` no path.
     FileNotFoundError
         If the folder of `checkpoint` does not exist.
     ValueError
         If `checkpoint` belongs to another sum, or is no checkpoint.
     """
-    if executor is not None and not callable(getattr(executor, "submit", None)):
+    if executor is not None and (
+        isinstance(executor, type) or not callable(getattr(executor, "submit", None))
+    ):
         raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
+    if not isinstance(progress, (bool, np.bool_)):
+        raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
     n_threads = threads(num_threads)
     if checkpoint is not None:
         _check_path(checkpoint)
@@ -161,7 +166,7 @@ def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf)
 
 def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -> Iterator[Array]:
     """Rows computed by an executor: a few batches a worker under way, taken in order."""
-    n_workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+    n_workers = getattr(executor, "_max_workers", None) or _UNKNOWN_WORKERS
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
     count = max(1, min(most, (task.n_ranges - first) // (8 * n_workers)))
     under_way: collections.deque[tuple[int, int, Future[Array]]] = collections.deque()

@@ -41,8 +41,28 @@ class DensityOfStates:
     counts: npt.NDArray[np.uint64]
     bin_width: float
 
-    def log_z(self, beta: float) -> FreeEnergy:
-        """Free energy at any temperature: ln Z = ln Σ_E ρ(E) e^(-βE).
+    def log_z(self, beta: float) -> float:
+        """Find ln Z = ln Σ_E ρ(E) e^(-βE) at any temperature; `free_energy` says how sure it is.
+
+        Parameters
+        ----------
+        beta : float
+            Inverse temperature, >= 0.
+
+        Returns
+        -------
+        float
+            In nats.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `beta` is not as described.
+        """
+        return self.free_energy(beta).log_z
+
+    def free_energy(self, beta: float) -> FreeEnergy:
+        """Free energy at any temperature, with what is known of its error.
 
         Parameters
         ----------
