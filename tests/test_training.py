@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import vfe_fast as vf
-from conftest import random_rbm
+from conftest import random_parameters, random_rbm
 from vfe_fast.training import METHODS, ExponentialDecay, LinearDecay, StopTraining
 from vfe_fast.training.checkpoints import read_checkpoint
 from vfe_fast.training.gradients import SamplerSettings, clamped
@@ -862,3 +862,55 @@ def test_the_exact_gradient_says_when_it_takes_too_long() -> None:
     rbm = vf.BernoulliRBM.from_data(data, 60, rng=0)
     with pytest.raises(ValueError, match=r"^method: 'exact' enumerates all states in every update.*'pcd'"):
         vf.train(rbm, data, method="exact", rng=0)
+
+
+# --- bias of the gradients --------------------------------------------------------------------------
+
+
+def expected_cd(
+    w: np.ndarray, a: np.ndarray, b: np.ndarray, data: np.ndarray, n_steps: int
+) -> tuple[np.ndarray, ...]:
+    """<v>, <h>, <vh> after exactly n_steps Gibbs steps from the data, by the matrix of all transitions."""
+    v, h = all_states(len(a)), all_states(len(b))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    on_h, on_v = sigmoid(b + v @ w), sigmoid(a + h @ w.T)
+    p_h = np.where(h[None] == 1, on_h[:, None], 1 - on_h[:, None]).prod(axis=2)
+    p_v = np.where(v[None] == 1, on_v[:, None], 1 - on_v[:, None]).prod(axis=2)
+    numbers = data @ (1 << np.arange(len(a)))
+    p = np.bincount(numbers, minlength=2 ** len(a)) / len(data)
+    p = p @ np.linalg.matrix_power(p_h @ p_v, n_steps)
+    return p @ v, p @ on_h, v.T @ (p[:, None] * on_h)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_bias_of_contrastive_divergence(n_steps: int) -> None:
+    """Against all transitions of a 5 x 4 model: within 6 standard errors of 20 blocks; false alarm 3e-4."""
+    w, a, b = random_parameters(5, 4, scale=0.9)
+    data = np.random.default_rng(0).integers(0, 2, (400, 5), dtype=np.uint8)
+    found = vf.training.gradient_bias(
+        vf.BernoulliRBM(w, a, b), data, n_gibbs_steps=n_steps, n_estimates=400, rng=3
+    )
+    exact = vf.free_energy.exact(vf.BernoulliRBM(w, a, b), moments=True).moments
+    cd = expected_cd(w, a, b, data, n_steps)
+    for name, of_cd in zip(("visible", "hidden", "visible_hidden"), cd, strict=True):
+        bias = getattr(exact, name) - of_cd  # of the gradient: it subtracts the model's averages
+        z = (getattr(found.bias, name) - bias) / getattr(found.stderr, name)
+        assert np.abs(z).max() < 6
+        if n_steps == 1:  # there is something to find
+            assert np.abs(bias / getattr(found.stderr, name)).max() > 8
+
+
+def test_bias_vanishes_where_it_should() -> None:
+    rbm = random_rbm(6, 4, scale=0.5)
+    data = np.random.default_rng(0).integers(0, 2, (50, 6), dtype=np.uint8)
+    assert vf.training.gradient_bias(rbm, data, method="exact", n_estimates=20).relative < 1e-12
+    found = vf.training.gradient_bias(rbm, data, method="pcd", n_chains=500, n_estimates=2000, rng=1)
+    assert np.abs(found.bias.visible_hidden / found.stderr.visible_hidden).max() < 5
+    short, long = (
+        vf.training.gradient_bias(rbm, data, n_gibbs_steps=k, n_estimates=400, rng=2).relative
+        for k in (1, 20)
+    )
+    assert long < short
+    for name, bad in (("method", "tap"), ("n_estimates", 19), ("data", data[:, :3]), ("n_gibbs_steps", 0)):
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            vf.training.gradient_bias(**{"rbm": rbm, "data": data, name: bad})

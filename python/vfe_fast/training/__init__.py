@@ -1,5 +1,6 @@
 """Training: gradients, the loop, schedules, callbacks and checkpoints."""
 
+from .bias import GradientBias, gradient_bias
 from .callbacks import Epoch, ExactLogLikelihood, StopTraining
 from .gradients import METHODS, ContrastiveDivergence, Exact, PersistentCD
 from .loop import History, train
@@ -12,9 +13,11 @@ __all__ = [
     "Exact",
     "ExactLogLikelihood",
     "ExponentialDecay",
+    "GradientBias",
     "History",
     "LinearDecay",
     "PersistentCD",
     "StopTraining",
+    "gradient_bias",
     "train",
 ]

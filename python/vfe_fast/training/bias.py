@@ -1,0 +1,126 @@
+"""How far a gradient is from the exact one, on average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arguments import count
+from ..arrays import Array
+from ..models import BernoulliRBM
+from ..models.bernoulli_rbm import as_states
+from ..random import seed
+from .gradients import METHODS, SamplerSettings, Statistics, clamped
+
+__all__ = ["GradientBias", "gradient_bias"]
+
+_BLOCKS = 20  # of consecutive estimates, whose means tell the error: chains remember
+
+
+@dataclass(frozen=True, eq=False)
+class GradientBias:
+    """The mean error of a gradient estimate.
+
+    Attributes
+    ----------
+    bias : Statistics
+        ⟨estimate⟩ - exact gradient of the mean log-likelihood, by parameter.
+    stderr : Statistics
+        Standard error of each number of `bias`.
+    gradient : Statistics
+        The exact gradient.
+    """
+
+    bias: Statistics
+    stderr: Statistics
+    gradient: Statistics
+
+    @property
+    def relative(self) -> float:
+        """Norm of the weights' bias over that of their exact gradient; noise counts as bias."""
+        return float(np.linalg.norm(self.bias.visible_hidden) / np.linalg.norm(self.gradient.visible_hidden))
+
+
+def gradient_bias(
+    rbm: BernoulliRBM,
+    data: Any,
+    *,
+    method: str = "cd",
+    n_gibbs_steps: int = 1,
+    n_chains: int = 100,
+    n_estimates: int = 200,
+    rng: Any = None,
+    num_threads: int | None = None,
+) -> GradientBias:
+    """Compare a method's gradient with the exact one, for a model that is not changed.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        A model small enough to enumerate.
+    data : array_like, (n_samples, n_visible)
+        States of 0s and 1s, all in one minibatch.
+    method : {"cd", "pcd", "exact"}
+        See `vfe_fast.training.gradients`.
+    n_gibbs_steps, n_chains : int
+        As in `train`.
+    n_estimates : int
+        Estimates to average, >= 20. Those of ``"pcd"`` follow one another; the first tenth is left out.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Seed of the chains.
+    num_threads : int, optional
+        Threads of the kernels.
+
+    Returns
+    -------
+    GradientBias
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the model is too large to enumerate.
+
+    Notes
+    -----
+    The bias of CD-k is that of a chain stopped after k steps (M. Carreira-Perpiñán, G. Hinton, "On
+    contrastive divergence learning", AISTATS 2005). Errors are those of the means of 20 blocks of estimates.
+    """
+    if not isinstance(rbm, BernoulliRBM):
+        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+    states = as_states(data, "data")
+    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
+        raise ValueError(
+            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
+        )
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    n_estimates = count(n_estimates, "n_estimates", _BLOCKS)
+    settings = SamplerSettings(
+        count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads
+    )
+    wide = BernoulliRBM(*(p.astype(np.float64) for p in rbm.parameters))
+    given = clamped(wide, states, num_threads)
+    exact = METHODS["exact"](wide, settings).model_statistics(states, 0)
+    estimate = METHODS[method](wide, settings)
+    first = n_estimates // 10 if method == "pcd" else 0
+    errors = [exact - estimate.model_statistics(states, k) for k in range(first + n_estimates)][first:]
+
+    def over_estimates(of: Callable[[Array], Array]) -> Statistics:
+        names = ("visible", "hidden", "visible_hidden")
+        return Statistics(*(of(np.stack([getattr(error, name) for error in errors])) for name in names))
+
+    return GradientBias(over_estimates(_mean), over_estimates(_stderr), given - exact)
+
+
+def _mean(values: Array) -> Array:
+    mean: Array = values.mean(axis=0)
+    return mean
+
+
+def _stderr(values: Array) -> Array:
+    blocks = np.stack([block.mean(axis=0) for block in np.array_split(values, _BLOCKS)])
+    stderr: Array = blocks.std(axis=0, ddof=1) / np.sqrt(_BLOCKS)
+    return stderr
