@@ -11,9 +11,8 @@ import numpy as np
 from ..arguments import count
 from ..arrays import Array
 from ..models import BernoulliRBM
-from ..models.bernoulli_rbm import as_states
 from ..random import seed
-from .gradients import METHODS, SamplerSettings, Statistics, clamped
+from .gradients import METHODS, SamplerSettings, Statistics, checked, clamped
 
 __all__ = ["GradientBias", "gradient_bias"]
 
@@ -88,15 +87,7 @@ def gradient_bias(
     The bias of CD-k is that of a chain stopped after k steps (M. Carreira-Perpiñán, G. Hinton, "On
     contrastive divergence learning", AISTATS 2005). Errors are those of the means of 20 blocks of estimates.
     """
-    if not isinstance(rbm, BernoulliRBM):
-        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
-    states = as_states(data, "data")
-    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
-        raise ValueError(
-            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
-        )
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    states = checked(rbm, data, method)
     n_estimates = count(n_estimates, "n_estimates", _BLOCKS)
     settings = SamplerSettings(
         count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads

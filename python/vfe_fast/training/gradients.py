@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from ..arguments import threads
 from ..arrays import Array
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
+from ..models.bernoulli_rbm import as_states
 from ..sampling.gibbs import ChainState, GibbsChains, Words, gibbs
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "PersistentCD",
     "SamplerSettings",
     "Statistics",
+    "checked",
     "clamped",
 ]
 
@@ -260,3 +263,17 @@ METHODS: dict[str, Callable[[BernoulliRBM, SamplerSettings], Gradient]] = {
     "pcd": PersistentCD,
     "exact": Exact,
 }
+
+
+def checked(rbm: BernoulliRBM, data: Any, method: str) -> npt.NDArray[np.uint8]:
+    """The data as states, if a model can be trained on them by the method."""
+    if not isinstance(rbm, BernoulliRBM):
+        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+    states = as_states(data, "data")
+    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
+        raise ValueError(
+            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
+        )
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    return states

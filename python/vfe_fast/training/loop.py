@@ -16,11 +16,10 @@ import numpy.typing as npt
 from ..arguments import count, real
 from ..arrays import Array
 from ..models import BernoulliRBM
-from ..models.bernoulli_rbm import as_states
 from ..random import generator, seed
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import METHODS, Gradient, SamplerSettings, Statistics, clamped
+from .gradients import METHODS, Gradient, SamplerSettings, Statistics, checked, clamped
 from .progress import ProgressBar
 from .state import Record, RunState
 
@@ -147,15 +146,7 @@ def train(
     Ctrl-C ends the run at the last whole update: the model keeps it, the checkpoint (if any) is written,
     and the history is returned with ``interrupted`` set.
     """
-    if not isinstance(rbm, BernoulliRBM):
-        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
-    states = as_states(data, "data")
-    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
-        raise ValueError(
-            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
-        )
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    states = checked(rbm, data, method)
     n_epochs = count(n_epochs, "n_epochs", 0)
     batch_size = count(batch_size, "batch_size", below=1 << 32)
     settings = {
