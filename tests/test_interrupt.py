@@ -47,6 +47,12 @@ LONG_CALLS = {
         rbm = make(45, 300)
         call = lambda: vf.free_energy.exact(rbm, moments=True, max_seconds=1e99, num_threads=N)
     """,
+    "exact, Ising": """
+        rng = np.random.default_rng(0)
+        upper = np.triu(0.02 * rng.normal(size=(36, 36)), 1)
+        ising = vf.Ising(upper + upper.T, rng.normal(size=36))
+        call = lambda: [vf.free_energy.exact(ising, moments=True, num_threads=N) for _ in range(100)]
+    """,
     "free_energy": """
         rbm, v = make(16, 200_000), states(300_000, 16)
         call = lambda: rbm.free_energy(v, num_threads=N)

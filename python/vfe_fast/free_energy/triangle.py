@@ -28,7 +28,8 @@ from .ranges import added
 
 __all__ = ["Triangle", "TriangleSum"]
 
-_ROWS = 512  # states of the first group in a range
+_MOST_ROWS, _LEAST_ROWS = 512, 64  # states of the first group in a range
+_RANGE_STATES = 1 << 31  # in all: a twentieth of a second, between which a signal is seen
 _SAFE = 300.0  # of |beta E|: then no factor, and no product of factors, leaves the range of float64
 _LN2 = math.log(2.0)
 
@@ -148,8 +149,10 @@ class TriangleSum:
 
     @property
     def n_ranges(self) -> int:
-        """Ranges of `_ROWS` states of the first group."""
-        return int(max(1, 2 ** ((self.n_spins + 2) // 3) // _ROWS))
+        """Ranges of some states of the first group."""
+        first = 2 ** ((self.n_spins + 2) // 3)
+        rows = min(_MOST_ROWS, max(_LEAST_ROWS, _RANGE_STATES * first // self.n_states))
+        return int(max(1, first // rows))
 
     @property
     def row_size(self) -> int:
