@@ -49,8 +49,8 @@ LONG_CALLS = {
     """,
     "exact, Ising": """
         rng = np.random.default_rng(0)
-        upper = np.triu(0.02 * rng.normal(size=(36, 36)), 1)
-        ising = vf.Ising(upper + upper.T, rng.normal(size=36))
+        upper = np.triu(0.02 * rng.normal(size=(33, 33)), 1)
+        ising = vf.Ising(upper + upper.T, rng.normal(size=33))
         call = lambda: [vf.free_energy.exact(ising, moments=True, num_threads=N) for _ in range(100)]
     """,
     "free_energy": """
