@@ -221,6 +221,32 @@ def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals) -> N
     assert found == expected
 
 
+def test_checkpoints_of_another_version_are_refused(
+    tmp_path: Path, rbm: vf.BernoulliRBM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sum.npz"
+    vf.free_energy.exact(rbm, checkpoint=path)
+    monkeypatch.setattr("vfe_fast.free_energy.ranges.version", lambda: "0.0.1")
+    with pytest.raises(ValueError, match=r"^checkpoint: .*version of vfe_fast"):
+        vf.free_energy.exact(rbm, checkpoint=path)
+
+
+@pytest.mark.parametrize("kind", ["Ising", "SpinRBM", "GaussianRBM"])
+def test_same_bits_of_all_models_from_an_executor(kind: str) -> None:
+    w, a, b = random_parameters(17, 13, scale=0.3)
+    model: Any = {
+        "Ising": lambda: vf.Ising((w @ w.T) * (1 - np.eye(17)), a),
+        "SpinRBM": lambda: vf.SpinRBM(w, a, b),
+        "GaussianRBM": lambda: vf.GaussianRBM(w, a, b),
+    }[kind]()
+    here = vf.free_energy.exact(model, moments=True)
+    with ThreadPoolExecutor(2) as executor:
+        there = vf.free_energy.exact(model, moments=True, executor=executor)
+    assert there.log_z == here.log_z
+    assert there.moments.energy == here.moments.energy
+    assert there.moments.energy_variance == here.moments.energy_variance
+
+
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "sum.npz"
     w, a, b = random_parameters(9, 12)
