@@ -14,7 +14,7 @@ from ..arguments import count, real
 from ..arrays import Array
 from ..models import Ising
 from .result import FreeEnergy
-from .triangle import Triangle
+from .triangle import Triangle, energy_bound
 
 __all__ = ["DensityOfStates", "GroundState", "density_of_states", "ground_state"]
 
@@ -124,7 +124,7 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
     _check(model)
     n_bins = count(n_bins, "n_bins", below=_MAX_LEVELS)
     couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
-    bound = float(np.abs(couplings).sum() / 2 + np.abs(fields).sum())
+    bound = energy_bound(couplings, fields)
     quantum = _quantum(np.concatenate((couplings.ravel(), fields)), bound)
     width = quantum if quantum > 0 else max(2.0 * bound, 1e-300) / n_bins
     n_levels = round(2 * bound / quantum) + 1 if quantum > 0 else n_bins
@@ -198,8 +198,7 @@ def ground_state(model: Ising, *, max_states: int = 1000) -> GroundState:
     """
     _check(model)
     max_states = count(max_states, "max_states", 0)
-    size = np.abs(model.couplings, dtype=np.float64).sum() / 2 + np.abs(model.fields, dtype=np.float64).sum()
-    same = 1e-12 * float(size)
+    same = 1e-12 * energy_bound(model.couplings, model.fields)
     triangle = Triangle(model.couplings, model.fields)
     lowest = [math.inf, math.inf]  # the two lowest levels
     degeneracy, found = 0, np.zeros((0, model.n_spins), np.int8)

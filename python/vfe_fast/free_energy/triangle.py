@@ -26,7 +26,7 @@ from .. import _core
 from ..arrays import Array
 from .ranges import added
 
-__all__ = ["Triangle", "TriangleSum"]
+__all__ = ["Triangle", "TriangleSum", "energy_bound"]
 
 _MOST_ROWS, _LEAST_ROWS = 512, 64  # states of the first group in a range
 _RANGE_STATES = 1 << 31  # in all: a twentieth of a second, between which a signal is seen
@@ -168,8 +168,7 @@ class TriangleSum:
     @property
     def size(self) -> float:
         """What no energy exceeds."""
-        couplings, fields = (np.abs(x, dtype=np.float64) for x in (self.couplings, self.fields))
-        return float(couplings.sum() / 2 + fields.sum())
+        return energy_bound(self.couplings, self.fields)
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
@@ -234,6 +233,11 @@ class TriangleSum:
                 sums.append(np.einsum("bc,bc,bc->", w, energy - self.energy, energy - self.energy))
             total = added(total, _row(m, sums))
         return total
+
+
+def energy_bound(couplings: Array, fields: Array) -> float:
+    """Σ|J_ij| + Σ|h_i|, what no energy exceeds in magnitude."""
+    return float(np.abs(couplings, dtype=np.float64).sum() / 2 + np.abs(fields, dtype=np.float64).sum())
 
 
 def _row(exponent: float, sums: list[Any]) -> Array:
