@@ -170,6 +170,20 @@ def test_log_z_with_moments(capsys: Capture, model: Path) -> None:
     assert float(energy) == pytest.approx(moments.energy, rel=1e-12)
 
 
+def test_log_z_writes_the_moments(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    out = succeed(capsys, "log-z", model, "--output", tmp_path / "moments.npz")
+    result = vf.free_energy.exact(vf.load(model), moments=True)
+    moments = result.moments
+    assert isinstance(moments, vf.free_energy.Moments)
+    assert "Var E" in out
+    names = ("energy", "energy_variance", "visible", "hidden", "visible_hidden")
+    with np.load(tmp_path / "moments.npz") as written:
+        assert sorted(written) == sorted(["log_z", *names])
+        assert written["log_z"] == result.log_z
+        assert written["energy_variance"] == moments.energy_variance
+        np.testing.assert_array_equal(written["visible_hidden"], moments.visible_hidden)
+
+
 def test_log_z_that_would_take_too_long(tmp_path: Path, capsys: Capture) -> None:
     random_rbm(70, 60, scale=0.01).save(tmp_path / "large.npz")
     message = fail(capsys, "log-z", tmp_path / "large.npz")
@@ -268,6 +282,8 @@ def test_bad_data_files(tmp_path: Path, capsys: Capture, bad: str) -> None:
         ("log-z", ["--beta", "-1"], "--beta:"),
         ("log-z", ["--beta", "nan"], "--beta:"),
         ("log-z", ["--max-seconds", "0"], "--max-seconds:"),
+        ("log-z", ["--output", "m.npy"], "--output:"),
+        ("log-z", ["--output", "m.npz", "--beta", "1", "2"], "--output:"),
         ("sample", ["--steps", "0"], "--steps:"),
         ("sample", ["--steps", str(2**70)], "--steps:"),
         ("sample", ["--chains", "0"], "--chains:"),

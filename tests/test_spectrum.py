@@ -120,6 +120,14 @@ def test_ground_state(model: vf.Ising) -> None:
     assert len(np.unique(found.states, axis=0)) == found.degeneracy
 
 
+def test_the_ground_state_is_the_least() -> None:
+    """Of energies that differ by rounding alone, whichever comes first."""
+    model = vf.Ising(np.zeros((9, 9)), np.full(9, 0.1) + 1e-14 * np.arange(9))
+    found = vf.free_energy.ground_state(vf.Ising(np.zeros((9, 9)), np.full(9, 1e-14) + np.eye(9)[0]))
+    assert found.energy == -(1.0 + 9e-14)
+    assert vf.free_energy.ground_state(model).energy == -model.fields.sum()
+
+
 def test_frustration() -> None:
     """Three spins that all want to differ: six ground states; and without couplings no gap."""
     found = vf.free_energy.ground_state(vf.Ising(np.eye(3) - 1.0), max_states=4)
@@ -218,7 +226,12 @@ def assert_same_law(observed: Any, p: Any) -> None:
         (lambda: vf.free_energy.ground_state(random_ising(3), max_states=-1), ValueError, "max_states"),
         (lambda: vf.free_energy.exact_samples(3, 5), TypeError, "model"),
         (lambda: vf.free_energy.exact_samples(random_ising(3), -1), ValueError, "n_samples"),
-        (lambda: vf.free_energy.exact_samples(random_ising(3), 1, beta=0.0), ValueError, "beta"),
+        (lambda: vf.free_energy.exact_samples(random_ising(3), 1, beta=1e-40), ValueError, "beta"),
+        (
+            lambda: vf.free_energy.exact_samples(vf.GaussianRBM(*random_parameters(2, 1)), 1, beta=0),
+            ValueError,
+            "beta",
+        ),
         (lambda: vf.free_energy.exact_samples(vf.Ising(np.zeros((37, 37))), 1), ValueError, "model"),
         (
             lambda: vf.free_energy.exact_samples(vf.BernoulliRBM(*random_parameters(30, 30)), 1),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_shape", "count", "float_dtype", "memory_for", "real", "threads"]
+__all__ = ["array_shape", "count", "float_dtype", "inverse_temperature", "memory_for", "real", "threads"]
 
 _MAX_COUNT = 1 << 63
 
@@ -43,6 +43,14 @@ def real(value: Any, name: str, least: float = -math.inf, below: float = math.in
     if (least > -math.inf or below < math.inf) and not least <= number < below:
         raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {number:g}")
     return number
+
+
+def inverse_temperature(value: Any) -> float:
+    """`beta` of an exact sum, whose products and quotients with energies stay in range."""
+    beta = real(value, "beta")
+    if not (beta == 0 or 2.0**-100 <= beta < 2.0**100):
+        raise ValueError(f"beta: expected 0 or 2^-100 <= beta < 2^100, got {beta:g}")
+    return beta
 
 
 def threads(num_threads: Any) -> int:

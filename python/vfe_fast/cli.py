@@ -114,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         default="double",
         help="of an RBM's products (default: double)",
     )
-    log_z.add_argument("--moments", action="store_true", help="also the mean energy and activations")
+    log_z.add_argument("--moments", action="store_true", help="also the energy's and the units' averages")
+    log_z.add_argument("--output", metavar="FILE", help="where the moments go, of one beta (.npz)")
     log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
     log_z.add_argument("--progress", action="store_true", help="show states done and time left")
     log_z.add_argument("--checkpoint", metavar="FILE", help="keep what is done there; continue if it exists")
@@ -208,10 +209,16 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _log_z(arguments: argparse.Namespace) -> int:
     several = len(arguments.beta) > 1
+    if arguments.output is not None:
+        if several:
+            raise ValueError("--output: expected a single --beta to write the moments of")
+        if not arguments.output.endswith(".npz"):
+            raise ValueError(f"--output: expected a name that ends in .npz, got {arguments.output}")
+        _check_output(arguments.output, not_over=[arguments.model, arguments.checkpoint])
     results = free_energy.exact(
         load(arguments.model),
         beta=arguments.beta if several else arguments.beta[0],
-        moments=arguments.moments,
+        moments=arguments.moments or arguments.output is not None,
         precision=arguments.precision,
         max_seconds=arguments.max_seconds,
         num_threads=arguments.threads,
@@ -222,7 +229,17 @@ def _log_z(arguments: argparse.Namespace) -> int:
         if several:
             print(f"beta   {result.beta:g}")
         _print_free_energy(result)
+    if arguments.output is not None:
+        averages = _averages(results)
+        write_atomically(arguments.output, lambda file: np.savez(file, log_z=results.log_z, **averages))
+        print(f"{', '.join(averages)} saved to {arguments.output}")
     return 0
+
+
+def _averages(result: free_energy.FreeEnergy) -> dict[str, Any]:
+    """All moments by name."""
+    names = ("energy", "energy_variance", "visible", "hidden", "visible_hidden", "spins", "spin_spin")
+    return {name: getattr(result.moments, name) for name in names if hasattr(result.moments, name)}
 
 
 def _print_free_energy(result: free_energy.FreeEnergy) -> None:
@@ -234,6 +251,7 @@ def _print_free_energy(result: free_energy.FreeEnergy) -> None:
     print(f"states {result.details['n_states']}{f' of the {layer} layer' if layer else ''}")
     if result.moments is not None:
         print(f"<E>    {result.moments.energy:.15g}")
+        print(f"Var E  {result.moments.energy_variance:.15g}")
         for label, name in (("<v>", "visible"), ("<h>", "hidden"), ("<s>", "spins")):
             if hasattr(result.moments, name):
                 print(f"{label}    mean {getattr(result.moments, name).mean():.6g}")

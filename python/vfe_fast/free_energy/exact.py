@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from ..arguments import real, threads
+from ..arguments import inverse_temperature, real, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from .enumeration import Enumeration, log2_seconds
@@ -50,7 +50,7 @@ def exact(
 def exact(
     model: Model,
     *,
-    beta: Sequence[float],
+    beta: Sequence[float] | Array,
     moments: bool = ...,
     precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
@@ -64,7 +64,7 @@ def exact(
 def exact(
     model: Model,
     *,
-    beta: float | Sequence[float] = 1.0,
+    beta: float | Sequence[float] | Array = 1.0,
     moments: bool = False,
     precision: Literal["double", "single"] = "double",
     max_seconds: float = 600.0,
@@ -90,7 +90,7 @@ def exact(
     ----------
     model : BernoulliRBM, GaussianRBM, SpinRBM or Ising
         The model; float32 parameters are summed in float64.
-    beta : float or sequence of float
+    beta : float, sequence of float or ndarray
         Inverse temperature, 0 or >= 2^-100; for several a list of free energies is returned, and there is no
         checkpoint.
     moments : bool
@@ -138,7 +138,7 @@ def exact(
     if not isinstance(model, Model):
         raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
     several = isinstance(beta, (Sequence, np.ndarray)) and np.ndim(beta) > 0
-    betas = [_beta(b) for b in beta] if several else [_beta(beta)]  # type: ignore[union-attr]
+    betas = [inverse_temperature(b) for b in beta] if several else [inverse_temperature(beta)]  # type: ignore[union-attr]
     if several and checkpoint is not None:
         raise ValueError("checkpoint: expected a single beta, got a sequence")
     if not isinstance(moments, (bool, np.bool_)):
@@ -229,13 +229,6 @@ def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[st
 
 def _gaussian_variance(of_hidden: Any, of_visible: float) -> float:
     return float(of_hidden() + of_visible)
-
-
-def _beta(value: Any) -> float:
-    beta = real(value, "beta")
-    if not (beta == 0 or 2.0**-100 <= beta < 2.0**100):
-        raise ValueError(f"beta: expected 0 or 2^-100 <= beta < 2^100, got {beta:g}")
-    return beta
 
 
 def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> FreeEnergy:
@@ -330,7 +323,8 @@ def _refuse_if_too_long(
         states = f"2^{n} states"
         if n > _MAX_SPINS:
             raise ValueError(
-                f"model: expected at most {_MAX_SPINS} spins, whose matrices take 26 GB, got 2^{n} states"
+                f"model: expected at most {_MAX_SPINS} spins (hidden units of a GaussianRBM), whose matrices "
+                f"take 26 GB, got 2^{n} states"
             )
     needed += math.log2(max(1, len(betas)) / n_workers)
     if needed <= math.log2(max_seconds):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import count, real
+from ..arguments import count, inverse_temperature
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from ..random import generator, seed
@@ -31,7 +31,7 @@ def exact_samples(model: Model, n_samples: int, *, beta: float = 1.0, rng: Any =
     n_samples : int
         How many.
     beta : float
-        Inverse temperature, >= 2^-100.
+        Inverse temperature, 0 or >= 2^-100; > 0 for a GaussianRBM.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         The seed; the same seed gives the same samples.
 
@@ -55,9 +55,9 @@ def exact_samples(model: Model, n_samples: int, *, beta: float = 1.0, rng: Any =
     if not isinstance(model, Model):
         raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
     n_samples = count(n_samples, "n_samples", 0)
-    beta = real(beta, "beta")
-    if not 2.0**-100 <= beta < 2.0**100:
-        raise ValueError(f"beta: expected 2^-100 <= beta < 2^100, got {beta:g}")
+    beta = inverse_temperature(beta)
+    if isinstance(model, GaussianRBM) and beta == 0:
+        raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
     draw = generator(seed(rng), "exact samples")
     if isinstance(model, Ising):
         return _of_ising(model, n_samples, beta, draw)

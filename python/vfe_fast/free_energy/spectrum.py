@@ -205,12 +205,11 @@ def ground_state(model: Ising, *, max_states: int = 1000) -> GroundState:
     for a, energies in _energies(model):
         if energies.min() > lowest[1] - same:
             continue
-        levels = lowest[:1]
         least = float(energies.min())
         if least < lowest[0] - same:
             lowest, degeneracy, found = [least, lowest[0]], 0, found[:0]
-            levels = lowest[:1]
-        at_lowest = energies <= levels[0] + same
+        lowest[0] = min(lowest[0], least)
+        at_lowest = energies <= lowest[0] + same
         b, c = np.nonzero(at_lowest)
         degeneracy += len(b)
         room = max_states - len(found)
