@@ -76,6 +76,40 @@ if __name__ == "__main__":
     assert run_elsewhere(rbm, [sys.executable], code) == expected
 
 
+def test_a_dask_worker_that_is_killed() -> None:
+    """Dask starts another one, which does the range again."""
+    pytest.importorskip("distributed")
+    code = """
+import os
+import pickle
+import signal
+import sys
+import threading
+import vfe_fast as vf
+from distributed import Client, LocalCluster
+
+if __name__ == "__main__":
+    rbm = vf.load(sys.argv[1])
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        victim = cluster.workers[0].pid
+        killed = threading.Event()
+
+        def kill():
+            os.kill(victim, signal.SIGKILL)
+            killed.set()
+
+        threading.Timer(0.3, kill).start()
+        F = vf.free_energy.exact(rbm, moments=True, executor=client.get_executor())
+        assert killed.is_set(), "it was too fast to be killed"
+    with open(sys.argv[2], "wb") as file:
+        pickle.dump(F, file)
+"""
+    big = random_rbm(500, 22, scale=0.05)
+    expected = bits(vf.free_energy.exact(big, moments=True))
+    assert run_elsewhere(big, [sys.executable], code) == expected
+
+
 def test_same_bits_with_mpi(rbm: vf.BernoulliRBM, expected: tuple[Any, ...]) -> None:
     pytest.importorskip("mpi4py")
     mpiexec = shutil.which("mpiexec") or shutil.which("mpiexec", path=os.path.dirname(sys.executable))
