@@ -45,7 +45,7 @@ void gibbs(const GibbsArgs& args) {
           tile_fields.find(tile, fields.data());
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first), step};
           const double* beta = args.n_betas > 1 ? args.beta + first : args.beta;
-          draw_tile(half, tile, fields.data(), n_chains, draw, beta, args.n_betas > 1,
+          draw_tile(half, tile, {fields.data(), n_chains}, n_chains, draw, beta, args.n_betas > 1,
                     [&](std::int64_t c, std::uint64_t state) {
                       if (may_clamp && args.clamped != nullptr) {
                         const std::int64_t row = args.n_clamped > 1 ? first + c : 0;

@@ -42,6 +42,17 @@ struct GibbsArgs {
   runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
 };
 
+inline void check_steps(std::int64_t first_step, std::int64_t n_steps) {
+  constexpr auto max_steps = static_cast<std::int64_t>(numerics::max_step);
+  if (n_steps < 1 || n_steps > max_steps) {
+    throw ArgumentError("n_steps: expected 1 <= n_steps < 2^56, got " + std::to_string(n_steps));
+  }
+  if (first_step < 0 || first_step > max_steps - n_steps) {
+    throw ArgumentError("step_offset: expected 0 <= step_offset and step_offset + n_steps < 2^56, got " +
+                        std::to_string(first_step) + " + " + std::to_string(n_steps));
+  }
+}
+
 inline void check(const GibbsArgs& args) {
   if (args.prepared == nullptr) check(args.rbm);
   for (std::int64_t k = 0; k < args.n_betas; ++k) check_beta(args.beta[k]);
@@ -52,15 +63,8 @@ inline void check(const GibbsArgs& args) {
   };
   check_rows(args.n_betas, "beta");
   if (args.clamped != nullptr) check_rows(args.n_clamped, "clamped");
+  check_steps(args.first_step, args.n_steps);
   constexpr auto max_chains = std::int64_t{1} << 32;
-  constexpr auto max_steps = static_cast<std::int64_t>(numerics::max_step);
-  if (args.n_steps < 1 || args.n_steps > max_steps) {
-    throw ArgumentError("n_steps: expected 1 <= n_steps < 2^56, got " + std::to_string(args.n_steps));
-  }
-  if (args.first_step < 0 || args.first_step > max_steps - args.n_steps) {
-    throw ArgumentError("step_offset: expected 0 <= step_offset and step_offset + n_steps < 2^56, got " +
-                        std::to_string(args.first_step) + " + " + std::to_string(args.n_steps));
-  }
   if (args.first_chain < 0 || args.first_chain > max_chains - args.n_chains) {
     throw ArgumentError("chain_offset: expected 0 <= chain_offset and chain_offset + n_chains <= 2^32, got " +
                         std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));

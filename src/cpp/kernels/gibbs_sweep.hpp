@@ -176,10 +176,16 @@ VFE_HD std::uint64_t decide(const HalfSweep& half, const float (&factor)[tile_wi
   return width < tile_width ? bits & ((std::uint64_t{1} << width) - 1) : bits;
 }
 
-// Draws one tile's units for each of n_chains chains, the first of which is that of `draw`, from their fields,
-// (strips of the tile, n_chains, strip_width), at one beta or one a chain; put(c, bits) takes what is drawn.
+// The fields of a tile's units, as TileFields leaves them: (strips of the tile, n_states, strip_width).
+struct FieldsOfTile {
+  const std::int32_t* of_first;  // state that is drawn
+  std::int64_t n_states;
+};
+
+// Draws one tile's units for each of n_chains chains, the first of which is that of `draw`, at one beta or one a
+// chain; put(c, bits) takes what is drawn.
 template <class Put>
-VFE_HD void draw_tile(const HalfSweep& half, std::int64_t tile, const std::int32_t* fields, std::int64_t n_chains,
+VFE_HD void draw_tile(const HalfSweep& half, std::int64_t tile, const FieldsOfTile& fields, std::int64_t n_chains,
                       Draw draw, const double* beta, bool beta_of_each, const Put& put) {
   float factors[tile_width];
   std::uint32_t words[tile_width];
@@ -187,7 +193,8 @@ VFE_HD void draw_tile(const HalfSweep& half, std::int64_t tile, const std::int32
   for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
     if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
     if (beta_of_each) tile_factors(half, beta[c], tile, factors);
-    put(c, decide(half, factors, draw, tile, words, fields + c * strip_width<std::int32_t>, n_chains));
+    const std::int32_t* field = fields.of_first + c * strip_width<std::int32_t>;
+    put(c, decide(half, factors, draw, tile, words, field, fields.n_states));
   }
 }
 
