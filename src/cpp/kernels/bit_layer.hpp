@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "../runtime/scratch.hpp"
 #include "rbm.hpp"
@@ -36,6 +37,11 @@ using Row = typename StripOf<T>::Row;
 VFE_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 VFE_HD std::int64_t words_for(std::int64_t n_units) { return ceil_div(n_units, word_bits); }
 
+template <class T>
+VFE_HD const Row<T>& row_at(const void* rows, std::uint64_t offset) {
+  return *reinterpret_cast<const Row<T>*>(static_cast<const char*>(rows) + offset);
+}
+
 // The weights into one layer, cut into strips and padded with zeros.
 template <class T>
 struct BitLayer {
@@ -63,39 +69,75 @@ struct BitLayer {
   }
 };
 
+// Calls body(width), with a constant if the strip is full: loops of known length.
+template <class T, class Body>
+VFE_HD void for_width(std::int64_t width, const Body& body) {
+  width == strip_width<T> ? body(std::integral_constant<std::int64_t, strip_width<T>>{}) : body(width);
+}
+
+// Rows to columns, by taking rows k and k + lanes / 2 in turns.
+template <class T>
+VFE_HD void transpose_rows(Row<T> (&rows)[strip_width<T>]) {
+  constexpr std::int64_t full = strip_width<T>;
+  const auto in_turns = [&]<std::size_t... l>(const Row<T>& a, const Row<T>& b, Row<T>& low, Row<T>& high,
+                                              std::index_sequence<l...>) {
+    low = __builtin_shufflevector(a, b, (l / 2 + l % 2 * full)...);
+    high = __builtin_shufflevector(a, b, (full / 2 + l / 2 + l % 2 * full)...);
+  };
+  VFE_UNROLL
+  for (std::int64_t done = 1; done < full; done *= 2) {
+    Row<T> next[full];
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < full / 2; ++k) {
+      in_turns(rows[k], rows[k + full / 2], next[2 * k], next[2 * k + 1],
+               std::make_index_sequence<static_cast<std::size_t>(full)>{});
+    }
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < full; ++k) rows[k] = next[k];
+  }
+}
+
 // Fills one strip of `layer` (visible -> hidden of `rbm`) with convert(value, output - first output of
 // the strip). One stride of the weights is 1: the loops follow the memory.
 template <class Source, class T, class Convert>
 VFE_HD void fill_strip(const BitLayer<T>& layer, const RbmView& rbm, std::int64_t strip, const Convert& convert) {
   constexpr std::int64_t full = strip_width<T>;
-  const std::int64_t first = strip * full, width = layer.width_of(strip);
+  const std::int64_t first = strip * full;
   const Source* bias = static_cast<const Source*>(rbm.hidden_bias) + first;
   const Source* weights = static_cast<const Source*>(rbm.weights) + first * rbm.hidden_stride;
-  for (std::int64_t l = 0; l < full; ++l) layer.bias[first + l] = l < width ? convert(bias[l], l) : T(0);
-  T* __restrict zeros = layer.block_rows(strip, layer.n_blocks);
-  for (std::int64_t l = 0; l < full; ++l) zeros[l] = T(0);
-
-  for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
-    T* __restrict rows = layer.block_rows(strip, block);
-    const std::int64_t begin = block * block_inputs;
-    const std::int64_t count = layer.n_in - begin < block_inputs ? layer.n_in - begin : block_inputs;
-    if (count < block_inputs || width < full) {
-      for (std::int64_t k = 0; k < block_inputs * full; ++k) rows[k] = T(0);
-    }
+  T* __restrict rows = layer.block_rows(strip, 0);
+  for_width<T>(layer.width_of(strip), [&](auto width) {
+    for (std::int64_t l = 0; l < full; ++l) layer.bias[first + l] = l < width ? convert(bias[l], l) : T(0);
     if (rbm.hidden_stride == 1) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        const Source* source = weights + (begin + i) * rbm.visible_stride;
+      for (std::int64_t i = 0; i < layer.n_in; ++i) {
+        const Source* source = weights + i * rbm.visible_stride;
         for (std::int64_t l = 0; l < width; ++l) rows[i * full + l] = convert(source[l], l);
+        for (std::int64_t l = width; l < full; ++l) rows[i * full + l] = T(0);
       }
-    } else {
-      for (std::int64_t l = 0; l < width; ++l) {
-        const Source* source = weights + l * rbm.hidden_stride + begin;
-        T column[block_inputs];
-        for (std::int64_t i = 0; i < count; ++i) column[i] = convert(source[i], l);
-        for (std::int64_t i = 0; i < count; ++i) rows[i * full + l] = column[i];
+      return;
+    }
+    constexpr std::int64_t lanes = strip_width<Source>;
+    for (std::int64_t i = 0; i < layer.n_in; i += lanes) {
+      const std::int64_t left = layer.n_in - i, count = left < lanes ? left : lanes;
+      alignas(strip_bytes) Source block[lanes][full];  // the same weights, input first
+      for (std::int64_t begin = 0; begin < width; begin += lanes) {
+        Row<Source> columns[lanes] = {};
+        for (std::int64_t l = 0; l < lanes && begin + l < width; ++l) {
+          const Source* source = weights + (begin + l) * rbm.hidden_stride + i;
+          for_width<Source>(count, [&](auto n) {
+            for (std::int64_t k = 0; k < n; ++k) columns[l][k] = source[k];
+          });
+        }
+        transpose_rows<Source>(columns);
+        for (std::int64_t k = 0; k < lanes; ++k) __builtin_memcpy(&block[k][begin], &columns[k], strip_bytes);
+      }
+      for (std::int64_t k = 0; k < count; ++k) {
+        for (std::int64_t l = 0; l < width; ++l) rows[(i + k) * full + l] = convert(block[k][l], l);
+        for (std::int64_t l = width; l < full; ++l) rows[(i + k) * full + l] = T(0);
       }
     }
-  }
+  });
+  for (std::int64_t k = layer.n_in * full; k < (layer.zero_row + 1) * full; ++k) rows[k] = T(0);
 }
 
 // Packed states, in any order.
@@ -107,11 +149,6 @@ struct States {
     return words[state * state_stride + block * word_stride];
   }
 };
-
-template <class T>
-VFE_HD const Row<T>& row_at(const void* rows, std::uint64_t offset) {
-  return *reinterpret_cast<const Row<T>*>(static_cast<const char*>(rows) + offset);
-}
 
 // table[g][m] = the sum of the rows of group g whose bits are set in m; a group has 2 or 4 inputs.
 template <std::int64_t inputs, class T>

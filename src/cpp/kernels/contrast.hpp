@@ -12,7 +12,8 @@
 //
 // Precision: fields and decisions as in gibbs.hpp. Means are in the dtype of the model, relative error <= 4 ulp given
 // the field. Averages are sums in that dtype of means over n_data or n_chains, 64 samples at a time in a fixed order:
-// absolute error <= ((n_data + n_chains) / 64 + 7) 2 eps, eps = 2^-24 or 2^-53.
+// absolute error <= ((n_data + n_chains) / 64 + 15) 2 eps of what the means are; of <h> alone 64 eps more.
+// eps = 2^-24 or 2^-53.
 //
 // Randomness: the draws are those of `gibbs` for chains 0, 1, ...: step t of n_steps takes v from step first_step + t
 // of its stream, and h from step first_step + t + 1 (the first h of CD from first_step; its last is not drawn). So

@@ -49,10 +49,14 @@ void quantize_strip(HalfSweep& half, const RbmView& rbm, std::int64_t strip) {
   double total[full] = {};
   double scale[full];
   if (rbm.hidden_stride == 1) {
-    for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
-      const T* row = weights + i * rbm.visible_stride;
-      for (std::int64_t l = 0; l < width; ++l) total[l] += static_cast<double>(numerics::magnitude(row[l]));
-    }
+    for_width<std::int32_t>(width, [&](auto known_width) {
+      double sum[full] = {};
+      for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
+        const T* row = weights + i * rbm.visible_stride;
+        for (std::int64_t l = 0; l < known_width; ++l) sum[l] += static_cast<double>(numerics::magnitude(row[l]));
+      }
+      for (std::int64_t l = 0; l < full; ++l) total[l] = sum[l];
+    });
   } else {
     for (std::int64_t l = 0; l < width; ++l)
       total[l] = sum_of_magnitudes(weights + l * rbm.hidden_stride, rbm.n_visible);
