@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../kernels/ascend.hpp"
 #include "../kernels/contrast.hpp"
 #include "../kernels/elementwise.hpp"
 #include "../kernels/exact_rbm.hpp"
