@@ -1,4 +1,4 @@
-"""Averages over data and chains: the chains are those of the Gibbs sampler, the sums are NumPy's in float64."""
+"""Averages over data and chains: the chains are those of the Gibbs sampler, the sums NumPy's in float64."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import vfe_fast as vf
 from conftest import random_rbm
 from vfe_fast import _core
 
-# n_visible, n_hidden, samples, chains, steps: tiles that are not whole, few states, blocks that hold both kinds
-CASES = [(5, 3, 1, 1, 1), (70, 65, 3, 2, 2), (100, 30, 70, 50, 3), (33, 130, 300, 290, 2), (64, 64, 5, 600, 1)]
+# n_visible, n_hidden, samples, chains, steps: tiles that are not whole, few states, blocks of both kinds
+CASES = [
+    (5, 3, 1, 1, 1),
+    (70, 65, 3, 2, 2),
+    (100, 30, 70, 50, 3),
+    (33, 130, 300, 290, 2),
+    (64, 64, 5, 600, 1),
+]
 
 
 def problem(n_visible, n_hidden, n_data, n_chains, dtype):
@@ -35,7 +41,7 @@ def mean_hidden(rbm, v):
 
 
 def assert_averages(rbm, data, chains, found):
-    """Against float64, within the contract's bounds: of the sums, and of the fields whose sigmoid is averaged."""
+    """Against float64, within the contract's bounds: of the sums, and of the fields that enter them."""
     pairs, *averages, _, _ = found
     layers = [data.astype(np.float64), chains.astype(np.float64)]
     hidden = [mean_hidden(rbm, v) for v in layers]
@@ -67,9 +73,7 @@ def test_persistent_chains(target, case, dtype):
     np.testing.assert_array_equal(hidden, again)
     first = contrast(rbm, data, start, 1)
     if n_steps > 1:  # and from the first v on, `gibbs` goes the same way
-        v, _ = vf.gibbs(
-            rbm, _core.unpack_states(first[5], rbm.n_visible), n_steps - 1, rng=11, step_offset=5
-        )
+        v, _ = vf.gibbs(rbm, _core.unpack_states(first[5], rbm.n_visible), n_steps - 1, rng=11, step_offset=5)
         np.testing.assert_array_equal(visible, v)
 
 

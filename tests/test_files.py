@@ -195,11 +195,11 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
 def test_checkpoint_with_other_arrays(tmp_path: Path, change: str) -> None:
     """Each array in turn: a run that cannot go on says so at once, by the name of the file."""
     data = np.random.default_rng(0).integers(0, 2, size=(20, 4))
-    options = {"batch_size": 10, "n_chains": 6, "rng": 0, "centered": True}
+    options = {"batch_size": 10, "n_chains": 6, "rng": 0, "centered": True, "optimizer": "adam"}
     vf.train(random_rbm(4, 3), data, n_epochs=1, checkpoint=tmp_path / "run.npz", **options)
     with np.load(tmp_path / "run.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    groups = {"parameter": 3, "velocity": 3, "offset": 2}
+    groups = {"parameter": 3, "velocity": 3, "squares": 3, "offset": 2}
     names = [f"{group}_{k}" for group, n in groups.items() for k in range(n)]
     names += ["chains_visible", "chains_hidden"]
     assert set(names) <= set(arrays)

@@ -95,7 +95,15 @@ def test_every_kernel_has_its_files(stem):
 
 
 def test_no_file_without_a_kernel():
-    shared = {"rbm", "bit_layer", "bit_pairs", "gibbs_sweep", "rbm_product", "rbm_product_moments", "rbm_product_variance"}
+    shared = {
+        "rbm",
+        "bit_layer",
+        "bit_pairs",
+        "gibbs_sweep",
+        "rbm_product",
+        "rbm_product_moments",
+        "rbm_product_variance",
+    }
     stems = {path.stem for path in (ROOT / "src/cpp/kernels").iterdir()}
     assert stems - shared == {stem for stem, _ in KERNELS}
 

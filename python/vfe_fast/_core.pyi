@@ -15,9 +15,11 @@ __all__: list[str] = [
     "RbmProducts",
     "RbmSums",
     "TargetUnavailableError",
+    "ascend",
     "bernoulli",
     "build_info",
     "check_rbm",
+    "contrast",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
@@ -87,6 +89,29 @@ class Probe(enum.Enum):
     @classmethod
     def __new__(cls, value): ...
 
+def ascend(
+    x: numpy.ndarray,
+    gradient: numpy.ndarray,
+    *,
+    rate: typing.SupportsFloat | typing.SupportsIndex,
+    momentum: typing.SupportsFloat | typing.SupportsIndex,
+    decay: typing.SupportsFloat | typing.SupportsIndex,
+    memory: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    epsilon: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    velocity: numpy.ndarray | None = None,
+    squares: numpy.ndarray | None = None,
+    row_offset: numpy.ndarray | None = None,
+    column_offset: numpy.ndarray | None = None,
+    row_change: numpy.ndarray | None = None,
+    column_change: numpy.ndarray | None = None,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[
+    numpy.ndarray, numpy.ndarray | None, numpy.ndarray | None, numpy.ndarray | None, numpy.ndarray | None
+]:
+    """
+    x after an update, and what belongs to it: velocity, squares, sums over columns and rows (None if not given).
+    """
+
 def bernoulli(
     x: typing.SupportsFloat | typing.SupportsIndex,
     leading: typing.SupportsInt | typing.SupportsIndex,
@@ -104,6 +129,31 @@ def build_info() -> dict[str, typing.Any]:
 def check_rbm(weights: numpy.ndarray, visible_bias: numpy.ndarray, hidden_bias: numpy.ndarray) -> None:
     """
     Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.
+    """
+
+def contrast(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    data: numpy.typing.NDArray[numpy.uint64],
+    start: numpy.typing.NDArray[numpy.uint64] | None,
+    *,
+    n_steps: typing.SupportsInt | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    step_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    prepared: Prepared = None,
+) -> tuple[
+    numpy.ndarray,
+    numpy.ndarray,
+    numpy.ndarray,
+    numpy.ndarray,
+    numpy.ndarray,
+    numpy.typing.NDArray[numpy.uint64],
+    numpy.typing.NDArray[numpy.uint64],
+]:
+    """
+    Averages over data less those over chains after n_steps from `start`, or from the data; all, and the chains.
     """
 
 def exact_rbm(

@@ -101,10 +101,11 @@ def real_parameters(x: Any, name: str) -> Array:
         array = array.astype(np.float64)
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
+    if isinstance(array.base, bytes) and array.flags.c_contiguous and array.flags.aligned:
+        return array  # on bytes, which nothing can make writable
     with memory_for(name, f"shape {array.shape}"):
         if array.size == 0:
             return np.array(array, order="C", copy=True)
-        # On bytes, which nothing can make writable.
         return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
 
 

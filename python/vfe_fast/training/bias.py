@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from ..arguments import count
 from ..arrays import Array
 from ..models import BernoulliRBM
 from ..random import seed
-from .gradients import METHODS, SamplerSettings, Statistics, checked, clamped
+from .gradients import METHODS, SamplerSettings, Statistics, checked
 
 __all__ = ["GradientBias", "gradient_bias"]
 
@@ -93,17 +94,17 @@ def gradient_bias(
         count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads
     )
     wide = BernoulliRBM(*(p.astype(np.float64) for p in rbm.parameters))
-    given = clamped(wide, states, num_threads)
-    exact = METHODS["exact"](wide, settings).model_statistics(states, 0)
+    batch = _core.pack_states(states, rbm.n_visible, "data")
+    exact = METHODS["exact"](wide, settings).contrast(batch, 0).gradient
     estimate = METHODS[method](wide, settings)
     first = n_estimates // 10 if method == "pcd" else 0
-    errors = [exact - estimate.model_statistics(states, k) for k in range(first + n_estimates)][first:]
+    errors = [estimate.contrast(batch, k).gradient - exact for k in range(first + n_estimates)][first:]
 
     def over_estimates(of: Callable[[Array], Array]) -> Statistics:
         names = ("visible", "hidden", "visible_hidden")
         return Statistics(*(of(np.stack([getattr(error, name) for error in errors])) for name in names))
 
-    return GradientBias(over_estimates(_mean), over_estimates(_stderr), given - exact)
+    return GradientBias(over_estimates(_mean), over_estimates(_stderr), exact)
 
 
 def _mean(values: Array) -> Array:

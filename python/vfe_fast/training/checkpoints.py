@@ -15,17 +15,23 @@ from ..files import read_arrays, write_arrays
 from ..random import seed
 from ..sampling import ChainState
 from .state import RunState
+from .updates import Ascent, Memory
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT_FORMAT = "vfe_fast.checkpoint"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 
 
 def write_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any], state: RunState) -> None:
     """Write a run, atomically."""
     arrays: dict[str, Any] = {"format": CHECKPOINT_FORMAT, "format_version": FORMAT_VERSION}
-    groups = {"parameter": state.parameters, "velocity": state.velocity, "offset": state.offsets}
+    groups = {
+        "parameter": state.parameters,
+        "velocity": state.memory.velocity,
+        "squares": state.memory.squares,
+        "offset": state.offsets,
+    }
     for group, members in groups.items():
         arrays |= {f"{group}_{k}": member for k, member in enumerate(members)}
     about: dict[str, Any] = {
@@ -62,7 +68,12 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
         shapes = [(n_visible, n_hidden), *layers]
         state = RunState(
             parameters=_members(arrays, "parameter", shapes, dtype),
-            velocity=_members(arrays, "velocity", shapes, dtype),
+            memory=Memory(
+                *(
+                    _members(arrays, name, shapes if used else [], dtype)
+                    for name, used in zip(("velocity", "squares"), Ascent.of(found).remembers(), strict=True)
+                )
+            ),
             offsets=_members(arrays, "offset", layers if found["centered"] else [], dtype),
             chains=_chains(arrays, about["chains"], found["n_chains"]) if "chains" in about else None,
             epoch=count(about["epoch"], "epoch", 0),

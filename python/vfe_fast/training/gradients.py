@@ -13,7 +13,7 @@ Variational Inference", 2017, "Inference in RBMs"). Methods differ in how they e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -25,10 +25,11 @@ from ..arrays import Array
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
 from ..models.bernoulli_rbm import as_states
-from ..sampling.gibbs import ChainState, GibbsChains, Words, gibbs
+from ..sampling.gibbs import ChainState, GibbsChains, Words
 
 __all__ = [
     "METHODS",
+    "Contrast",
     "ContrastiveDivergence",
     "Exact",
     "Gradient",
@@ -55,29 +56,40 @@ class Statistics:
             self.visible_hidden - other.visible_hidden,
         )
 
-    def centered(self, visible_offset: Array, hidden_offset: Array) -> Statistics:
-        r"""The gradient in the parameters of a centered RBM, as one of the usual parameters.
 
-        With offsets μ, λ: ∂W = ΔVH - μ ΔH' - ΔV λ', ∂a = ΔV - ∂W λ, ∂b = ΔH - ∂W' μ (J. Melchior,
-        A. Fischer, L. Wiskott, JMLR 17 (2016) 1, "How to center deep Boltzmann machines").
-        """
-        weights = (
-            self.visible_hidden
-            - np.outer(visible_offset, self.hidden)
-            - np.outer(self.visible, hidden_offset)
-        )
+@dataclass(frozen=True)
+class Contrast:
+    """What an update is made of.
+
+    Attributes
+    ----------
+    data_visible, data_hidden : ndarray
+        Averages ⟨v⟩ and ⟨h⟩ over the minibatch.
+    model_visible, model_hidden : ndarray
+        The same under the model, as estimated.
+    pairs : ndarray, (n_visible, n_hidden)
+        ⟨v h⟩ over the minibatch minus ⟨v h⟩ under the model.
+    """
+
+    data_visible: Array
+    data_hidden: Array
+    model_visible: Array
+    model_hidden: Array
+    pairs: Array
+
+    @property
+    def gradient(self) -> Statistics:
+        """The gradient, by parameter."""
         return Statistics(
-            self.visible - weights @ hidden_offset, self.hidden - weights.T @ visible_offset, weights
+            self.data_visible - self.model_visible, self.data_hidden - self.model_hidden, self.pairs
         )
 
 
-def clamped(rbm: BernoulliRBM, visible: Array, num_threads: int | None = None) -> Statistics:
-    """Averages over given visible states, the hidden units at their conditional mean."""
-    return _clamped(rbm, _core.pack_states(visible, rbm.n_visible, "visible"), num_threads)
+def clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None = None) -> Statistics:
+    """Averages over given packed visible states, the hidden units at their conditional mean.
 
-
-def _clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None) -> Statistics:
-    """The same for packed states. No BLAS: its threads would wait, spinning, where the kernels' run."""
+    No BLAS: its threads would wait, spinning, where the kernels' run.
+    """
     parameters, prepared = rbm.prepared
     n_threads = threads(num_threads)
     _, hidden = _core.free_energy(
@@ -90,11 +102,25 @@ def _clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None) -> Stat
     return Statistics(counts.astype(rbm.dtype) / size, hidden.sum(axis=0) / size, pairs)
 
 
-class Gradient(Protocol):
-    """Estimates the model's averages; `state` is all it remembers between updates."""
+def _contrast(
+    rbm: BernoulliRBM, data: Words, start: Words | None, settings: SamplerSettings, seed: int, step: int
+) -> tuple[Contrast, Words, Words]:
+    """Averages over data and chains, from hidden states or from the data; the chains after that."""
+    parameters, prepared = rbm.prepared
+    result: tuple[Any, ...] = _core.contrast(
+        *parameters, data, start,
+        n_steps=settings.n_steps, seed=seed, step_offset=step,
+        num_threads=threads(settings.num_threads), prepared=prepared,
+    )  # fmt: skip
+    pairs, *averages, visible, hidden = result
+    return Contrast(*averages, pairs=pairs), visible, hidden
 
-    def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages under the model, for the given update (counted from 0) on the given minibatch."""
+
+class Gradient(Protocol):
+    """Estimates the gradient; `state` is all it remembers between updates."""
+
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Averages for the given update (counted from 0) on the given minibatch of packed states."""
 
     @property
     def state(self) -> ChainState | None:
@@ -141,30 +167,30 @@ class ContrastiveDivergence:
         self.rbm = rbm
         self.settings = settings
 
-    def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages over the minibatch after `n_steps` Gibbs steps.
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Compare the minibatch with itself after `n_steps` Gibbs steps.
 
         Parameters
         ----------
-        batch : ndarray, (n_samples, n_visible)
-            The minibatch.
+        batch : ndarray of uint64, (n_samples, n_words)
+            The minibatch, packed.
         update : int
             Updates before this one.
 
         Returns
         -------
-        Statistics
+        Contrast
         """
-        n_steps, num_threads = self.settings.n_steps, self.settings.num_threads
-        visible, _ = gibbs(
-            self.rbm, batch, n_steps,
-            rng=self.settings.seed, step_offset=update * n_steps, num_threads=num_threads,
-        )  # fmt: skip
-        return clamped(self.rbm, visible, num_threads)
+        step = update * self.settings.n_steps
+        found, _, _ = _contrast(self.rbm, batch, None, self.settings, self.settings.seed, step)
+        return found
 
 
 class PersistentCD:
     """PCD-k: chains that are never reset (T. Tieleman, ICML 2008, doi:10.1145/1390156.1390290).
+
+    Between updates `chains` hold hidden states that were drawn given the visible ones, by the parameters
+    before the update; the next step begins with them.
 
     Parameters
     ----------
@@ -177,23 +203,30 @@ class PersistentCD:
     def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
         self.settings = settings
         self.chains = GibbsChains(rbm, settings.n_chains, rng=settings.seed, num_threads=settings.num_threads)
+        start = self.chains.state.visible
+        self.chains.step()
+        self.chains.state = replace(self.chains.state, visible=start)
 
-    def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages over the chains, moved on by `n_steps` Gibbs steps.
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Compare the minibatch with the chains, moved on by `n_steps` Gibbs steps.
 
         Parameters
         ----------
-        batch : ndarray, (n_samples, n_visible)
-            Not looked at.
+        batch : ndarray of uint64, (n_samples, n_words)
+            The minibatch, packed.
         update : int
             Not looked at: the chains count their steps.
 
         Returns
         -------
-        Statistics
+        Contrast
         """
-        self.chains.step(self.settings.n_steps)
-        return _clamped(self.chains.rbm, self.chains.state.visible, self.settings.num_threads)
+        state, n_steps = self.chains.state, self.settings.n_steps
+        found, visible, hidden = _contrast(
+            self.chains.rbm, batch, state.hidden, self.settings, state.seed, state.step - 1
+        )
+        self.chains.state = ChainState(visible, hidden, state.seed, state.step + n_steps)
+        return found
 
     @property
     def state(self) -> ChainState | None:
@@ -225,25 +258,26 @@ class Exact:
         self.rbm = rbm
         self.num_threads = settings.num_threads
 
-    def model_statistics(self, batch: Array, update: int) -> Statistics:
-        """Averages under p(v, h).
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Compare the minibatch with p(v, h).
 
         Parameters
         ----------
-        batch : ndarray, (n_samples, n_visible)
-            Not looked at.
+        batch : ndarray of uint64, (n_samples, n_words)
+            The minibatch, packed.
         update : int
             Not looked at.
 
         Returns
         -------
-        Statistics
+        Contrast
 
         Raises
         ------
         ValueError
             If an update would take longer than `max_seconds`.
         """
+        data = clamped(self.rbm, batch, self.num_threads)
         try:
             moments = exact(
                 self.rbm, moments=True, max_seconds=self.max_seconds, num_threads=self.num_threads
@@ -253,9 +287,9 @@ class Exact:
                 f"method: 'exact' enumerates all states in every update: {error} Or train with method='pcd'."
             ) from error
         kind = self.rbm.dtype
-        return Statistics(
-            moments.visible.astype(kind), moments.hidden.astype(kind), moments.visible_hidden.astype(kind)
-        )
+        visible, hidden = moments.visible.astype(kind), moments.hidden.astype(kind)
+        pairs = data.visible_hidden - moments.visible_hidden.astype(kind)
+        return Contrast(data.visible, data.hidden, visible, hidden, pairs)
 
 
 METHODS: dict[str, Callable[[BernoulliRBM, SamplerSettings], Gradient]] = {

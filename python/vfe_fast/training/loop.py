@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..arguments import count, real
 from ..arrays import Array
 from ..models import BernoulliRBM
 from ..random import generator, seed
+from ..sampling.gibbs import Words
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import METHODS, Gradient, SamplerSettings, Statistics, checked, clamped
+from .gradients import METHODS, Gradient, SamplerSettings, checked, clamped
 from .progress import ProgressBar
 from .state import Record, RunState
+from .updates import Ascent
 
 __all__ = ["History", "train"]
 
@@ -72,8 +75,11 @@ def train(
     n_epochs: int = 10,
     batch_size: int = 100,
     learning_rate: float | Callable[[float], float] = 0.01,
-    momentum: float = 0.0,
+    optimizer: str = "sgd",
+    momentum: float | None = None,
     weight_decay: float = 0.0,
+    sparsity_target: float = 0.1,
+    sparsity_cost: float = 0.0,
     centered: bool = False,
     n_gibbs_steps: int = 1,
     n_chains: int | None = None,
@@ -102,10 +108,15 @@ def train(
     learning_rate : float or callable
         A number, or a function of the epoch (fractions count); `vfe_fast.training` has schedules. On
         resuming, a function is compared by its name, a schedule by its values.
-    momentum : float
-        In [0, 1): the share of the last update that is added to the next.
+    optimizer : {"sgd", "adam"}
+        How the gradient is followed: as it is, or scaled by Adam.
+    momentum : float, optional
+        In [0, 1): the share of the last update that is added to the next, 0 if not given; with Adam the share
+        of the running mean that is kept, 0.9 if not given.
     weight_decay : float
         Subtracts this times the weights from their gradient.
+    sparsity_target, sparsity_cost : float
+        Adds cost (target - ⟨h⟩) to the gradient of the hidden biases, ⟨h⟩ over the minibatch.
     centered : bool
         Follow the gradient of the centered parameterisation, with offsets that track the averages over data.
     n_gibbs_steps : int
@@ -127,7 +138,7 @@ def train(
         Continue from `checkpoint` if the file exists. The result is, bit for bit, that of the run that
         was never stopped. Without it, an existing file is an error.
     num_threads : int, optional
-        Threads of the kernels. (The products of the gradient are NumPy's, with NumPy's threads.)
+        Threads to use; the result does not depend on it.
 
     Returns
     -------
@@ -149,12 +160,15 @@ def train(
     states = checked(rbm, data, method)
     n_epochs = count(n_epochs, "n_epochs", 0)
     batch_size = count(batch_size, "batch_size", below=1 << 32)
+    ascent = Ascent.checked(optimizer, momentum, weight_decay, sparsity_target, sparsity_cost, num_threads)
     settings = {
         "method": method,
         "batch_size": batch_size,
         "learning_rate": _describe(learning_rate),
-        "momentum": real(momentum, "momentum", 0.0, 1.0),
-        "weight_decay": real(weight_decay, "weight_decay", 0.0),
+        "optimizer": ascent.optimizer,
+        "momentum": ascent.momentum,
+        "weight_decay": ascent.weight_decay,
+        "sparsity": [ascent.sparsity_target, ascent.sparsity_cost],
         "centered": bool(centered),
         "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
         "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
@@ -171,7 +185,7 @@ def train(
             raise ValueError(f"checkpoint: expected a file in a folder that can be written, got {checkpoint}")
     elif resume:
         raise ValueError("resume: expected a checkpoint to continue from, got none")
-    run = _Run(rbm, states, settings, learning_rate, num_threads)
+    run = _Run(rbm, states, settings, learning_rate, ascent)
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
         if not resume:
@@ -214,13 +228,14 @@ class _Run:
         states: npt.NDArray[np.uint8],
         settings: dict[str, Any],
         learning_rate: float | Callable[[float], float],
-        num_threads: int | None,
+        ascent: Ascent,
     ) -> None:
         self.rbm = rbm
-        self.states = states
+        self.states: Words = _core.pack_states(states, rbm.n_visible, "data")
         self.settings = settings
         self.learning_rate = learning_rate
-        self.num_threads = num_threads
+        self.ascent = ascent
+        self.num_threads = ascent.num_threads
         self.n_batches = -(-len(states) // settings["batch_size"])
 
     def start(self) -> None:
@@ -232,8 +247,8 @@ class _Run:
         if self.settings["centered"]:
             data = clamped(self.rbm, self.states, self.num_threads)
             offsets = (data.visible, data.hidden)
-        velocity = tuple(np.zeros_like(p) for p in self.rbm.parameters)
-        self.state = RunState(self.rbm.parameters, velocity, offsets, self.gradient.state)
+        memory = self.ascent.start(self.rbm.parameters)
+        self.state = RunState(self.rbm.parameters, memory, offsets, self.gradient.state)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on where a checkpoint stopped."""
@@ -291,7 +306,7 @@ class _Run:
         self.state = replace(state, epoch=state.epoch + 1, batch=0, records=(*state.records, record))
         return stop
 
-    def _batches(self, first: int) -> Iterator[npt.NDArray[np.uint8]]:
+    def _batches(self, first: int) -> Iterator[Words]:
         """Minibatches of this epoch from number `first` on; their order depends on seed and epoch only."""
         order = generator(self.settings["seed"], "minibatches", self.state.epoch).permutation(
             len(self.states)
@@ -304,22 +319,21 @@ class _Run:
         rate = self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate
         return real(rate, "learning_rate", 0.0)
 
-    def _updated(self, batch: npt.NDArray[np.uint8]) -> RunState:
+    def _updated(self, batch: Words) -> RunState:
         """Do one update; return the state after it."""
         state, kind = self.state, self.rbm.dtype.type
-        data = clamped(self.rbm, batch, self.num_threads)
-        difference = data - self.gradient.model_statistics(batch, state.update)
+        contrast = self.gradient.contrast(batch, state.update)
         offsets = state.offsets
         if offsets:
             offsets = tuple(
                 kind(1 - OFFSET_RATE) * old + kind(OFFSET_RATE) * new
-                for old, new in zip(offsets, (data.visible, data.hidden), strict=True)
+                for old, new in zip(offsets, (contrast.data_visible, contrast.data_hidden), strict=True)
             )
-            difference = difference.centered(*offsets)
+        rate = self._rate(state.epoch + state.batch / self.n_batches)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-            rate = kind(self._rate(state.epoch + state.batch / self.n_batches))
-            velocity = self._velocity(difference, rate)
-            parameters = tuple(p + u for p, u in zip(state.parameters, velocity, strict=True))
+            parameters, memory = self.ascent(
+                state.parameters, state.memory, contrast, offsets, rate, state.update
+            )
         try:
             self.rbm.set_parameters(*parameters)
         except ValueError as error:
@@ -330,20 +344,12 @@ class _Run:
         return replace(
             state,
             parameters=self.rbm.parameters,
-            velocity=velocity,
+            memory=memory,
             offsets=offsets,
             chains=self.gradient.state,
             batch=state.batch + 1,
             update=state.update + 1,
         )
-
-    def _velocity(self, gradient: Statistics, rate: Any) -> tuple[Array, ...]:
-        kind = self.rbm.dtype.type
-        decay = kind(self.settings["weight_decay"])
-        weights = gradient.visible_hidden - decay * self.state.parameters[0]
-        momentum = kind(self.settings["momentum"])
-        ascent = (weights, gradient.visible, gradient.hidden)
-        return tuple(momentum * old + rate * g for old, g in zip(self.state.velocity, ascent, strict=True))
 
 
 def _describe(learning_rate: float | Callable[[float], float]) -> str:

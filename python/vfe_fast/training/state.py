@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..arrays import Array
 from ..sampling import ChainState
+from .updates import Memory
 
 __all__ = ["Record", "RunState"]
 
@@ -18,8 +19,10 @@ class RunState:
 
     Attributes
     ----------
-    parameters, velocity : tuple of ndarray
-        Weights, visible bias, hidden bias, and their running updates.
+    parameters : tuple of ndarray
+        Weights, visible bias, hidden bias.
+    memory : Memory
+        What the optimizer remembers.
     offsets : tuple of ndarray
         Offsets μ, λ of a centered run; empty otherwise.
     chains : ChainState or None
@@ -33,7 +36,7 @@ class RunState:
     """
 
     parameters: tuple[Array, ...]
-    velocity: tuple[Array, ...]
+    memory: Memory
     offsets: tuple[Array, ...]
     chains: ChainState | None
     epoch: int = 0

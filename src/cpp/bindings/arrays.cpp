@@ -167,6 +167,18 @@ py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape) {
   return {real == kernels::Real::float32 ? py::dtype::of<float>() : py::dtype::of<double>(), shape};
 }
 
+py::array new_frozen_array(kernels::Real real, const std::vector<py::ssize_t>& shape, void*& data) {
+  const py::dtype dtype = real == kernels::Real::float32 ? py::dtype::of<float>() : py::dtype::of<double>();
+  py::ssize_t size = dtype.itemsize();
+  for (const py::ssize_t length : shape) size *= length;
+  const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, size));
+  if (!bytes) throw py::error_already_set();
+  data = PyBytes_AS_STRING(bytes.ptr());
+  py::array array(dtype, shape, data, bytes);
+  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return array;
+}
+
 Words pack_states(const py::array& states, std::int64_t n_units, const std::string& name) {
   if (states.ndim() != 2 || states.shape(1) != n_units) {
     throw ArgumentError(name + ": expected (n_samples, " + std::to_string(n_units) + "), got " + shape_text(states));

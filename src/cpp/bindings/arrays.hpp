@@ -26,6 +26,9 @@ kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bia
 // An uninitialised C-ordered array of the given dtype.
 py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape);
 
+// The same in memory that Python can never write to; `data` is where to write before it is handed over.
+py::array new_frozen_array(kernels::Real real, const std::vector<py::ssize_t>& shape, void*& data);
+
 // States of 0s and 1s, (n_samples, n_units), to packed words and back. Every bool, integer and float
 // dtype is read through its strides, without a copy; a value that is neither 0 nor 1 raises.
 Words pack_states(const py::array& states, std::int64_t n_units, const std::string& name);

@@ -32,7 +32,8 @@ void bind_ascend(py::module_& module) {
         const std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
         if (squares && !velocity) throw ArgumentError("velocity: expected one with squares, got none");
         const auto like = [&](const Optional& given) { return given ? Optional(new_array(real, shape)) : Optional(); };
-        py::array new_x = new_array(real, shape);
+        void* x_data = nullptr;
+        const py::array new_x = new_frozen_array(real, shape, x_data);
         Optional new_velocity = like(velocity), new_squares = like(squares), row_sums, column_sums;
         if (row_offset) {
           if (!column_offset || !row_change || !column_change) {
@@ -47,7 +48,7 @@ void bind_ascend(py::module_& module) {
              data_of(velocity, x, x.size(), "velocity"), data_of(squares, x, x.size(), "squares"),
              data_of(row_offset, x, n_rows, "row_offset"), data_of(column_offset, x, n_columns, "column_offset"),
              data_of(row_change, x, n_rows, "row_change"), data_of(column_change, x, n_columns, "column_change"), rate,
-             momentum, decay, memory, epsilon, new_x.mutable_data(), out(new_velocity), out(new_squares), out(row_sums),
+             momentum, decay, memory, epsilon, x_data, out(new_velocity), out(new_squares), out(row_sums),
              out(column_sums), runtime::checked_threads(num_threads)});
         return py::make_tuple(new_x, new_velocity, new_squares, row_sums, column_sums);
       },
