@@ -107,13 +107,13 @@ def _contrast(
 ) -> tuple[Contrast, Words, Words]:
     """Averages over data and chains, from hidden states or from the data; the chains after that."""
     parameters, prepared = rbm.prepared
-    result: tuple[Any, ...] = _core.contrast(
+    pairs, data_visible, data_hidden, model_visible, model_hidden, visible, hidden = _core.contrast(
         *parameters, data, start,
         n_steps=settings.n_steps, seed=seed, step_offset=step,
         num_threads=threads(settings.num_threads), prepared=prepared,
     )  # fmt: skip
-    pairs, *averages, visible, hidden = result
-    return Contrast(*averages, pairs=pairs), visible, hidden
+    found = Contrast(data_visible, data_hidden, model_visible, model_hidden, pairs)
+    return found, visible, hidden
 
 
 class Gradient(Protocol):
