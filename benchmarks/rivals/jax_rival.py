@@ -127,3 +127,44 @@ def _sum_of_halves(between, first, states, second):
         return jax.nn.logsumexp(rows @ states + second + own[:, None])
 
     return jax.nn.logsumexp(jax.lax.map(chunk, (between, first)))
+
+
+def train(data, weights, visible_bias, hidden_bias, *, batch_size, n_steps, learning_rate, threads):
+    states = jnp.asarray(data, dtype=jnp.float32)
+    hidden = jnp.zeros((batch_size, len(hidden_bias)), jnp.float32)
+    state = [tuple(map(jnp.array, (weights, visible_bias, hidden_bias))), hidden, jax.random.key(0)]
+
+    def call():
+        state[:] = _epoch(*state, states, batch_size, n_steps, learning_rate / batch_size)
+        return jax.block_until_ready(state[0])
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=(0, 1))
+def _epoch(model, hidden, key, states, batch_size, n_steps, rate):
+    def draw(key, p):
+        return (jax.random.uniform(key, p.shape, jnp.float32) < p).astype(jnp.float32)
+
+    def update(carry, rows):
+        (w, a, b), hidden, key = carry
+        batch = states[rows]
+        of_data = jax.nn.sigmoid(batch @ w + b)
+
+        def step(_, chains):
+            _, _, hidden, key = chains
+            key, for_visible, for_hidden = jax.random.split(key, 3)
+            visible = draw(for_visible, jax.nn.sigmoid(hidden @ w.T + a))
+            of_chains = jax.nn.sigmoid(visible @ w + b)
+            return visible, of_chains, draw(for_hidden, of_chains), key
+
+        chains = jnp.zeros_like(batch), hidden, hidden, key
+        visible, of_chains, hidden, key = jax.lax.fori_loop(0, n_steps, step, chains)
+        w = w + rate * (batch.T @ of_data - visible.T @ of_chains)
+        a = a + rate * (batch.sum(0) - visible.sum(0))
+        b = b + rate * (of_data.sum(0) - of_chains.sum(0))
+        return ((w, a, b), hidden, key), None
+
+    key, for_order = jax.random.split(key)
+    order = jax.random.permutation(for_order, len(states)).reshape(-1, batch_size)
+    return jax.lax.scan(update, (model, hidden, key), order)[0]

@@ -43,3 +43,27 @@ def exact_rbm(weights, visible_bias, hidden_bias, *, moments, threads):
         return (float(np.logaddexp.reduce(parts)),)
 
     return call
+
+
+def train(data, weights, visible_bias, hidden_bias, *, batch_size, n_steps, learning_rate, threads):
+    # As its `fit_batch_pcd`, but for the normalization of the gradient, which others have not.
+    rbm = BBRBM(*(torch.from_numpy(x).clone() for x in (weights, visible_bias, hidden_bias)))
+    rbm.init_grad()
+    states = torch.from_numpy(data).to(torch.float32)
+    ones = torch.ones(len(states), 1)
+    chains = rbm.init_chains(batch_size)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=learning_rate, maximize=True)
+
+    @torch.no_grad()
+    def call():
+        nonlocal chains
+        order = torch.randperm(len(states))
+        for first in range(0, len(states), batch_size):
+            rows = order[first : first + batch_size]
+            batch = rbm.init_chains(batch_size, weights=ones[rows], start_v=states[rows])
+            chains = rbm.sample_state(chains=chains, n_steps=n_steps)
+            rbm.compute_gradient(data=batch, chains=chains, centered=False)
+            optimizer.step()
+        return rbm.weight_matrix.numpy(), rbm.vbias.numpy(), rbm.hbias.numpy()
+
+    return call

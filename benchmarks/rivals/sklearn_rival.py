@@ -33,3 +33,21 @@ def _model(weights, visible_bias, hidden_bias):
     rbm.intercept_hidden_ = hidden_bias
     rbm.random_state_ = np.random.RandomState(0)
     return rbm
+
+
+def train(data, weights, visible_bias, hidden_bias, *, batch_size, n_steps, learning_rate, threads):
+    if n_steps != 1:
+        raise NotOfferedError
+    rbm = _model(weights.copy(), visible_bias.copy(), hidden_bias.copy())
+    rbm.learning_rate = learning_rate
+    rbm.h_samples_ = np.zeros((batch_size, len(hidden_bias)), np.float32)
+    states = data.astype(np.float32)
+
+    def call():
+        order = rbm.random_state_.permutation(len(states))
+        for first in range(0, len(states), batch_size):
+            # what `fit` does; `partial_fit` would compute in float64
+            rbm._fit(states[order[first : first + batch_size]], rbm.random_state_)
+        return rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_
+
+    return call

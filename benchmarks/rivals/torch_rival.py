@@ -115,3 +115,36 @@ def exact_ising(couplings, fields, *, threads):
         return torch.logsumexp(torch.stack(logs), 0).item()
 
     return call
+
+
+def train(data, weights, visible_bias, hidden_bias, *, batch_size, n_steps, learning_rate, threads):
+    states = torch.from_numpy(data).to(torch.float32)
+    w, a, b = (torch.from_numpy(x).clone() for x in (weights, visible_bias, hidden_bias))
+    generator = torch.Generator().manual_seed(0)
+    hidden = (torch.rand(batch_size, len(b), generator=generator) < 0.5).to(torch.float32)
+    visible = torch.empty(batch_size, len(a))
+    of_data, of_chains = torch.empty_like(hidden), torch.empty_like(hidden)
+    of_visible, uniform = (
+        torch.empty_like(visible),
+        {len(a): torch.empty_like(visible), len(b): torch.empty_like(hidden)},
+    )
+    rate = learning_rate / batch_size
+
+    def draw(p, out):
+        torch.lt(uniform[p.shape[1]].uniform_(), p, out=out)
+
+    @torch.inference_mode()
+    def call():
+        order = torch.randperm(len(states), generator=generator)
+        for first in range(0, len(states), batch_size):
+            batch = states[order[first : first + batch_size]]
+            torch.addmm(b, batch, w, out=of_data).sigmoid_()
+            for _ in range(n_steps):
+                draw(torch.addmm(a, hidden, w.T, out=of_visible).sigmoid_(), visible)
+                draw(torch.addmm(b, visible, w, out=of_chains).sigmoid_(), hidden)
+            w.addmm_(batch.T, of_data, alpha=rate).addmm_(visible.T, of_chains, alpha=-rate)
+            a.add_(batch.sum(0) - visible.sum(0), alpha=rate)
+            b.add_(of_data.sum(0) - of_chains.sum(0), alpha=rate)
+        return w.numpy(), a.numpy(), b.numpy()
+
+    return call
