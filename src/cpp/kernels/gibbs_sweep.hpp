@@ -23,53 +23,136 @@ struct HalfSweep {
   HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
       : layer(n_in, n_out), unit(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {
     for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) unit[j] = 0;
+    for (std::int64_t j = n_out; j < layer.n_strips * strip_width<std::int32_t>; ++j) layer.bias[j] = 0;
   }
 };
 
+// Rounds the weights of both directions to fixed point, each with the scales of its own outputs: one pass for the
+// sums of magnitudes, one for the tables, in which a square of weights is turned while it is at hand.
 template <class T>
-VFE_HD double sum_of_magnitudes(const T* values, std::int64_t count) {
-  constexpr std::int64_t lanes = 8;
-  double sums[lanes] = {}, sum = 0;
-  std::int64_t k = 0;
-  for (; k + lanes <= count; k += lanes) {
-    for (std::int64_t l = 0; l < lanes; ++l) sums[l] += static_cast<double>(numerics::magnitude(values[k + l]));
-  }
-  for (; k < count; ++k) sum += static_cast<double>(numerics::magnitude(values[k]));
-  for (std::int64_t l = 0; l < lanes; ++l) sum += sums[l];
-  return sum;
-}
+struct Rounding {
+  static constexpr std::int64_t full = strip_width<std::int32_t>, lanes = strip_width<T>, block_rows = 32;
 
-// Rounds the weights into one strip of units to fixed point.
-template <class T>
-void quantize_strip(HalfSweep& half, const RbmView& rbm, std::int64_t strip) {
-  constexpr std::int64_t full = strip_width<std::int32_t>;
-  const std::int64_t first = strip * full, width = half.layer.width_of(strip);
-  const T* weights = static_cast<const T*>(rbm.weights) + first * rbm.hidden_stride;
-  const T* bias = static_cast<const T*>(rbm.hidden_bias) + first;
-  double total[full] = {};
-  double scale[full];
-  if (rbm.hidden_stride == 1) {
-    for_width<std::int32_t>(width, [&](auto known_width) {
-      double sum[full] = {};
-      for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
-        const T* row = weights + i * rbm.visible_stride;
-        for (std::int64_t l = 0; l < known_width; ++l) sum[l] += static_cast<double>(numerics::magnitude(row[l]));
+  const RbmView& rbm;  // whose weights lie row by row
+  HalfSweep &to_columns, &to_rows;
+  const std::int64_t n_rows, n_columns, n_blocks;
+  const runtime::Buffer<double> of_columns;                // (n_blocks, n_columns): sums over the rows of a block
+  const runtime::Buffer<double> row_scales, column_scales;  // whole strips
+
+  Rounding(const RbmView& view, HalfSweep& into_columns, HalfSweep& into_rows)
+      : rbm(view),
+        to_columns(into_columns),
+        to_rows(into_rows),
+        n_rows(view.n_visible),
+        n_columns(view.n_hidden),
+        n_blocks(ceil_div(n_rows, block_rows)),
+        of_columns(n_blocks * n_columns),
+        row_scales(into_rows.layer.n_strips * full),
+        column_scales(into_columns.layer.n_strips * full) {}
+
+  const T* row(std::int64_t i) const { return static_cast<const T*>(rbm.weights) + i * rbm.visible_stride; }
+
+  std::int64_t most_tasks() const {
+    const std::int64_t n = to_rows.layer.n_strips;
+    return n_blocks > n ? n_blocks : n;
+  }
+
+  void share(runtime::Member& member) const {
+    for (std::int64_t block; (block = member.next(n_blocks)) >= 0;) sum_rows(block);
+    for (std::int64_t task; (task = member.next(1)) >= 0;) find_column_scales();
+    for (std::int64_t strip; (strip = member.next(to_rows.layer.n_strips)) >= 0;) fill(strip);
+  }
+
+ private:
+  void sum_rows(std::int64_t block) const {
+    double* sums = of_columns.data() + block * n_columns;
+    for (std::int64_t j = 0; j < n_columns; ++j) sums[j] = 0;
+    for (std::int64_t i = block * block_rows; i < n_rows && i < (block + 1) * block_rows; ++i) {
+      const T* weights = row(i);
+      double of_lanes[full] = {}, sum = 0;
+      std::int64_t j = 0;
+      for (; j + full <= n_columns; j += full) {
+        for (std::int64_t l = 0; l < full; ++l) {
+          const auto size = static_cast<double>(numerics::magnitude(weights[j + l]));
+          of_lanes[l] += size;
+          sums[j + l] += size;
+        }
       }
-      for (std::int64_t l = 0; l < full; ++l) total[l] = sum[l];
-    });
-  } else {
-    for (std::int64_t l = 0; l < width; ++l)
-      total[l] = sum_of_magnitudes(weights + l * rbm.hidden_stride, rbm.n_visible);
+      for (; j < n_columns; ++j) {
+        const auto size = static_cast<double>(numerics::magnitude(weights[j]));
+        sum += size;
+        sums[j] += size;
+      }
+      for (std::int64_t l = 0; l < full; ++l) sum += of_lanes[l];
+      row_scales[i] = set_scale(to_rows, i, static_cast<const T*>(rbm.visible_bias)[i], sum);
+    }
   }
-  for (std::int64_t l = 0; l < full; ++l) {
-    if (l < width) total[l] += static_cast<double>(numerics::magnitude(bias[l]));
-    scale[l] = numerics::fixed_point_scale(total[l], rbm.n_visible + 1);
-    half.unit[first + l] = 1.0 / scale[l];
+
+  void find_column_scales() const {
+    for (std::int64_t j = 0; j < n_columns; ++j) {
+      double sum = 0;
+      for (std::int64_t block = 0; block < n_blocks; ++block) sum += of_columns[block * n_columns + j];
+      column_scales[j] = set_scale(to_columns, j, static_cast<const T*>(rbm.hidden_bias)[j], sum);
+    }
+    for (std::int64_t i = n_rows; i < to_rows.layer.n_strips * full; ++i) row_scales[i] = 0;
+    for (std::int64_t j = n_columns; j < to_columns.layer.n_strips * full; ++j) column_scales[j] = 0;
+    const BitLayer<std::int32_t>& layer = to_columns.layer;
+    for (std::int64_t strip = 0; strip < layer.n_strips; ++strip) clear(layer, strip);
   }
-  fill_strip<T>(half.layer, rbm, strip, [&](T value, std::int64_t l) {
-    return numerics::to_fixed_point(static_cast<double>(value), scale[l]);
-  });
-}
+
+  // The rows of zeros behind a strip's inputs.
+  static void clear(const BitLayer<std::int32_t>& layer, std::int64_t strip) {
+    std::int32_t* rows = layer.block_rows(strip, 0);
+    for (std::int64_t k = layer.n_in * full; k < (layer.zero_row + 1) * full; ++k) rows[k] = 0;
+  }
+
+  // The scale of one output of `half`, and its bias.
+  static double set_scale(HalfSweep& half, std::int64_t output, T bias, double sum) {
+    const double total = sum + static_cast<double>(numerics::magnitude(bias));
+    const double scale = numerics::fixed_point_scale(total, half.layer.n_in + 1);
+    half.unit[output] = 1.0 / scale;
+    half.layer.bias[output] = numerics::to_fixed_point(static_cast<double>(bias), scale);
+    return scale;
+  }
+
+  // Rows of `full` numbers, times a scale for each place.
+  static void put(const T (&block)[full][full], const double* scales, std::int64_t count, std::int32_t* to) {
+    for (std::int64_t k = 0; k < count; ++k) {
+      for (std::int64_t l = 0; l < full; ++l) {
+        to[k * full + l] = numerics::to_fixed_point(static_cast<double>(block[k][l]), scales[l]);
+      }
+    }
+  }
+
+  void fill(std::int64_t strip) const {
+    runtime::check_interrupt();
+    const std::int64_t first = strip * full, height = to_rows.layer.width_of(strip);
+    std::int32_t* turned = to_rows.layer.block_rows(strip, 0);
+    for (std::int64_t j = 0; j < n_columns; j += full) {
+      const std::int64_t left = n_columns - j, width = left < full ? left : full;
+      alignas(strip_bytes) T block[full][full], columns[full][full];
+      for (std::int64_t k = 0; k < full; ++k) {
+        const T* weights = row(first + k) + j;
+        if (k < height && width == full) {
+          for (std::int64_t l = 0; l < full; ++l) block[k][l] = weights[l];
+        } else {
+          for (std::int64_t l = 0; l < full; ++l) block[k][l] = k < height && l < width ? weights[l] : T(0);
+        }
+      }
+      for (std::int64_t k = 0; k < full; k += lanes) {
+        for (std::int64_t l = 0; l < full; l += lanes) {
+          Row<T> square[lanes];
+          for (std::int64_t m = 0; m < lanes; ++m) square[m] = row_at<T>(&block[k + m][l], 0);
+          transpose_rows<T>(square);
+          for (std::int64_t m = 0; m < lanes; ++m) *reinterpret_cast<Row<T>*>(&columns[l + m][k]) = square[m];
+        }
+      }
+      put(block, column_scales.data() + j, height, to_columns.layer.block_rows(j / full, 0) + first * full);
+      put(columns, row_scales.data() + first, width, turned + j * full);
+    }
+    clear(to_rows.layer, strip);
+  }
+};
 
 // Both directions, prepared once for any number of calls with the same parameters.
 struct Sweep {
@@ -78,16 +161,16 @@ struct Sweep {
   Sweep(const RbmView& rbm, int num_threads)
       : to_hidden(rbm.n_visible, rbm.n_hidden, Stream::gibbs_hidden, Stream::gibbs_hidden_tie),
         to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {
-    const auto quantize = [&](std::int64_t task) {
-      const bool first_layer = task < to_hidden.layer.n_strips;
-      HalfSweep& half = first_layer ? to_hidden : to_visible;
-      const RbmView direction = first_layer ? rbm : rbm.transposed();
-      const std::int64_t strip = first_layer ? task : task - to_hidden.layer.n_strips;
-      rbm.real == Real::float32 ? quantize_strip<float>(half, direction, strip)
-                                : quantize_strip<double>(half, direction, strip);
+    const bool by_row = rbm.hidden_stride == 1;
+    const RbmView view = by_row ? rbm : rbm.transposed();
+    HalfSweep &to_columns = by_row ? to_hidden : to_visible, &to_rows = by_row ? to_visible : to_hidden;
+    const auto round = [&]<class T>(T) {
+      const Rounding<T> rounding(view, to_columns, to_rows);
+      const double nanoseconds = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+      runtime::parallel_team(runtime::threads_worth(nanoseconds, num_threads), rounding.most_tasks(),
+                             [&](runtime::Member& member) { rounding.share(member); });
     };
-    const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-    runtime::parallel_for(to_hidden.layer.n_strips + to_visible.layer.n_strips, 4.0 * n_weights, num_threads, quantize);
+    rbm.real == Real::float32 ? round(0.0f) : round(0.0);
   }
 
   std::int64_t fewest_tiles() const {
