@@ -20,7 +20,8 @@ from .arguments import array_shape, float_dtype, memory_for, threads
 
 __all__ = ["seed", "uniform"]
 
-_PURPOSES = {"weights": 1, "minibatches": 2, "exact samples": 3}  # never reused; add new ones at the end
+# Numbers are never reused; add new ones at the end.
+_PURPOSES = {"weights": 1, "minibatches": 2, "exact samples": 3, "units picked": 4}
 
 
 def seed(rng: Any) -> int:

@@ -10,7 +10,7 @@ namespace {
 const void* data_of(const std::optional<py::array>& array, const py::array& like, py::ssize_t size, const char* name) {
   if (!array) return nullptr;
   const bool contiguous = (array->flags() & py::array::c_style) != 0;
-  if (!array->dtype().is(like.dtype()) || array->size() != size || !contiguous) {
+  if (real_of(*array, name) != real_of(like, "x") || array->size() != size || !contiguous) {
     throw ArgumentError(std::string(name) + ": expected a C-ordered array of " + std::to_string(size) +
                         " numbers of the dtype of x, got " + shape_text(*array));
   }
