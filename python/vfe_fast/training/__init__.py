@@ -1,22 +1,32 @@
 """Training: gradients, the loop, schedules, callbacks and checkpoints."""
 
 from .bias import GradientBias, gradient_bias
-from .callbacks import Epoch, ExactLogLikelihood, StopTraining
+from .callbacks import (
+    ChainAutocorrelation,
+    Epoch,
+    ExactLogLikelihood,
+    FreeEnergyGap,
+    PseudoLogLikelihood,
+    StopTraining,
+)
 from .gradients import METHODS, ContrastiveDivergence, Exact, PersistentCD
 from .loop import History, train
 from .schedules import ExponentialDecay, LinearDecay
 
 __all__ = [
     "METHODS",
+    "ChainAutocorrelation",
     "ContrastiveDivergence",
     "Epoch",
     "Exact",
     "ExactLogLikelihood",
     "ExponentialDecay",
+    "FreeEnergyGap",
     "GradientBias",
     "History",
     "LinearDecay",
     "PersistentCD",
+    "PseudoLogLikelihood",
     "StopTraining",
     "gradient_bias",
     "train",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,23 @@ import numpy as np
 from ..arguments import count
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
+from ..models.bernoulli_rbm import as_states
+from ..random import generator, seed
+from ..sampling import GibbsChains
 from .gradients import Gradient
 
-__all__ = ["Callback", "Epoch", "ExactLogLikelihood", "StopTraining"]
+__all__ = [
+    "Callback",
+    "ChainAutocorrelation",
+    "Epoch",
+    "ExactLogLikelihood",
+    "FreeEnergyGap",
+    "PseudoLogLikelihood",
+    "StopTraining",
+]
+
+
+_OTHER = 0x5DEECE66D15A4E35  # makes another seed of a run's
 
 
 class StopTraining(Exception):
@@ -48,7 +62,22 @@ class Epoch:
 Callback = Callable[[Epoch], Mapping[str, float] | None]
 
 
-class ExactLogLikelihood:
+class _EveryFewEpochs:
+    """A callback that is due every few epochs, and after the last."""
+
+    def __init__(self, every: int) -> None:
+        self.every = count(every, "every")
+
+    def __call__(self, epoch: Epoch) -> Mapping[str, float] | None:
+        """Evaluate, if it is time to."""
+        due = epoch.number % self.every == 0 or epoch.number == epoch.n_epochs
+        return self._metrics(epoch) if due else None
+
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        raise NotImplementedError
+
+
+class ExactLogLikelihood(_EveryFewEpochs):
     """Records the exact mean log-likelihood of data sets, by enumeration.
 
     Parameters
@@ -64,13 +93,10 @@ class ExactLogLikelihood:
     """
 
     def __init__(self, *, every: int = 1, **data: Any) -> None:
-        self.every = count(every, "every")
+        super().__init__(every)
         self.data = data
 
-    def __call__(self, epoch: Epoch) -> Mapping[str, float] | None:
-        """Evaluate, if it is time to."""
-        if epoch.number % self.every != 0 and epoch.number != epoch.n_epochs:
-            return None
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         log_z = exact(epoch.rbm, num_threads=epoch.num_threads).log_z
         return {
             f"log_likelihood_{name}": float(
@@ -78,3 +104,110 @@ class ExactLogLikelihood:
             )
             for name, v in self.data.items()
         }
+
+
+class FreeEnergyGap(_EveryFewEpochs):
+    """Records by how much the clamped free energy of validation data exceeds that of training data.
+
+    The metrics are ``free_energy_gap``, in nats, and its standard error over samples, ``free_energy_gap_stderr``.
+
+    ln Z drops out of the difference, so a gap that grows shows overfitting for models of any size (G. Hinton,
+    "A practical guide to training RBMs", 2010, section 6).
+
+    Parameters
+    ----------
+    train, validation : array_like, (n_samples, n_visible)
+        States of 0s and 1s; of the training data as many as of the validation data are enough.
+    every : int
+        Epochs between evaluations; the last epoch is always evaluated.
+    """
+
+    def __init__(self, train: Any, validation: Any, *, every: int = 1) -> None:
+        super().__init__(every)
+        self.train, self.validation = as_states(train, "train"), as_states(validation, "validation")
+
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        parts = [
+            np.asarray(epoch.rbm.free_energy(v, num_threads=epoch.num_threads), np.float64)
+            for v in (self.validation, self.train)
+        ]
+        stderr = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts if len(part) > 1))
+        return {
+            "free_energy_gap": float(parts[0].mean() - parts[1].mean()),
+            "free_energy_gap_stderr": float(stderr),
+        }
+
+
+class PseudoLogLikelihood(_EveryFewEpochs):
+    """Records the mean pseudo-log-likelihood Σ_i ln p(v_i | all other units) of data sets.
+
+    The metrics are ``pseudo_log_likelihood_<name>``, in nats a sample, and its standard error over samples and
+    picks, ``pseudo_log_likelihood_<name>_stderr``: one unit is picked at random for each sample, and its term
+    counts n_visible times. Two free energies a sample, for models of any size. It is no log-likelihood, and may
+    rise while that falls.
+
+    Parameters
+    ----------
+    every : int
+        Epochs between evaluations; the last epoch is always evaluated.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Seed of the picks, which are others in each epoch.
+    **data : array_like, (n_samples, n_visible)
+        Data sets by name.
+    """
+
+    def __init__(self, *, every: int = 1, rng: Any = 0, **data: Any) -> None:
+        super().__init__(every)
+        self.key = seed(rng)
+        self.data = {name: as_states(v, name) for name, v in data.items()}
+
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        found = {}
+        for name, v in self.data.items():
+            picks = generator(self.key, "units picked", epoch.number).integers(0, v.shape[1], len(v))
+            flipped = v.copy()
+            flipped[np.arange(len(v)), picks] ^= 1
+            clamped = [
+                np.asarray(epoch.rbm.free_energy(x, num_threads=epoch.num_threads), np.float64)
+                for x in (v, flipped)
+            ]
+            terms = -v.shape[1] * np.logaddexp(0.0, clamped[0] - clamped[1])
+            found[f"pseudo_log_likelihood_{name}"] = float(terms.mean())
+            found[f"pseudo_log_likelihood_{name}_stderr"] = float(terms.std() / np.sqrt(len(terms)))
+        return found
+
+
+class ChainAutocorrelation(_EveryFewEpochs):
+    r"""Records how much persistent chains remember after some Gibbs steps of the model as it is.
+
+    .. math:: C = \frac{\sum_i \mathrm{cov}(v_i(0), v_i(n))}{\sum_i \mathrm{var}(v_i)}
+
+    over chains, as ``chain_autocorrelation``: 0 for independent states, 1 for chains that do not move, when PCD's
+    gradient means little. Nothing is recorded of a method without chains.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps between the two.
+    every : int
+        Epochs between evaluations; the last epoch is always evaluated.
+    """
+
+    def __init__(self, n_steps: int = 1, *, every: int = 1) -> None:
+        super().__init__(every)
+        self.n_steps = count(n_steps, "n_steps")
+
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        state = epoch.gradient.state
+        if state is None or len(state.visible) < 2:
+            return {}
+        # Chains of their own: those that train are left alone.
+        chains = GibbsChains(epoch.rbm, len(state.visible), rng=0, num_threads=epoch.num_threads)
+        chains.state = replace(state, seed=state.seed ^ _OTHER)
+        before = chains.visible.astype(np.float64)
+        chains.step(self.n_steps)
+        after = chains.visible.astype(np.float64)
+        before -= before.mean(axis=0)
+        after -= after.mean(axis=0)
+        spread = np.sqrt((before**2).sum() * (after**2).sum())
+        return {"chain_autocorrelation": float((before * after).sum() / spread) if spread > 0 else 1.0}
