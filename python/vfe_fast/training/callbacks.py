@@ -109,7 +109,8 @@ class ExactLogLikelihood(_EveryFewEpochs):
 class FreeEnergyGap(_EveryFewEpochs):
     """Records by how much the clamped free energy of validation data exceeds that of training data.
 
-    The metrics are ``free_energy_gap``, in nats, and its standard error over samples, ``free_energy_gap_stderr``.
+    The metrics are ``free_energy_gap``, in nats, and its standard error over samples,
+    ``free_energy_gap_stderr``.
 
     ln Z drops out of the difference, so a gap that grows shows overfitting for models of any size (G. Hinton,
     "A practical guide to training RBMs", 2010, section 6).
@@ -141,10 +142,10 @@ class FreeEnergyGap(_EveryFewEpochs):
 class PseudoLogLikelihood(_EveryFewEpochs):
     """Records the mean pseudo-log-likelihood Σ_i ln p(v_i | all other units) of data sets.
 
-    The metrics are ``pseudo_log_likelihood_<name>``, in nats a sample, and its standard error over samples and
-    picks, ``pseudo_log_likelihood_<name>_stderr``: one unit is picked at random for each sample, and its term
-    counts n_visible times. Two free energies a sample, for models of any size. It is no log-likelihood, and may
-    rise while that falls.
+    The metrics are ``pseudo_log_likelihood_<name>``, in nats a sample, and its standard error over samples
+    and picks, ``pseudo_log_likelihood_<name>_stderr``: one unit is picked at random for each sample, and
+    its term counts n_visible times. Two free energies a sample, for models of any size. It is no
+    log-likelihood, and may rise while that falls.
 
     Parameters
     ----------
@@ -182,8 +183,8 @@ class ChainAutocorrelation(_EveryFewEpochs):
 
     .. math:: C = \frac{\sum_i \mathrm{cov}(v_i(0), v_i(n))}{\sum_i \mathrm{var}(v_i)}
 
-    over chains, as ``chain_autocorrelation``: 0 for independent states, 1 for chains that do not move, when PCD's
-    gradient means little. Nothing is recorded of a method without chains.
+    over chains, as ``chain_autocorrelation``: 0 for independent states, 1 for chains that do not move, when
+    PCD's gradient means little. Nothing is recorded of a method without chains.
 
     Parameters
     ----------
