@@ -7,19 +7,26 @@ namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
 constexpr std::int64_t block_states = 256;  // their fields for one strip fill 16 kB
+constexpr std::int64_t fewest_states = 32;  // of a block: fewer are not worth their tables
+
+constexpr double rounds_cost = 4;  // a thread that shares rounds must have this much more to do
 
 // Rows that are done together: [first, first + n).
 struct Rows {
   std::int64_t first, n;
 };
 
-// A range of rows in blocks of about the same size.
+// A range of rows in blocks of about the same size; more of them where the tiles alone would not keep threads busy.
 struct Blocks {
   Rows all;
   std::int64_t n_blocks, size;
 
-  explicit Blocks(Rows rows)
-      : all(rows), n_blocks(ceil_div(rows.n, block_states)), size(ceil_div(rows.n, n_blocks)) {}
+  Blocks(Rows rows, std::int64_t n_tiles, std::int64_t n_threads) : all(rows), n_blocks(ceil_div(rows.n, block_states)) {
+    const std::int64_t wanted = ceil_div(n_threads, n_tiles), most = ceil_div(rows.n, fewest_states);
+    if (n_blocks < wanted) n_blocks = wanted < most ? wanted : most;
+    size = ceil_div(rows.n, n_blocks);
+    n_blocks = ceil_div(rows.n, size);
+  }
   Rows operator[](std::int64_t block) const {
     const std::int64_t begin = block * size, left = all.n - begin;
     return {all.first + begin, left < size ? left : size};
@@ -31,19 +38,20 @@ template <class T>
 struct Contrast {
   const ContrastArgs& args;
   const Sweep& sweep;
-  const std::int64_t n_visible, n_hidden, n_all;
+  const std::int64_t n_visible, n_hidden, n_all, n_threads;
   const bool from_data;                         // CD
   const runtime::Buffer<std::uint64_t> visible;  // (words of n_visible, n_all)
   const runtime::Buffer<std::uint64_t> hidden;   // (words of n_hidden, n_chains)
   const runtime::Buffer<std::uint64_t> by_unit;  // (words of n_all, n_visible)
   const BitLayer<T> means;                       // of h: rows h_n / n_data of the data, -h_n / n_chains of the chains
 
-  Contrast(const ContrastArgs& given, const Sweep& prepared)
+  Contrast(const ContrastArgs& given, const Sweep& prepared, std::int64_t threads)
       : args(given),
         sweep(prepared),
         n_visible(args.rbm.n_visible),
         n_hidden(args.rbm.n_hidden),
         n_all(args.n_data + args.n_chains),
+        n_threads(threads),
         from_data(args.start == nullptr),
         visible(words_for(n_visible) * n_all),
         hidden(words_for(n_hidden) * args.n_chains),
@@ -70,9 +78,13 @@ struct Contrast {
   Rows everything() const { return {0, n_all}; }
 
   std::int64_t most_tasks() const {
-    const auto of_tiles = [](const HalfSweep& half, Rows rows) { return Blocks(rows).n_blocks * half.layer.n_tiles; };
+    const auto of_tiles = [&](const HalfSweep& half, Rows rows) {
+      return Blocks(rows, half.layer.n_tiles, n_threads).n_blocks * half.layer.n_tiles;
+    };
     std::int64_t most = of_tiles(sweep.to_hidden, everything());
-    for (const std::int64_t tasks : {of_tiles(sweep.to_visible, chains()), means.n_tiles * unit_blocks()}) {
+    for (const std::int64_t tasks : {of_tiles(sweep.to_hidden, data()), of_tiles(sweep.to_hidden, chains()),
+                                     of_tiles(sweep.to_visible, chains()), means.n_tiles * unit_blocks(),
+                                     words_for(n_visible)}) {
       if (tasks > most) most = tasks;
     }
     return most;
@@ -97,7 +109,7 @@ void Contrast<T>::share(runtime::Member& member) const {
 
   const auto each_tile = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields, const std::uint64_t* from,
                              std::int64_t stride, Rows states, const auto& body) {
-    const Blocks blocks(states);
+    const Blocks blocks(states, half.layer.n_tiles, n_threads);
     for (std::int64_t task; (task = member.next(blocks.n_blocks * half.layer.n_tiles)) >= 0;) {
       runtime::check_interrupt();
       const Rows rows = blocks[task / half.layer.n_tiles];
@@ -222,13 +234,14 @@ void Contrast<T>::average_hidden(std::int64_t tile) const {
 
 template <class T>
 void run(const ContrastArgs& args, const Sweep& sweep) {
-  const Contrast<T> contrast(args, sweep);
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
-  const double n_products = static_cast<double>(2 * contrast.n_all + 2 * args.n_steps * args.n_chains);
-  const double nanoseconds =
-      n_products * n_weights / 96.0 + static_cast<double>((args.n_steps + 1) * contrast.n_all) * n_draws;
-  runtime::parallel_team(runtime::threads_worth(nanoseconds, args.num_threads), contrast.most_tasks(),
+  const std::int64_t n_all = args.n_data + args.n_chains, n_products = 2 * n_all + 2 * args.n_steps * args.n_chains;
+  const double nanoseconds = static_cast<double>(n_products) * n_weights / 96.0 +
+                             static_cast<double>((args.n_steps + 1) * args.n_chains) * n_draws;
+  const std::int64_t n_threads = runtime::threads_worth(nanoseconds / rounds_cost, args.num_threads);
+  const Contrast<T> contrast(args, sweep, n_threads);
+  runtime::parallel_team(n_threads, contrast.most_tasks(),
                          [&](runtime::Member& member) { contrast.share(member); });
   const auto give_back = [](const runtime::Buffer<std::uint64_t>& from, std::int64_t stride, std::int64_t first,
                             std::int64_t n, std::int64_t words, std::uint64_t* to) {
