@@ -37,6 +37,6 @@ def _images() -> np.ndarray:
     if file.is_file():
         from scipy.io import loadmat
 
-        return loadmat(file)["X"].astype(np.uint8)
+        return np.ascontiguousarray(loadmat(file)["X"], np.uint8)
     rng = np.random.default_rng(0)
     return (rng.random((20_000, 784)) < rng.beta(0.2, 1.3, 784)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """What training reaches on MNIST, in exact test log-likelihood: ``python -m benchmarks.mnist --help``.
 
-Reads the four IDX files of MNIST from ``mnist/`` in the folder that VFE_DATA names (or ../shared/data); a pixel is 1
-above half of full intensity.
+Reads the four IDX files of MNIST from ``mnist/`` in the folder that VFE_DATA names (or ../shared/data); a
+pixel is 1 above half of full intensity.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def log_likelihood(rbm: vf.BernoulliRBM, data: np.ndarray) -> float:
 
 
 def published(seeds: int, epochs: int) -> None:
-    """784 x 16, PCD-1, batch 100, 100 chains, rate 0.01: PyDeep's tutorial has about -149, centered -142.6."""
+    """784 x 16, PCD-1, batch 100, 100 chains, rate 0.01: PyDeep has about -149, centered -142.6."""
     train, test = images("train"), images("t10k")
     for centered in (False, True):
         found, begin = [], time.perf_counter()

@@ -17,7 +17,7 @@ from .config import show_config
 from .files import read_arrays, write_atomically
 from .models import BernoulliRBM, load
 from .sampling import GibbsChains
-from .training import METHODS, ExactLogLikelihood, train
+from .training import METHODS, OPTIMIZERS, ExactLogLikelihood, train
 
 __all__ = ["main"]
 
@@ -89,9 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--epochs", type=int, default=50, help="default: 50")
     fit.add_argument("--batch-size", type=int, default=100, help="default: 100")
     fit.add_argument("--learning-rate", type=float, default=0.05, help="default: 0.05")
-    fit.add_argument("--momentum", type=float, default=0.0, help="default: 0.0")
+    fit.add_argument("--momentum", type=float, help="default: 0.0, of adam 0.9")
     fit.add_argument("--weight-decay", type=float, default=0.0, help="default: 0.0")
-    fit.add_argument("--centered", action="store_true", help="follow the centered gradient")
+    fit.add_argument(
+        "--centered",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="follow the centered gradient (default: yes)",
+    )
+    fit.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="default: sgd")
     fit.add_argument("--steps", type=int, default=1, metavar="K", help="Gibbs steps an update (default: 1)")
     fit.add_argument("--chains", type=int, metavar="N", help="persistent chains (default: the batch size)")
     fit.add_argument("--exact-every", type=int, metavar="N", help="exact log-likelihood every N epochs")
@@ -184,6 +190,7 @@ def _train(arguments: argparse.Namespace) -> int:
         n_epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
+        optimizer=arguments.optimizer,
         momentum=arguments.momentum,
         weight_decay=arguments.weight_decay,
         centered=arguments.centered,

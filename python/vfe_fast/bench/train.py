@@ -86,7 +86,7 @@ def _our_train(
     def call() -> tuple[Array, ...]:
         train(
             rbm, data, method="pcd", n_epochs=1, batch_size=batch_size, learning_rate=learning_rate,
-            n_gibbs_steps=n_steps, rng=next(seeds), num_threads=threads,
+            n_gibbs_steps=n_steps, centered=False, rng=next(seeds), num_threads=threads,
         )  # fmt: skip
         return rbm.parameters
 
@@ -131,7 +131,16 @@ def _check_train(maker: Maker, n_steps: int) -> None:
 def _exact_likelihood() -> float:
     data, model = _small_problem()
     rbm = BernoulliRBM(*model)
-    train(rbm, data, method="exact", n_epochs=_CHECK_EPOCHS, batch_size=50, learning_rate=0.1, rng=0)
+    train(
+        rbm,
+        data,
+        method="exact",
+        n_epochs=_CHECK_EPOCHS,
+        batch_size=50,
+        learning_rate=0.1,
+        centered=False,
+        rng=0,
+    )
     return _log_likelihood(rbm.parameters, data)
 
 

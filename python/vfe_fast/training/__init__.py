@@ -12,9 +12,11 @@ from .callbacks import (
 from .gradients import METHODS, ContrastiveDivergence, Exact, PersistentCD
 from .loop import History, train
 from .schedules import ExponentialDecay, LinearDecay
+from .updates import OPTIMIZERS
 
 __all__ = [
     "METHODS",
+    "OPTIMIZERS",
     "ChainAutocorrelation",
     "ContrastiveDivergence",
     "Epoch",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
 from ..arguments import count
 from ..arrays import Array
 from ..models import BernoulliRBM
@@ -88,13 +87,12 @@ def gradient_bias(
     The bias of CD-k is that of a chain stopped after k steps (M. Carreira-Perpiñán, G. Hinton, "On
     contrastive divergence learning", AISTATS 2005). Errors are those of the means of 20 blocks of estimates.
     """
-    states = checked(rbm, data, method)
+    batch = checked(rbm, data, method)
     n_estimates = count(n_estimates, "n_estimates", _BLOCKS)
     settings = SamplerSettings(
         count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads
     )
     wide = BernoulliRBM(*(p.astype(np.float64) for p in rbm.parameters))
-    batch = _core.pack_states(states, rbm.n_visible, "data")
     exact = METHODS["exact"](wide, settings).contrast(batch, 0).gradient
     estimate = METHODS[method](wide, settings)
     first = n_estimates // 10 if method == "pcd" else 0

@@ -16,15 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from .. import _core
 from ..arguments import threads
-from ..arrays import Array
+from ..arrays import Array, borrow, borrow_states
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
-from ..models.bernoulli_rbm import as_states
 from ..sampling.gibbs import ChainState, GibbsChains, Words
 
 __all__ = [
@@ -299,15 +295,16 @@ METHODS: dict[str, Callable[[BernoulliRBM, SamplerSettings], Gradient]] = {
 }
 
 
-def checked(rbm: BernoulliRBM, data: Any, method: str) -> npt.NDArray[np.uint8]:
-    """The data as states, if a model can be trained on them by the method."""
+def checked(rbm: BernoulliRBM, data: Any, method: str) -> Words:
+    """The data as packed states, if a model can be trained on them by the method."""
     if not isinstance(rbm, BernoulliRBM):
         raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
-    states = as_states(data, "data")
-    if states.shape[1] != rbm.n_visible or states.shape[0] == 0:
+    array, _ = borrow(data, "data")
+    if array.ndim != 2 or array.shape[1] != rbm.n_visible or array.shape[0] == 0:
         raise ValueError(
-            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {states.shape}"
+            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {array.shape}"
         )
+    states, _ = borrow_states(array, rbm.n_visible, "data")
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     return states

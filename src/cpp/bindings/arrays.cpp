@@ -47,7 +47,13 @@ bool pack_row(const char* row, py::ssize_t stride, std::int64_t n_units, std::ui
 // Eight bytes of 0 or 1 as eight bits: the product gathers them in its top byte.
 std::uint64_t eight_bits(std::uint64_t bytes) { return ((bytes & 0x0101010101010101u) * 0x0102040810204080u) >> 56; }
 
-// The same for adjacent bytes, eight at a time.
+// Eight bits as bytes of 0 or 1: bit k of copy k is left, then moved to the bottom of its byte.
+std::uint64_t eight_bytes(std::uint64_t bits) {
+  const std::uint64_t one_each = bits * 0x0101010101010101u & 0x8040201008040201u;
+  return (one_each + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
+}
+
+// The same as `eight_bits` for adjacent bytes, eight at a time.
 bool pack_bytes(const char* row, std::int64_t n_units, std::uint64_t* words) {
   std::uint64_t seen = 0, bytes = 0;
   std::int64_t first = 0;
@@ -201,7 +207,14 @@ py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units
   const py::ssize_t n_states = words.shape(0), n_words = words.shape(1);
   const WithoutLock unlocked(n_states * n_units);
   for (py::ssize_t s = 0; s < n_states; ++s, from += n_words, to += n_units) {
-    for (std::int64_t u = 0; u < n_units; ++u) to[u] = static_cast<std::uint8_t>((from[u / 64] >> (u % 64)) & 1);
+    std::int64_t u = 0;
+    if (std::endian::native == std::endian::little) {
+      for (; u + 8 <= n_units; u += 8) {
+        const std::uint64_t bytes = eight_bytes(from[u / 64] >> (u % 64) & 0xFF);
+        std::memcpy(to + u, &bytes, 8);
+      }
+    }
+    for (; u < n_units; ++u) to[u] = static_cast<std::uint8_t>((from[u / 64] >> (u % 64)) & 1);
   }
   return states;
 }

@@ -43,13 +43,28 @@ void bind_ascend(py::module_& module) {
           column_sums = new_array(real, {n_columns});
         }
         const auto out = [](Optional& array) { return array ? array->mutable_data() : nullptr; };
-        run(&runtime::KernelTable::ascend,
-            {real, n_rows, n_columns, data_of(x, x, x.size(), "x"), data_of(gradient, x, x.size(), "gradient"),
-             data_of(velocity, x, x.size(), "velocity"), data_of(squares, x, x.size(), "squares"),
-             data_of(row_offset, x, n_rows, "row_offset"), data_of(column_offset, x, n_columns, "column_offset"),
-             data_of(row_change, x, n_rows, "row_change"), data_of(column_change, x, n_columns, "column_change"), rate,
-             momentum, decay, memory, epsilon, x_data, out(new_velocity), out(new_squares), out(row_sums),
-             out(column_sums), runtime::checked_threads(num_threads)});
+        run(&runtime::KernelTable::ascend, {real,
+                                            n_rows,
+                                            n_columns,
+                                            data_of(x, x, x.size(), "x"),
+                                            data_of(gradient, x, x.size(), "gradient"),
+                                            data_of(velocity, x, x.size(), "velocity"),
+                                            data_of(squares, x, x.size(), "squares"),
+                                            data_of(row_offset, x, n_rows, "row_offset"),
+                                            data_of(column_offset, x, n_columns, "column_offset"),
+                                            data_of(row_change, x, n_rows, "row_change"),
+                                            data_of(column_change, x, n_columns, "column_change"),
+                                            rate,
+                                            momentum,
+                                            decay,
+                                            memory,
+                                            epsilon,
+                                            x_data,
+                                            out(new_velocity),
+                                            out(new_squares),
+                                            out(row_sums),
+                                            out(column_sums),
+                                            runtime::checked_threads(num_threads)});
         return py::make_tuple(new_x, new_velocity, new_squares, row_sums, column_sums);
       },
       py::arg("x").noconvert(), py::arg("gradient").noconvert(), py::kw_only(), py::arg("rate"), py::arg("momentum"),

@@ -1,5 +1,7 @@
 #include "ascend.hpp"
 
+#include <type_traits>
+
 #include "../numerics/config.hpp"
 #include "../runtime/scratch.hpp"
 #include "../runtime/threads.hpp"
@@ -9,6 +11,15 @@ namespace {
 
 constexpr std::int64_t lanes = 16;
 constexpr std::int64_t task_size = 1 << 14;  // numbers
+
+template <class T>
+VFE_HD T square_root(T x) {
+  if constexpr (sizeof(T) == 4) {
+    return __builtin_sqrtf(x);
+  } else {
+    return __builtin_sqrt(x);
+  }
+}
 
 template <class T>
 struct Row {
@@ -33,40 +44,41 @@ struct Row {
   }
 };
 
-// x', u' and s' from the gradients without decay.
-template <class T>
-VFE_HD void update(const AscendArgs& args, const Row<T>& row, const T* __restrict g) {
-  const std::int64_t n = args.n_columns;
+// x', u' and s' of `count` columns from `first` on, given their gradients without decay. In arrays of known length.
+template <class T, class Count>
+VFE_HD void update(const AscendArgs& args, const Row<T>& row, const T (&g)[lanes], std::int64_t first, Count count) {
   const T rate = static_cast<T>(args.rate), momentum = static_cast<T>(args.momentum);
   const T decay = static_cast<T>(args.decay);
-  const T* __restrict x = row.x;
-  T* __restrict new_x = row.new_x;
+  T x[lanes], u[lanes], s[lanes], slope[lanes];
+  for (std::int64_t k = 0; k < count; ++k) {
+    x[k] = row.x[first + k];
+    slope[k] = g[k] - decay * x[k];
+  }
   if (row.squares != nullptr) {
     const T memory = static_cast<T>(args.memory), epsilon = static_cast<T>(args.epsilon);
-    const T *__restrict u = row.velocity, *__restrict s = row.squares;
-    T *__restrict new_u = row.new_velocity, *__restrict new_s = row.new_squares;
-    for (std::int64_t k = 0; k < n; ++k) {
-      const T slope = g[k] - decay * x[k];
-      new_u[k] = momentum * u[k] + (T(1) - momentum) * slope;
-      new_s[k] = memory * s[k] + (T(1) - memory) * (slope * slope);
-      T root;
-      if constexpr (sizeof(T) == 4) {
-        root = __builtin_sqrtf(new_s[k]);
-      } else {
-        root = __builtin_sqrt(new_s[k]);
-      }
-      new_x[k] = x[k] + rate * new_u[k] / (root + epsilon);
-    }
+    for (std::int64_t k = 0; k < count; ++k) u[k] = row.velocity[first + k];
+    for (std::int64_t k = 0; k < count; ++k) s[k] = row.squares[first + k];
+    for (std::int64_t k = 0; k < count; ++k) u[k] = momentum * u[k] + (T(1) - momentum) * slope[k];
+    for (std::int64_t k = 0; k < count; ++k) s[k] = memory * s[k] + (T(1) - memory) * (slope[k] * slope[k]);
+    for (std::int64_t k = 0; k < count; ++k) x[k] = x[k] + rate * u[k] / (square_root(s[k]) + epsilon);
+    for (std::int64_t k = 0; k < count; ++k) row.new_velocity[first + k] = u[k];
+    for (std::int64_t k = 0; k < count; ++k) row.new_squares[first + k] = s[k];
   } else if (row.velocity != nullptr) {
-    const T* __restrict u = row.velocity;
-    T* __restrict new_u = row.new_velocity;
-    for (std::int64_t k = 0; k < n; ++k) {
-      new_u[k] = momentum * u[k] + rate * (g[k] - decay * x[k]);
-      new_x[k] = x[k] + new_u[k];
-    }
+    for (std::int64_t k = 0; k < count; ++k) u[k] = momentum * row.velocity[first + k] + rate * slope[k];
+    for (std::int64_t k = 0; k < count; ++k) x[k] += u[k];
+    for (std::int64_t k = 0; k < count; ++k) row.new_velocity[first + k] = u[k];
   } else {
-    for (std::int64_t k = 0; k < n; ++k) new_x[k] = x[k] + rate * (g[k] - decay * x[k]);
+    for (std::int64_t k = 0; k < count; ++k) x[k] += rate * slope[k];
   }
+  for (std::int64_t k = 0; k < count; ++k) row.new_x[first + k] = x[k];
+}
+
+// Calls body(first, count) for the columns of a row; all but the last counts are constants.
+template <class Body>
+VFE_HD void each_part(std::int64_t n, const Body& body) {
+  std::int64_t first = 0;
+  for (; first + lanes <= n; first += lanes) body(first, std::integral_constant<std::int64_t, lanes>{});
+  if (first < n) body(first, n - first);
 }
 
 template <class T>
@@ -77,36 +89,36 @@ void run(const AscendArgs& args) {
   const std::int64_t task_rows = n < task_size ? (n > 0 ? task_size / n : 1) : 1;
   const std::int64_t n_tasks = (args.n_rows + task_rows - 1) / task_rows;
   const runtime::Buffer<T> partial(centered ? n_tasks * n : 0);
+  const T *mu = static_cast<const T*>(args.row_offset), *dv = static_cast<const T*>(args.row_change);
+  const T *la = static_cast<const T*>(args.column_offset), *dh = static_cast<const T*>(args.column_change);
   const auto do_rows = [&](std::int64_t task) {
     const std::int64_t begin = task * task_rows;
     const std::int64_t end = begin + task_rows < args.n_rows ? begin + task_rows : args.n_rows;
-    if (!centered) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const Row<T> row(args, i);
-        update(args, row, row.gradient);
-      }
-      return;
-    }
-    const T *mu = static_cast<const T*>(args.row_offset), *dv = static_cast<const T*>(args.row_change);
-    const T *la = static_cast<const T*>(args.column_offset), *dh = static_cast<const T*>(args.column_change);
-    const runtime::Buffer<T> g(n);
     T* column_sums = partial.data() + task * n;
-    for (std::int64_t j = 0; j < n; ++j) column_sums[j] = T(0);
+    if (centered) {
+      for (std::int64_t j = 0; j < n; ++j) column_sums[j] = T(0);
+    }
     for (std::int64_t i = begin; i < end; ++i) {
       const Row<T> row(args, i);
-      for (std::int64_t j = 0; j < n; ++j) {
-        g[j] = (row.gradient[j] - mu[i] * dh[j]) - dv[i] * la[j];
-        column_sums[j] += mu[i] * g[j];
-      }
-      T sums[lanes] = {}, sum = T(0);
-      std::int64_t j = 0;
-      for (; j + lanes <= n; j += lanes) {
-        for (std::int64_t l = 0; l < lanes; ++l) sums[l] += g[j + l] * la[j + l];
-      }
-      for (; j < n; ++j) sum += g[j] * la[j];
-      for (std::int64_t l = 0; l < lanes; ++l) sum += sums[l];
+      const T mu_i = centered ? mu[i] : T(0), dv_i = centered ? dv[i] : T(0);
+      T sums[lanes] = {};
+      each_part(n, [&](std::int64_t first, auto count) {
+        T g[lanes];
+        for (std::int64_t k = 0; k < count; ++k) g[k] = row.gradient[first + k];
+        if (centered) {
+          T l[lanes], c[lanes];
+          for (std::int64_t k = 0; k < count; ++k) l[k] = la[first + k];
+          for (std::int64_t k = 0; k < count; ++k) g[k] = (g[k] - mu_i * dh[first + k]) - dv_i * l[k];
+          for (std::int64_t k = 0; k < count; ++k) c[k] = column_sums[first + k] + mu_i * g[k];
+          for (std::int64_t k = 0; k < count; ++k) column_sums[first + k] = c[k];
+          for (std::int64_t k = 0; k < count; ++k) sums[k] += g[k] * l[k];
+        }
+        update(args, row, g, first, count);
+      });
+      if (!centered) continue;
+      T sum = T(0);
+      for (std::int64_t k = 0; k < lanes; ++k) sum += sums[k];
       static_cast<T*>(args.row_sums)[i] = sum;
-      update(args, row, g.data());
     }
   };
   const double nanoseconds = static_cast<double>(args.n_rows) * static_cast<double>(n) * 0.5;

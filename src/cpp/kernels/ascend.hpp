@@ -20,10 +20,10 @@ namespace vfe::kernels {
 struct AscendArgs {
   Real real;
   std::int64_t n_rows, n_columns;
-  const void *x, *gradient;                 // (n_rows, n_columns)
-  const void *velocity, *squares;           // the same: u, null for 0; s, null without Adam
-  const void *row_offset, *column_offset;   // (n_rows,) and (n_columns,): mu and la; null if not centered
-  const void *row_change, *column_change;   // (n_rows,) and (n_columns,): dv and dh
+  const void *x, *gradient;                // (n_rows, n_columns)
+  const void *velocity, *squares;          // the same: u, null for 0; s, null without Adam
+  const void *row_offset, *column_offset;  // (n_rows,) and (n_columns,): mu and la; null if not centered
+  const void *row_change, *column_change;  // (n_rows,) and (n_columns,): dv and dh
   double rate, momentum, decay, memory, epsilon;
   void *new_x, *new_velocity, *new_squares;  // (n_rows, n_columns): out; those of null inputs may be null
   void *row_sums, *column_sums;              // (n_rows,) and (n_columns,): out, of a centered gradient

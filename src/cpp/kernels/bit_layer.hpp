@@ -256,7 +256,8 @@ struct TileFields {
   TileFields(const BitLayer<T>& weights, std::int64_t max_states)
       : layer(weights),
         table(table_size<T>),
-        set_offset(any_order ? (max_states < states_worth_pairs ? max_states : states_worth_pairs - 1) * layer.n_in : 0),
+        set_offset(any_order ? (max_states < states_worth_pairs ? max_states : states_worth_pairs - 1) * layer.n_in
+                             : 0),
         states{nullptr, 0, 0, 0} {}
 
   void start(const States& given) {

@@ -21,7 +21,8 @@ struct Blocks {
   Rows all;
   std::int64_t n_blocks, size;
 
-  Blocks(Rows rows, std::int64_t n_tiles, std::int64_t n_threads) : all(rows), n_blocks(ceil_div(rows.n, block_states)) {
+  Blocks(Rows rows, std::int64_t n_tiles, std::int64_t n_threads)
+      : all(rows), n_blocks(ceil_div(rows.n, block_states)) {
     const std::int64_t wanted = ceil_div(n_threads, n_tiles), most = ceil_div(rows.n, fewest_states);
     if (n_blocks < wanted) n_blocks = wanted < most ? wanted : most;
     size = ceil_div(rows.n, n_blocks);
@@ -39,7 +40,7 @@ struct Contrast {
   const ContrastArgs& args;
   const Sweep& sweep;
   const std::int64_t n_visible, n_hidden, n_all, n_threads;
-  const bool from_data;                         // CD
+  const bool from_data;                          // CD
   const runtime::Buffer<std::uint64_t> visible;  // (words of n_visible, n_all)
   const runtime::Buffer<std::uint64_t> hidden;   // (words of n_hidden, n_chains)
   const runtime::Buffer<std::uint64_t> by_unit;  // (words of n_all, n_visible)
@@ -82,9 +83,9 @@ struct Contrast {
       return Blocks(rows, half.layer.n_tiles, n_threads).n_blocks * half.layer.n_tiles;
     };
     std::int64_t most = of_tiles(sweep.to_hidden, everything());
-    for (const std::int64_t tasks : {of_tiles(sweep.to_hidden, data()), of_tiles(sweep.to_hidden, chains()),
-                                     of_tiles(sweep.to_visible, chains()), means.n_tiles * unit_blocks(),
-                                     words_for(n_visible)}) {
+    for (const std::int64_t tasks :
+         {of_tiles(sweep.to_hidden, data()), of_tiles(sweep.to_hidden, chains()), of_tiles(sweep.to_visible, chains()),
+          means.n_tiles * unit_blocks(), words_for(n_visible)}) {
       if (tasks > most) most = tasks;
     }
     return most;
@@ -144,9 +145,8 @@ void Contrast<T>::share(runtime::Member& member) const {
                           [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
               });
     if (t + 1 == args.n_steps) break;
-    each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, chains(), [&](std::int64_t tile, Rows rows) {
-      draw_hidden(tile, rows, rows.first - args.n_data, 0, step + 1);
-    });
+    each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, chains(),
+              [&](std::int64_t tile, Rows rows) { draw_hidden(tile, rows, rows.first - args.n_data, 0, step + 1); });
   }
   each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, from_data ? chains() : everything(),
             [&](std::int64_t tile, Rows rows) {
@@ -233,16 +233,23 @@ void Contrast<T>::average_hidden(std::int64_t tile) const {
 }
 
 template <class T>
-void run(const ContrastArgs& args, const Sweep& sweep) {
+void run(const ContrastArgs& args) {
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
   const std::int64_t n_all = args.n_data + args.n_chains, n_products = 2 * n_all + 2 * args.n_steps * args.n_chains;
   const double nanoseconds = static_cast<double>(n_products) * n_weights / 96.0 +
                              static_cast<double>((args.n_steps + 1) * args.n_chains) * n_draws;
   const std::int64_t n_threads = runtime::threads_worth(nanoseconds / rounds_cost, args.num_threads);
+  // Parameters change between updates: they are rounded here, by the same threads, and not kept.
+  Sweep sweep(args.rbm);
+  const Rounding<T> rounding = sweep.rounding<T>(args.rbm);
   const Contrast<T> contrast(args, sweep, n_threads);
-  runtime::parallel_team(n_threads, contrast.most_tasks(),
-                         [&](runtime::Member& member) { contrast.share(member); });
+  const std::int64_t most = rounding.most_tasks();
+  runtime::parallel_team(n_threads, most > contrast.most_tasks() ? most : contrast.most_tasks(),
+                         [&](runtime::Member& member) {
+                           rounding.share(member);
+                           contrast.share(member);
+                         });
   const auto give_back = [](const runtime::Buffer<std::uint64_t>& from, std::int64_t stride, std::int64_t first,
                             std::int64_t n, std::int64_t words, std::uint64_t* to) {
     for (std::int64_t c = 0; c < n; ++c) {
@@ -257,11 +264,6 @@ void run(const ContrastArgs& args, const Sweep& sweep) {
 
 }  // namespace
 
-void contrast(const ContrastArgs& args) {
-  runtime::Cache used_once;
-  runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
-  const Sweep& sweep = Sweep::of(cache, args.rbm, args.num_threads);
-  args.rbm.real == Real::float32 ? run<float>(args, sweep) : run<double>(args, sweep);
-}
+void contrast(const ContrastArgs& args) { args.rbm.real == Real::float32 ? run<float>(args) : run<double>(args); }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

@@ -30,15 +30,15 @@ struct ContrastArgs {
   std::uint64_t seed;
   std::int64_t first_step, n_steps;
   std::int64_t n_data, n_chains;
-  const std::uint64_t* data;   // (n_data, words of n_visible)
-  const std::uint64_t* start;  // (n_chains, words of n_hidden): hidden states to begin with; null for CD
-  std::uint64_t* visible;      // (n_chains, words of n_visible): out
-  std::uint64_t* hidden;       // (n_chains, words of n_hidden): out, drawn given `visible`; null for CD
-  void* pairs;                 // (n_visible, n_hidden): out
+  const std::uint64_t* data;             // (n_data, words of n_visible)
+  const std::uint64_t* start;            // (n_chains, words of n_hidden): hidden states to begin with; null for CD
+  std::uint64_t* visible;                // (n_chains, words of n_visible): out
+  std::uint64_t* hidden;                 // (n_chains, words of n_hidden): out, drawn given `visible`; null for CD
+  void* pairs;                           // (n_visible, n_hidden): out
   void *data_visible, *data_hidden;      // (n_visible,) and (n_hidden,): averages over the data; out
   void *chains_visible, *chains_hidden;  // the same over the chains; out
   int num_threads;
-  runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
+  const runtime::Cache* prepared;  // of the same parameters, which it vouches for, or null; nothing is put there
 };
 
 inline void check(const ContrastArgs& args) {

@@ -33,10 +33,10 @@ template <class T>
 struct Rounding {
   static constexpr std::int64_t full = strip_width<std::int32_t>, lanes = strip_width<T>, block_rows = 32;
 
-  const RbmView& rbm;  // whose weights lie row by row
+  const RbmView rbm;  // whose weights lie row by row
   HalfSweep &to_columns, &to_rows;
   const std::int64_t n_rows, n_columns, n_blocks;
-  const runtime::Buffer<double> of_columns;                // (n_blocks, n_columns): sums over the rows of a block
+  const runtime::Buffer<double> of_columns;                 // (n_blocks, n_columns): sums over the rows of a block
   const runtime::Buffer<double> row_scales, column_scales;  // whole strips
 
   Rounding(const RbmView& view, HalfSweep& into_columns, HalfSweep& into_rows)
@@ -158,19 +158,15 @@ struct Rounding {
 struct Sweep {
   HalfSweep to_hidden, to_visible;
 
-  Sweep(const RbmView& rbm, int num_threads)
+  // Memory, for `rounding` to fill.
+  explicit Sweep(const RbmView& rbm)
       : to_hidden(rbm.n_visible, rbm.n_hidden, Stream::gibbs_hidden, Stream::gibbs_hidden_tie),
-        to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {
-    const bool by_row = rbm.hidden_stride == 1;
-    const RbmView view = by_row ? rbm : rbm.transposed();
-    HalfSweep &to_columns = by_row ? to_hidden : to_visible, &to_rows = by_row ? to_visible : to_hidden;
-    const auto round = [&]<class T>(T) {
-      const Rounding<T> rounding(view, to_columns, to_rows);
-      const double nanoseconds = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-      runtime::parallel_team(runtime::threads_worth(nanoseconds, num_threads), rounding.most_tasks(),
-                             [&](runtime::Member& member) { rounding.share(member); });
-    };
-    rbm.real == Real::float32 ? round(0.0f) : round(0.0);
+        to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {}
+
+  template <class T>
+  Rounding<T> rounding(const RbmView& rbm) {
+    return rbm.hidden_stride == 1 ? Rounding<T>(rbm, to_hidden, to_visible)
+                                  : Rounding<T>(rbm.transposed(), to_visible, to_hidden);
   }
 
   std::int64_t fewest_tiles() const {
@@ -194,7 +190,21 @@ struct Sweep {
   };
   static void* make(const void* context) {
     const auto& model = *static_cast<const Model*>(context);
-    return new Sweep(model.rbm, model.num_threads);
+    auto* sweep = new Sweep(model.rbm);
+    try {
+      model.rbm.real == Real::float32 ? round<float>(*sweep, model) : round<double>(*sweep, model);
+    } catch (...) {
+      delete sweep;
+      throw;
+    }
+    return sweep;
+  }
+  template <class T>
+  static void round(Sweep& sweep, const Model& model) {
+    const Rounding<T> rounding = sweep.rounding<T>(model.rbm);
+    const double nanoseconds = static_cast<double>(model.rbm.n_visible) * static_cast<double>(model.rbm.n_hidden);
+    runtime::parallel_team(runtime::threads_worth(nanoseconds, model.num_threads), rounding.most_tasks(),
+                           [&](runtime::Member& member) { rounding.share(member); });
   }
   static void destroy(void* sweep) { delete static_cast<Sweep*>(sweep); }
 };

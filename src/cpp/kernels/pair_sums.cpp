@@ -49,8 +49,8 @@ void run(const PairSumsArgs& args) {
         runtime::check_interrupt();
         const std::int64_t n = args.n_units - unit < block_units ? args.n_units - unit : block_units;
         const States units{by_unit.data() + first / word_bits * args.n_units + unit, n, 1, args.n_units};
-        add_pairs(layer, 0, units, first > 0, fields.data(), table.data(),
-                  sums + unit * args.n_columns + first_column, args.n_columns);
+        add_pairs(layer, 0, units, first > 0, fields.data(), table.data(), sums + unit * args.n_columns + first_column,
+                  args.n_columns);
       }
     }
   };
