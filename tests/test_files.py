@@ -191,17 +191,20 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
         assert found is None or repr(found) == expected
 
 
+@pytest.mark.parametrize("method", ["pcd", "fpcd"])
 @pytest.mark.parametrize("change", ["missing", "a row short", "transposed", "float16", "not finite", "text"])
-def test_checkpoint_with_other_arrays(tmp_path: Path, change: str) -> None:
+def test_checkpoint_with_other_arrays(tmp_path: Path, change: str, method: str) -> None:
     """Each array in turn: a run that cannot go on says so at once, by the name of the file."""
     data = np.random.default_rng(0).integers(0, 2, size=(20, 4))
     options = {"batch_size": 10, "n_chains": 6, "rng": 0, "centered": True, "optimizer": "adam"}
+    options["method"] = method
     vf.train(random_rbm(4, 3), data, n_epochs=1, checkpoint=tmp_path / "run.npz", **options)
     with np.load(tmp_path / "run.npz", allow_pickle=False) as file:
         arrays = dict(file)
     groups = {"parameter": 3, "velocity": 3, "squares": 3, "offset": 2}
     names = [f"{group}_{k}" for group, n in groups.items() for k in range(n)]
     names += ["chains_visible", "chains_hidden"]
+    names += [f"chains_fast_{k}" for k in range(3)] if method == "fpcd" else []
     assert set(names) <= set(arrays)
     for name in names:
         good = arrays[name]

@@ -20,7 +20,14 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
 from vfe_fast import _core
-from vfe_fast.training import METHODS, ExponentialDecay, LinearDecay, StopTraining
+from vfe_fast.training import (
+    METHODS,
+    ExponentialDecay,
+    FastPersistentCD,
+    LinearDecay,
+    ParallelTempering,
+    StopTraining,
+)
 from vfe_fast.training.checkpoints import read_checkpoint
 from vfe_fast.training.gradients import SamplerSettings
 from vfe_fast.training.updates import Ascent, Memory
@@ -160,8 +167,65 @@ def test_persistent_chains_are_those_of_the_sampler() -> None:
     for update in range(3):
         chains.step(2)
         gradient.contrast(batch, update)
-        assert gradient.state is not None
-        np.testing.assert_array_equal(gradient.state.visible, chains.state.visible)
+        np.testing.assert_array_equal(gradient.state["visible"], chains.state.visible)
+
+
+def test_swaps_keep_the_law() -> None:
+    """After many updates each temperature has its own joint law, to the four units' last state."""
+    rbm = random_rbm(2, 2, scale=2.0)
+    n_chains, n_temperatures = 20_000, 4
+    maker = partial(ParallelTempering, n_temperatures=n_temperatures)
+    gradient = maker(rbm, SamplerSettings(1, n_chains, 5))
+    for update in range(40):
+        gradient.contrast(packed(all_states(2)), update)
+    weights, visible_bias, hidden_bias = rbm.parameters
+    v, h = np.repeat(all_states(2), 4, axis=0), np.tile(all_states(2), (4, 1))
+    energy = -(v @ visible_bias) - h @ hidden_bias - np.einsum("si,ij,sj->s", v, weights, h)
+    states = np.concatenate((gradient.replicas.visible, gradient.replicas.hidden), axis=1)
+    numbers = (states @ [4, 8, 1, 2]).reshape(n_temperatures, n_chains)
+    moved = 0.0
+    for beta, found in zip(gradient.betas, numbers, strict=True):
+        p = np.exp(-beta * energy)
+        p /= p.sum()
+        counts = np.bincount(found, minlength=16)
+        chi_square = ((counts - n_chains * p) ** 2 / (n_chains * p)).sum()
+        assert chi_square < 50.0  # 15 degrees of freedom: a false alarm in 10^5 seeds; the seed is fixed
+        moved = max(moved, abs(p - 1 / 16).max())
+    assert moved > 0.2  # the laws differ
+
+
+def test_fast_weights_by_hand() -> None:
+    """Two updates: chains of the pushed model, the gradient, and the fast parameters after it."""
+    rbm = random_rbm(5, 4, scale=0.5)
+    data = skewed_data(20, 5)
+    gradient = FastPersistentCD(rbm, SamplerSettings(2, 30, 9), fast_rate=0.3)
+    chains = vf.GibbsChains(rbm, 30, rng=9)
+    fast = tuple(np.zeros_like(p) for p in rbm.parameters)
+    for update in range(2):
+        pushed = tuple(p + f for p, f in zip(rbm.parameters, fast, strict=True))
+        chains.rbm = vf.BernoulliRBM(*pushed)
+        chains.step(2)
+        found = gradient.contrast(packed(data), update).gradient
+        model = data_averages(pushed, chains.visible)
+        expected = [x - y for x, y in zip(data_averages(rbm.parameters, data), model, strict=True)]
+        for mine, theirs in zip((found.visible_hidden, found.visible, found.hidden), expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+        fast = tuple(0.95 * f + 0.3 * g for f, g in zip(fast, expected, strict=True))
+    for mine, theirs in zip(gradient.fast, fast, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_methods_with_options(tmp_path: Path) -> None:
+    data, path = skewed_data(20, 5), tmp_path / "run.npz"
+    options: dict[str, Any] = {"batch_size": 10, "rng": 0, "checkpoint": path}
+    few, many = (partial(ParallelTempering, n_temperatures=n) for n in (3, 4))
+    vf.train(random_rbm(5, 3), data, method=few, n_epochs=1, **options)
+    with pytest.raises(ValueError, match="n_temperatures=3"):
+        vf.train(random_rbm(5, 3), data, method=many, n_epochs=2, resume=True, **options)
+    history = vf.train(random_rbm(5, 3), data, method=few, n_epochs=2, resume=True, **options)
+    assert len(history.records) == 2
+    with pytest.raises(ValueError, match=r"^n_temperatures: expected"):
+        vf.train(random_rbm(5, 3), data, method=partial(ParallelTempering, n_temperatures=1), rng=0)
 
 
 # --- learning -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from .arguments import array_shape, float_dtype, memory_for, threads
 __all__ = ["seed", "uniform"]
 
 # Numbers are never reused; add new ones at the end.
-_PURPOSES = {"weights": 1, "minibatches": 2, "exact samples": 3, "units picked": 4}
+_PURPOSES = {"weights": 1, "minibatches": 2, "exact samples": 3, "units picked": 4, "swaps": 5}
 
 
 def seed(rng: Any) -> int:

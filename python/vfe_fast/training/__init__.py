@@ -9,7 +9,14 @@ from .callbacks import (
     PseudoLogLikelihood,
     StopTraining,
 )
-from .gradients import METHODS, ContrastiveDivergence, Exact, PersistentCD
+from .gradients import (
+    METHODS,
+    ContrastiveDivergence,
+    Exact,
+    FastPersistentCD,
+    ParallelTempering,
+    PersistentCD,
+)
 from .loop import History, train
 from .schedules import ExponentialDecay, LinearDecay
 from .updates import OPTIMIZERS
@@ -23,10 +30,12 @@ __all__ = [
     "Exact",
     "ExactLogLikelihood",
     "ExponentialDecay",
+    "FastPersistentCD",
     "FreeEnergyGap",
     "GradientBias",
     "History",
     "LinearDecay",
+    "ParallelTempering",
     "PersistentCD",
     "PseudoLogLikelihood",
     "StopTraining",

@@ -12,7 +12,7 @@ from ..arguments import count
 from ..arrays import Array
 from ..models import BernoulliRBM
 from ..random import seed
-from .gradients import METHODS, SamplerSettings, Statistics, checked
+from .gradients import Exact, Method, SamplerSettings, Statistics, checked, named
 
 __all__ = ["GradientBias", "gradient_bias"]
 
@@ -47,7 +47,7 @@ def gradient_bias(
     rbm: BernoulliRBM,
     data: Any,
     *,
-    method: str = "cd",
+    method: str | Method = "cd",
     n_gibbs_steps: int = 1,
     n_chains: int = 100,
     n_estimates: int = 200,
@@ -62,12 +62,12 @@ def gradient_bias(
         A model small enough to enumerate.
     data : array_like, (n_samples, n_visible)
         States of 0s and 1s, all in one minibatch.
-    method : {"cd", "pcd", "exact"}
-        See `vfe_fast.training.gradients`.
+    method : {"cd", "pcd", "fpcd", "pt", "exact"} or callable
+        As in `train`.
     n_gibbs_steps, n_chains : int
         As in `train`.
     n_estimates : int
-        Estimates to average, >= 20. Those of ``"pcd"`` follow one another; the first tenth is left out.
+        Estimates to average, >= 20. Those of chains follow one another; the first tenth is left out.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         Seed of the chains.
     num_threads : int, optional
@@ -87,15 +87,16 @@ def gradient_bias(
     The bias of CD-k is that of a chain stopped after k steps (M. Carreira-Perpiñán, G. Hinton, "On
     contrastive divergence learning", AISTATS 2005). Errors are those of the means of 20 blocks of estimates.
     """
-    batch = checked(rbm, data, method)
+    name, maker = named(method)
+    batch = checked(rbm, data)
     n_estimates = count(n_estimates, "n_estimates", _BLOCKS)
     settings = SamplerSettings(
         count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads
     )
     wide = BernoulliRBM(*(p.astype(np.float64) for p in rbm.parameters))
-    exact = METHODS["exact"](wide, settings).contrast(batch, 0).gradient
-    estimate = METHODS[method](wide, settings)
-    first = n_estimates // 10 if method == "pcd" else 0
+    exact = Exact(wide, settings).contrast(batch, 0).gradient
+    estimate = maker(wide, settings)
+    first = 0 if name in ("cd", "exact") else n_estimates // 10
     errors = [estimate.contrast(batch, k).gradient - exact for k in range(first + n_estimates)][first:]
 
     def over_estimates(of: Callable[[Array], Array]) -> Statistics:

@@ -199,12 +199,12 @@ class ChainAutocorrelation(_EveryFewEpochs):
         self.n_steps = count(n_steps, "n_steps")
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
-        state = epoch.gradient.state
-        if state is None or len(state.visible) < 2:
+        trained = getattr(epoch.gradient, "chains", None)
+        if trained is None or trained.n_chains < 2:
             return {}
         # Chains of their own: those that train are left alone.
-        chains = GibbsChains(epoch.rbm, len(state.visible), rng=0, num_threads=epoch.num_threads)
-        chains.state = replace(state, seed=state.seed ^ _OTHER)
+        chains = GibbsChains(epoch.rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
+        chains.state = replace(trained.state, seed=trained.state.seed ^ _OTHER)
         before = chains.visible.astype(np.float64)
         chains.step(self.n_steps)
         after = chains.visible.astype(np.float64)

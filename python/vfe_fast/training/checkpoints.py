@@ -13,7 +13,6 @@ from ..arguments import count, real
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
 from ..random import seed
-from ..sampling import ChainState
 from .state import RunState
 from .updates import Ascent, Memory
 
@@ -21,6 +20,7 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT_FORMAT = "vfe_fast.checkpoint"
 FORMAT_VERSION = "2"
+_CHAINS = "chains_"  # begins the names of what the method remembers
 
 
 def write_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any], state: RunState) -> None:
@@ -42,9 +42,7 @@ def write_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any], sta
         "records": list(state.records),
         "seconds": state.seconds,
     }
-    if state.chains is not None:
-        arrays |= {"chains_visible": state.chains.visible, "chains_hidden": state.chains.hidden}
-        about["chains"] = {"seed": state.chains.seed, "step": state.chains.step}
+    arrays |= {_CHAINS + name: array for name, array in state.chains.items()}
     write_arrays(path, {**arrays, "about": json.dumps(about)})
 
 
@@ -75,7 +73,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
                 )
             ),
             offsets=_members(arrays, "offset", layers if found["centered"] else [], dtype),
-            chains=_chains(arrays, about["chains"], found["n_chains"]) if "chains" in about else None,
+            chains={k.removeprefix(_CHAINS): v for k, v in arrays.items() if k.startswith(_CHAINS)},
             epoch=count(about["epoch"], "epoch", 0),
             batch=count(about["batch"], "batch", 0),
             update=count(about["update"], "update", 0),
@@ -96,11 +94,3 @@ def _members(
         if member.shape != shape or str(member.dtype) != dtype or not np.isfinite(member).all():
             raise ValueError(f"{group}_{k}: expected finite {dtype} {shape}")
     return tuple(members)
-
-
-def _chains(arrays: dict[str, Array], about: dict[str, int], n_chains: int) -> ChainState:
-    """Chains, whose contents are checked when they are put in place."""
-    chains = ChainState(arrays["chains_visible"], arrays["chains_hidden"], about["seed"], about["step"])
-    if len(chains.visible) != n_chains:
-        raise ValueError(f"chains_visible: expected {n_chains} chains, got {len(chains.visible)}")
-    return chains

@@ -12,15 +12,19 @@ Variational Inference", 2017, "Inference in RBMs"). Methods differ in how they e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from .. import _core
-from ..arguments import threads
+from ..arguments import count, real, threads
 from ..arrays import Array, borrow, borrow_states
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM
+from ..random import generator
 from ..sampling.gibbs import ChainState, GibbsChains, Words
 
 __all__ = [
@@ -28,12 +32,17 @@ __all__ = [
     "Contrast",
     "ContrastiveDivergence",
     "Exact",
+    "FastPersistentCD",
     "Gradient",
+    "Method",
+    "ParallelTempering",
     "PersistentCD",
     "SamplerSettings",
+    "State",
     "Statistics",
     "checked",
     "clamped",
+    "named",
 ]
 
 
@@ -112,18 +121,45 @@ def _contrast(
     return found, visible, hidden
 
 
+State = Mapping[str, Array]
+
+
+def _difference(data: Statistics, model: Statistics) -> Contrast:
+    pairs = data.visible_hidden - model.visible_hidden
+    return Contrast(data.visible, data.hidden, model.visible, model.hidden, pairs)
+
+
+def _as_arrays(chains: ChainState) -> State:
+    return {
+        "visible": chains.visible,
+        "hidden": chains.hidden,
+        "seed": np.array(chains.seed, np.uint64),
+        "step": np.array(chains.step, np.int64),
+    }
+
+
+def _as_chains(state: State, n_chains: int) -> ChainState:
+    """From a snapshot, whose contents are checked when the chains take them."""
+    for name in ("visible", "hidden", "seed", "step"):
+        if name not in state:
+            raise ValueError(f"{name}: expected it in the state of {n_chains} chains")
+    if state["seed"].ndim != 0 or state["step"].ndim != 0 or len(state["visible"]) != n_chains:
+        raise ValueError(f"visible: expected {n_chains} chains, got {len(state['visible'])}")
+    return ChainState(state["visible"], state["hidden"], state["seed"].item(), state["step"].item())
+
+
 class Gradient(Protocol):
-    """Estimates the gradient; `state` is all it remembers between updates."""
+    """Estimates the gradient; `state` is all it remembers between updates, nothing if empty."""
 
     def contrast(self, batch: Words, update: int) -> Contrast:
         """Averages for the given update (counted from 0) on the given minibatch of packed states."""
 
     @property
-    def state(self) -> ChainState | None:
+    def state(self) -> State:
         """A snapshot that can be assigned back."""
 
     @state.setter
-    def state(self, state: ChainState | None) -> None: ...
+    def state(self, state: State) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -157,7 +193,7 @@ class ContrastiveDivergence:
         Steps, seed, threads.
     """
 
-    state: ChainState | None = None
+    state: State = MappingProxyType({})
 
     def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
         self.rbm = rbm
@@ -225,15 +261,148 @@ class PersistentCD:
         return found
 
     @property
-    def state(self) -> ChainState | None:
+    def state(self) -> State:
         """The chains."""
-        return self.chains.state
+        return _as_arrays(self.chains.state)
 
     @state.setter
-    def state(self, state: ChainState | None) -> None:
-        if state is None:
-            raise ValueError("state: expected the chains of a persistent CD, got None")
-        self.chains.state = state
+    def state(self, state: State) -> None:
+        self.chains.state = _as_chains(state, self.settings.n_chains)
+
+
+class FastPersistentCD:
+    """Persistent CD whose chains see weights that are repelled from where they have been.
+
+    The chains follow the model's parameters plus fast ones, fast ← 19/20 fast + fast_rate gradient (T.
+    Tieleman, G. Hinton, ICML 2009, doi:10.1145/1553374.1553506).
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    settings : SamplerSettings
+        Steps, chains, seed, threads.
+    fast_rate : float
+        Learning rate of the fast parameters.
+    """
+
+    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings, *, fast_rate: float = 0.01) -> None:
+        self.rbm = rbm
+        self.settings = settings
+        self.fast_rate = real(fast_rate, "fast_rate", 0.0)
+        self.chains = GibbsChains(rbm, settings.n_chains, rng=settings.seed, num_threads=settings.num_threads)
+        self.fast = tuple(np.zeros_like(p) for p in rbm.parameters)
+
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Compare the minibatch with the chains, moved on by `n_steps` Gibbs steps.
+
+        Parameters
+        ----------
+        batch : ndarray of uint64, (n_samples, n_words)
+            The minibatch, packed.
+        update : int
+            Not looked at: the chains count their steps.
+
+        Returns
+        -------
+        Contrast
+        """
+        num_threads, kind = self.settings.num_threads, self.rbm.dtype.type
+        pushed = BernoulliRBM(*(p + f for p, f in zip(self.rbm.parameters, self.fast, strict=True)))
+        self.chains.rbm = pushed
+        self.chains.step(self.settings.n_steps)
+        found = _difference(
+            clamped(self.rbm, batch, num_threads), clamped(pushed, self.chains.state.visible, num_threads)
+        )
+        gradient = found.gradient
+        moved = (gradient.visible_hidden, gradient.visible, gradient.hidden)
+        self.fast = tuple(
+            kind(0.95) * f + kind(self.fast_rate) * g for f, g in zip(self.fast, moved, strict=True)
+        )
+        return found
+
+    @property
+    def state(self) -> State:
+        """The chains and the fast parameters."""
+        return {**_as_arrays(self.chains.state), **{f"fast_{k}": f for k, f in enumerate(self.fast)}}
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.chains.state = _as_chains(state, self.settings.n_chains)
+        fast = tuple(state.get(f"fast_{k}", np.zeros(0)) for k in range(3))
+        for k, (array, p) in enumerate(zip(fast, self.rbm.parameters, strict=True)):
+            if array.shape != p.shape or array.dtype != p.dtype or not np.isfinite(array).all():
+                raise ValueError(f"fast_{k}: expected finite {p.dtype} {p.shape}")
+        self.fast = fast
+
+
+class ParallelTempering:
+    """Chains at several temperatures that exchange their states; those at beta = 1 make the gradient.
+
+    The betas are evenly spaced from 0 to 1. Neighbors swap joint states (v, h) with probability
+    min(1, exp((β' - β) (E' - E))), even and odd pairs in turns (G. Desjardins et al., AISTATS 2010; the
+    energy is that of the joint state, as the chains sample).
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    settings : SamplerSettings
+        Steps between swaps, chains at each temperature, seed, threads.
+    n_temperatures : int
+        How many, >= 2.
+    """
+
+    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings, *, n_temperatures: int = 10) -> None:
+        self.settings = settings
+        self.betas = np.linspace(0.0, 1.0, count(n_temperatures, "n_temperatures", 2))
+        self.replicas = GibbsChains(
+            rbm, settings.n_chains * n_temperatures, rng=settings.seed, num_threads=settings.num_threads
+        )
+
+    def contrast(self, batch: Words, update: int) -> Contrast:
+        """Compare the minibatch with the chains at beta = 1, after `n_steps` Gibbs steps and swaps.
+
+        Parameters
+        ----------
+        batch : ndarray of uint64, (n_samples, n_words)
+            The minibatch, packed.
+        update : int
+            Not looked at: the chains count their steps.
+
+        Returns
+        -------
+        Contrast
+        """
+        rbm, n_chains, num_threads = self.replicas.rbm, self.settings.n_chains, self.settings.num_threads
+        self.replicas.step(self.settings.n_steps, beta=np.repeat(self.betas, n_chains))
+        self._swap()
+        at_one = np.ascontiguousarray(self.replicas.state.visible[-n_chains:])
+        return _difference(clamped(rbm, batch, num_threads), clamped(rbm, at_one, num_threads))
+
+    def _swap(self) -> None:
+        replicas, n_chains = self.replicas, self.settings.n_chains
+        state = replicas.state
+        energy = replicas.rbm.energy(replicas.visible, replicas.hidden).reshape(-1, n_chains)
+        parity = state.step // self.settings.n_steps % 2
+        lower = np.arange(parity, len(self.betas) - 1, 2)
+        draws = generator(state.seed, "swaps", state.step).random((len(lower), n_chains))
+        gain = np.diff(self.betas)[lower, None] * (energy[lower + 1] - energy[lower])
+        pair, chain = np.nonzero(np.log(draws) < gain)
+        order = np.arange(energy.size).reshape(energy.shape)
+        low = lower[pair]
+        order[low, chain], order[low + 1, chain] = order[low + 1, chain], order[low, chain]
+        order = order.ravel()
+        replicas.state = replace(state, visible=state.visible[order], hidden=state.hidden[order])
+
+    @property
+    def state(self) -> State:
+        """The chains at all temperatures."""
+        return _as_arrays(self.replicas.state)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.replicas.state = _as_chains(state, self.settings.n_chains * len(self.betas))
 
 
 class Exact:
@@ -247,7 +416,7 @@ class Exact:
         Threads; nothing is sampled.
     """
 
-    state: ChainState | None = None
+    state: State = MappingProxyType({})
     max_seconds: ClassVar[float] = 10.0  # an update
 
     def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
@@ -283,20 +452,36 @@ class Exact:
                 f"method: 'exact' enumerates all states in every update: {error} Or train with method='pcd'."
             ) from error
         kind = self.rbm.dtype
-        visible, hidden = moments.visible.astype(kind), moments.hidden.astype(kind)
-        pairs = data.visible_hidden - moments.visible_hidden.astype(kind)
-        return Contrast(data.visible, data.hidden, visible, hidden, pairs)
+        model = (moments.visible, moments.hidden, moments.visible_hidden)
+        return _difference(data, Statistics(*(average.astype(kind) for average in model)))
 
 
-METHODS: dict[str, Callable[[BernoulliRBM, SamplerSettings], Gradient]] = {
+Method = Callable[[BernoulliRBM, SamplerSettings], Gradient]
+
+METHODS: dict[str, Method] = {
     "cd": ContrastiveDivergence,
     "pcd": PersistentCD,
+    "fpcd": FastPersistentCD,
+    "pt": ParallelTempering,
     "exact": Exact,
 }
 
 
-def checked(rbm: BernoulliRBM, data: Any, method: str) -> Words:
-    """The data as packed states, if a model can be trained on them by the method."""
+def named(method: Any) -> tuple[str, Method]:
+    """A method by its name in METHODS, or given as what makes it; with a name for checkpoints."""
+    if isinstance(method, str) and method in METHODS:
+        return method, METHODS[method]
+    if isinstance(method, str) or not callable(method):
+        raise ValueError(
+            f"method: expected one of {', '.join(METHODS)}, or a class of gradients, got {method!r}"
+        )
+    maker = getattr(method, "func", method)  # of a functools.partial
+    options = ", ".join(f"{name}={value!r}" for name, value in getattr(method, "keywords", {}).items())
+    return f"{getattr(maker, '__qualname__', type(maker).__qualname__)}({options})", method
+
+
+def checked(rbm: BernoulliRBM, data: Any) -> Words:
+    """The data as packed states, if a model can be trained on them."""
     if not isinstance(rbm, BernoulliRBM):
         raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
     array, _ = borrow(data, "data")
@@ -305,6 +490,4 @@ def checked(rbm: BernoulliRBM, data: Any, method: str) -> Words:
             f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {array.shape}"
         )
     states, _ = borrow_states(array, rbm.n_visible, "data")
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     return states

@@ -20,7 +20,7 @@ from ..random import generator, seed
 from ..sampling.gibbs import Words
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import METHODS, Gradient, SamplerSettings, checked, clamped
+from .gradients import Gradient, Method, SamplerSettings, checked, clamped, named
 from .progress import ProgressBar
 from .state import Record, RunState
 from .updates import Ascent
@@ -70,7 +70,7 @@ def train(
     rbm: BernoulliRBM,
     data: Any,
     *,
-    method: str = "pcd",
+    method: str | Method = "pcd",
     n_epochs: int = 10,
     batch_size: int = 100,
     learning_rate: float | Callable[[float], float] = 0.01,
@@ -98,8 +98,9 @@ def train(
         The model; its parameters are replaced after every update.
     data : array_like, (n_samples, n_visible)
         States of 0s and 1s.
-    method : {"pcd", "cd", "exact"}
-        How the model's averages are estimated; see `vfe_fast.training.gradients`.
+    method : {"pcd", "cd", "fpcd", "pt", "exact"} or callable
+        How the model's averages are estimated: the name of a class in `vfe_fast.training`, or such a class
+        with options, as in ``functools.partial(ParallelTempering, n_temperatures=20)``.
     n_epochs : int
         Passes through the data. A resumed run counts those already done.
     batch_size : int
@@ -122,7 +123,7 @@ def train(
     n_gibbs_steps : int
         Gibbs steps an update, for ``"cd"`` and ``"pcd"``.
     n_chains : int, optional
-        Persistent chains for ``"pcd"``; `batch_size` if not given.
+        Persistent chains (of ``"pt"`` at each temperature); `batch_size` if not given.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         Seed of the chains and of the order of the minibatches. A resumed run keeps its own.
     callbacks : sequence of callable
@@ -157,12 +158,13 @@ def train(
     Ctrl-C ends the run at the last whole update: the model keeps it, the checkpoint (if any) is written,
     and the history is returned with ``interrupted`` set.
     """
-    states = checked(rbm, data, method)
+    method_name, maker = named(method)
+    states = checked(rbm, data)
     n_epochs = count(n_epochs, "n_epochs", 0)
     batch_size = count(batch_size, "batch_size", below=1 << 32)
     ascent = Ascent.checked(optimizer, momentum, weight_decay, sparsity_target, sparsity_cost, num_threads)
     settings = {
-        "method": method,
+        "method": method_name,
         "batch_size": batch_size,
         "learning_rate": _describe(learning_rate),
         "optimizer": ascent.optimizer,
@@ -185,7 +187,7 @@ def train(
             raise ValueError(f"checkpoint: expected a file in a folder that can be written, got {checkpoint}")
     elif resume:
         raise ValueError("resume: expected a checkpoint to continue from, got none")
-    run = _Run(rbm, states, settings, learning_rate, ascent)
+    run = _Run(rbm, states, settings, maker, learning_rate, ascent)
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
         if not resume:
@@ -227,12 +229,14 @@ class _Run:
         rbm: BernoulliRBM,
         states: Words,
         settings: dict[str, Any],
+        method: Method,
         learning_rate: float | Callable[[float], float],
         ascent: Ascent,
     ) -> None:
         self.rbm = rbm
         self.states = states
         self.settings = settings
+        self.method = method
         self.learning_rate = learning_rate
         self.ascent = ascent
         self.num_threads = ascent.num_threads
@@ -263,7 +267,7 @@ class _Run:
     def _make_gradient(self) -> None:
         s = self.settings
         settings = SamplerSettings(s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads)
-        self.gradient = METHODS[s["method"]](self.rbm, settings)
+        self.gradient = self.method(self.rbm, settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""

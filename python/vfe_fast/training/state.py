@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Array
-from ..sampling import ChainState
+from .gradients import State
 from .updates import Memory
 
 __all__ = ["Record", "RunState"]
@@ -25,8 +25,8 @@ class RunState:
         What the optimizer remembers.
     offsets : tuple of ndarray
         Offsets μ, λ of a centered run; empty otherwise.
-    chains : ChainState or None
-        The method's chains.
+    chains : mapping of str to ndarray
+        What the method remembers: its chains, if any.
     epoch, batch, update : int
         Epochs finished, minibatches done in the one under way, updates in all.
     records : tuple of dict
@@ -38,7 +38,7 @@ class RunState:
     parameters: tuple[Array, ...]
     memory: Memory
     offsets: tuple[Array, ...]
-    chains: ChainState | None
+    chains: State
     epoch: int = 0
     batch: int = 0
     update: int = 0
