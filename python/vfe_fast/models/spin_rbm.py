@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ..arguments import real
 from ..arrays import borrow
 from .base import RBM, rbm_parameters
 from .bernoulli_rbm import BernoulliRBM
@@ -41,6 +43,72 @@ class SpinRBM(RBM):
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
         self._parameters = rbm_parameters(weights, visible_bias, hidden_bias)
+
+    @classmethod
+    def from_data(
+        cls,
+        data: Any,
+        n_hidden: int,
+        *,
+        rng: Any = None,
+        scale: float = 0.01,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> SpinRBM:
+        """Start a model for training: visible biases from the data's means, small random weights.
+
+        Parameters
+        ----------
+        data : array_like, (n_samples, n_visible)
+            Spins, -1 or +1.
+        n_hidden : int
+            Hidden units; their biases start at 0.
+        rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+            Seed of the weights.
+        scale : float
+            Standard deviation of the weights.
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        SpinRBM
+            With a_i = artanh ⟨v_i⟩, the mean shrunk towards 0 by one count.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of the kind described.
+        """
+        array, _ = borrow(data, "data")
+        spins = as_spins(array, array.shape[-1] if array.ndim == 2 else 0, "data")
+        start = BernoulliRBM.from_data(
+            (spins > 0).astype(np.uint8), n_hidden, rng=rng, scale=scale, dtype=dtype
+        )
+        return cls(start.weights, start.visible_bias / 2, start.hidden_bias)
+
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        """Replace all parameters at once.
+
+        Parameters
+        ----------
+        weights : array_like, (n_visible, n_hidden)
+            W.
+        visible_bias : array_like, (n_visible,)
+            a.
+        hidden_bias : array_like, (n_hidden,)
+            b.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
+        """
+        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
+        if parameters[0].shape != self.weights.shape:
+            raise ValueError(
+                f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
+            )
+        self._parameters = parameters
 
     @classmethod
     def from_bernoulli(cls, rbm: BernoulliRBM) -> SpinRBM:
@@ -80,6 +148,66 @@ class SpinRBM(RBM):
             2 * hidden_bias - 2 * weights.sum(axis=0),
         )
         return rbm, float(visible_bias.sum() + hidden_bias.sum() - weights.sum())
+
+    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        r"""Clamped free energy of visible states, the hidden units summed out.
+
+        .. math:: F_c(v) = -a \cdot v - \tfrac1\beta \sum_j \ln 2 \cosh(\beta (b_j + (vW)_j))
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            Spins, -1 or +1.
+        beta : float
+            Inverse temperature, >= 2^-100.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype, computed in float64; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        """
+        array, give_back = borrow(v, "v")
+        bits = (as_spins(array, self.n_visible, "v") > 0).astype(np.uint8)
+        rbm, constant = self.to_bernoulli()
+        found = rbm.free_energy(bits, beta=beta, num_threads=num_threads) + constant
+        return give_back(found.astype(self.dtype))
+
+    def log_likelihood(
+        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
+    ) -> Any:
+        """ln p(v) = -beta F_c(v) - ln Z.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            Spins, -1 or +1.
+        log_z : float
+            ln Z at this beta, as from `vfe_fast.free_energy.exact`.
+        beta : float
+            Inverse temperature, >= 2^-100.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        """
+        if not np.isfinite(log_z := real(log_z, "log_z")):
+            raise ValueError(f"log_z: expected a finite number, got {log_z}")
+        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
 
     def energy(self, v: Any, h: Any) -> Any:
         """E(v, h) = -a.v - b.h - v'Wh of joint states.

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count
+from ..arrays import borrow
 from ..free_energy.exact import exact
-from ..models import BernoulliRBM
-from ..models.bernoulli_rbm import as_states
+from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling import GibbsChains
 from .gradients import Gradient
+from .spins import as_bits
 
 __all__ = [
     "Callback",
@@ -44,7 +45,7 @@ class Epoch:
         Epochs done, counted from 1.
     n_epochs : int
         Epochs asked for.
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or SpinRBM
         The model as it is now.
     gradient : Gradient
         The method, with its chains if it has any.
@@ -54,7 +55,7 @@ class Epoch:
 
     number: int
     n_epochs: int
-    rbm: BernoulliRBM
+    rbm: BernoulliRBM | SpinRBM
     gradient: Gradient
     num_threads: int | None
 
@@ -125,7 +126,7 @@ class FreeEnergyGap(_EveryFewEpochs):
 
     def __init__(self, train: Any, validation: Any, *, every: int = 1) -> None:
         super().__init__(every)
-        self.train, self.validation = as_states(train, "train"), as_states(validation, "validation")
+        self.train, self.validation = borrow(train, "train")[0], borrow(validation, "validation")[0]
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         parts = [
@@ -160,14 +161,15 @@ class PseudoLogLikelihood(_EveryFewEpochs):
     def __init__(self, *, every: int = 1, rng: Any = 0, **data: Any) -> None:
         super().__init__(every)
         self.key = seed(rng)
-        self.data = {name: as_states(v, name) for name, v in data.items()}
+        self.data = {name: borrow(v, name)[0] for name, v in data.items()}
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         found = {}
         for name, v in self.data.items():
             picks = generator(self.key, "units picked", epoch.number).integers(0, v.shape[1], len(v))
             flipped = v.copy()
-            flipped[np.arange(len(v)), picks] ^= 1
+            picked = np.arange(len(v)), picks
+            flipped[picked] = -v[picked] if isinstance(epoch.rbm, SpinRBM) else np.logical_not(v[picked])
             clamped = [
                 np.asarray(epoch.rbm.free_energy(x, num_threads=epoch.num_threads), np.float64)
                 for x in (v, flipped)
@@ -203,7 +205,8 @@ class ChainAutocorrelation(_EveryFewEpochs):
         if trained is None or trained.n_chains < 2:
             return {}
         # Chains of their own: those that train are left alone.
-        chains = GibbsChains(epoch.rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
+        rbm = as_bits(epoch.rbm) if isinstance(epoch.rbm, SpinRBM) else epoch.rbm
+        chains = GibbsChains(rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
         chains.state = replace(trained.state, seed=trained.state.seed ^ _OTHER)
         before = chains.visible.astype(np.float64)
         chains.step(self.n_steps)

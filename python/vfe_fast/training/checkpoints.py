@@ -61,7 +61,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
         for key, expected in settings.items():
             if found[key] != expected:
                 raise ValueError(f"this run has {key} = {expected}, the checkpoint's had {found[key]}")
-        n_visible, n_hidden, dtype = found["model"]
+        n_visible, n_hidden, dtype, _ = found["model"]
         layers = [(n_visible,), (n_hidden,)]
         shapes = [(n_visible, n_hidden), *layers]
         state = RunState(

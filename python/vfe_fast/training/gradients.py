@@ -23,7 +23,8 @@ from .. import _core
 from ..arguments import count, real, threads
 from ..arrays import Array, borrow, borrow_states
 from ..free_energy.exact import exact
-from ..models import BernoulliRBM
+from ..models import BernoulliRBM, SpinRBM
+from ..models.ising import as_spins
 from ..random import generator
 from ..sampling.gibbs import ChainState, GibbsChains, Words
 
@@ -480,14 +481,16 @@ def named(method: Any) -> tuple[str, Method]:
     return f"{getattr(maker, '__qualname__', type(maker).__qualname__)}({options})", method
 
 
-def checked(rbm: BernoulliRBM, data: Any) -> Words:
-    """The data as packed states, if a model can be trained on them."""
-    if not isinstance(rbm, BernoulliRBM):
-        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
+def checked(rbm: BernoulliRBM | SpinRBM, data: Any) -> Words:
+    """The data as packed states, +1 as 1, if the model can be trained on them."""
+    if not isinstance(rbm, (BernoulliRBM, SpinRBM)):
+        raise TypeError(f"rbm: expected a BernoulliRBM or a SpinRBM, got {type(rbm).__name__}")
     array, _ = borrow(data, "data")
     if array.ndim != 2 or array.shape[1] != rbm.n_visible or array.shape[0] == 0:
         raise ValueError(
             f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {array.shape}"
         )
+    if isinstance(rbm, SpinRBM):
+        array = as_spins(array, rbm.n_visible, "data") > 0
     states, _ = borrow_states(array, rbm.n_visible, "data")
     return states

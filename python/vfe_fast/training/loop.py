@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from ..arguments import count, real
 from ..arrays import Array
-from ..models import BernoulliRBM
+from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling.gibbs import Words
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
 from .gradients import Gradient, Method, SamplerSettings, checked, clamped, named
 from .progress import ProgressBar
+from .spins import InSpins, as_bits, averages_of_spins
 from .state import Record, RunState
 from .updates import Ascent
 
@@ -67,7 +68,7 @@ class History:
 
 
 def train(
-    rbm: BernoulliRBM,
+    rbm: BernoulliRBM | SpinRBM,
     data: Any,
     *,
     method: str | Method = "pcd",
@@ -94,10 +95,10 @@ def train(
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or SpinRBM
         The model; its parameters are replaced after every update.
     data : array_like, (n_samples, n_visible)
-        States of 0s and 1s.
+        States of 0s and 1s, or spins -1 and +1.
     method : {"pcd", "cd", "fpcd", "pt", "exact"} or callable
         How the model's averages are estimated: the name of a class in `vfe_fast.training`, or such a class
         with options, as in ``functools.partial(ParallelTempering, n_temperatures=20)``.
@@ -174,7 +175,7 @@ def train(
         "centered": bool(centered),
         "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
         "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
-        "model": [rbm.n_visible, rbm.n_hidden, str(rbm.dtype)],
+        "model": [rbm.n_visible, rbm.n_hidden, str(rbm.dtype), type(rbm).__name__],
         "data": [len(states), zlib.crc32(states.data)],
         "seed": None if rng is None else seed(rng),
     }
@@ -226,7 +227,7 @@ class _Run:
 
     def __init__(
         self,
-        rbm: BernoulliRBM,
+        rbm: BernoulliRBM | SpinRBM,
         states: Words,
         settings: dict[str, Any],
         method: Method,
@@ -249,7 +250,10 @@ class _Run:
         self._make_gradient()
         offsets: tuple[Array, ...] = ()
         if self.settings["centered"]:
-            data = clamped(self.rbm, self.states, self.num_threads)
+            if isinstance(self.rbm, SpinRBM):
+                data = averages_of_spins(clamped(as_bits(self.rbm), self.states, self.num_threads))
+            else:
+                data = clamped(self.rbm, self.states, self.num_threads)
             offsets = (data.visible, data.hidden)
         memory = self.ascent.start(self.rbm.parameters)
         self.state = RunState(self.rbm.parameters, memory, offsets, self.gradient.state)
@@ -267,7 +271,10 @@ class _Run:
     def _make_gradient(self) -> None:
         s = self.settings
         settings = SamplerSettings(s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads)
-        self.gradient = self.method(self.rbm, settings)
+        if isinstance(self.rbm, SpinRBM):
+            self.gradient = InSpins(self.rbm, self.method, settings)
+        else:
+            self.gradient = self.method(self.rbm, settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""
