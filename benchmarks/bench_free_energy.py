@@ -6,6 +6,7 @@ from vfe_fast.bench.free_energy import FREE_ENERGY_NOTE, free_energy_case
 from vfe_fast.bench.harness import Case
 
 from . import rivals
+from .data import binarized_mnist
 
 NOTE = FREE_ENERGY_NOTE
 
@@ -28,4 +29,15 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
             means=means,
             threads=threads,
             rivals=rivals.makers("free_energy"),
+        )
+    if not quick:
+        images = binarized_mnist()[:10_000]
+        yield free_energy_case(
+            784,
+            500,
+            len(images),
+            means=False,
+            threads=threads,
+            rivals=rivals.makers("free_energy"),
+            images=images,
         )

@@ -4,9 +4,7 @@ One case runs the 784 x 500 model that Salakhutdinov and Murray trained on MNIST
 ../shared/data has it: its states are mostly dark, unlike those of random weights.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from vfe_fast.bench.gibbs import GIBBS_NOTE, gibbs_case
 from vfe_fast.bench.harness import Case
 
 from . import rivals
+from .data import FOLDER
 
 NOTE = GIBBS_NOTE
 
@@ -41,8 +40,7 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
 
 
 def _trained() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    folder = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    file = folder / "salakhutdinov_rbm" / "mnistvh_CD25.mat"
+    file = FOLDER / "salakhutdinov_rbm" / "mnistvh_CD25.mat"
     if not file.is_file():
         return None
     from scipy.io import loadmat

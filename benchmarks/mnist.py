@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
 import vfe_fast as vf
 
 from . import rivals
+from .data import FOLDER
 
 Curve = list[tuple[float, float]]  # seconds, mean log-likelihood of the test set
 
 
 def images(name: str) -> np.ndarray:
-    folder = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    with gzip.open(folder / "mnist" / f"{name}-images-idx3-ubyte.gz") as file:
+    with gzip.open(FOLDER / "mnist" / f"{name}-images-idx3-ubyte.gz") as file:
         pixels = np.frombuffer(file.read(), np.uint8, offset=16)
     return (pixels.reshape(-1, 784) > 127).astype(np.uint8)
 

@@ -28,6 +28,7 @@ def free_energy_case(
     means: bool,
     threads: int,
     rivals: Mapping[str, Maker | str],
+    images: Array | None = None,
 ) -> Case:
     """Clamped free energies of visible states, or mean hidden states given them, in float32.
 
@@ -43,23 +44,28 @@ def free_energy_case(
         ``maker(weights, visible_bias, hidden_bias, states, means=, threads=)`` returns a callable that
         returns F_c, (n_states,), or the means, (n_states, n_hidden).
 
+    images : ndarray of uint8, (n_states, n_visible), optional
+        The states; else random ones.
+
     Returns
     -------
     Case
         Its work is that of one matrix product, although ours makes none.
     """
     model = model_of(n_visible, n_hidden, np.float32, 1.0 / math.sqrt(max(n_visible, n_hidden)))
-    states = (np.random.default_rng(1).random((n_states, n_visible)) < 0.5).astype(np.uint8)
+    states = images
+    if states is None:
+        states = (np.random.default_rng(1).random((n_states, n_visible)) < 0.5).astype(np.uint8)
     work: dict[str, Any] = {"means": means, "threads": threads}
 
     def verify(maker: Maker) -> None:
         _check_free_energy(maker, means)
 
     verify(_our_free_energy)
-    plural = "s" if n_states > 1 else ""
+    of_what = "image" if images is not None else "mean" if means else "state"
     return Case(
         bench="free_energy",
-        name=f"{n_visible}x{n_hidden}, {n_states} {'mean' if means else 'state'}{plural}",
+        name=f"{n_visible}x{n_hidden}, {n_states} {of_what}{'s' if n_states > 1 else ''}",
         ours=_our_free_energy(*model, states, **work),
         rivals=made(verified(rivals, verify), *model, states, **work),
         work=2.0 * n_visible * n_hidden * n_states,

@@ -1,0 +1,19 @@
+"""Real data for the benches, from the folder that VFE_DATA names, or ../shared/data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def binarized_mnist() -> np.ndarray:
+    """Salakhutdinov and Murray's binarized training images; without them, random states as dark as those."""
+    file = FOLDER / "binarized_mnist" / "binarized_mnist_train.amat"
+    if file.is_file():
+        from scipy.io import loadmat
+
+        return np.ascontiguousarray(loadmat(file)["X"], np.uint8)
+    rng = np.random.default_rng(0)
+    return (rng.random((20_000, 784)) < rng.beta(0.2, 1.3, 784)).astype(np.uint8)
