@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _core
+from ..arguments import real
 from ..arrays import Array, real_parameters
 from . import files
 
-__all__ = ["RBM", "Parametric", "rbm_parameters"]
+__all__ = ["RBM", "BinaryRBM", "Parametric", "rbm_parameters"]
 
 
 class Parametric:
@@ -86,6 +87,72 @@ class RBM(Parametric):
         return (
             f"{type(self).__name__}(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
         )
+
+
+class BinaryRBM(RBM):
+    """An RBM whose units have two states each: its three parameters can be replaced, as training does."""
+
+    def _take(self, parameters: tuple[Array, Array, Array]) -> None:
+        """Make these, checked and read-only, the model's, at once."""
+        raise NotImplementedError
+
+    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        """Clamped free energy of visible states."""
+        raise NotImplementedError
+
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        """Replace all parameters at once.
+
+        Parameters
+        ----------
+        weights : array_like, (n_visible, n_hidden)
+            W.
+        visible_bias : array_like, (n_visible,)
+            a.
+        hidden_bias : array_like, (n_hidden,)
+            b.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
+        """
+        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
+        if parameters[0].shape != self.weights.shape:
+            raise ValueError(
+                f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
+            )
+        self._take(parameters)
+
+    def log_likelihood(
+        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
+    ) -> Any:
+        r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
+
+        Parameters
+        ----------
+        v : array_like, (n_samples, n_visible)
+            States of the visible units.
+        log_z : float
+            ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``; finite.
+        beta : float
+            Inverse temperature, >= 2^-100.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
+
+        Returns
+        -------
+        array, (n_samples,)
+            Of the model's dtype; the caller's kind of array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or values are not as described.
+        """
+        if not np.isfinite(log_z := real(log_z, "log_z")):
+            raise ValueError(f"log_z: expected a finite number, got {log_z}")
+        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
 
 
 def rbm_parameters(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:

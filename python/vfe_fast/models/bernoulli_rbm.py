@@ -11,12 +11,12 @@ from .. import _core
 from ..arguments import count, float_dtype, memory_for, real, threads
 from ..arrays import Array, borrow, borrow_states
 from ..random import generator, seed
-from .base import RBM, rbm_parameters
+from .base import BinaryRBM, rbm_parameters
 
 __all__ = ["BernoulliRBM"]
 
 
-class BernoulliRBM(RBM):
+class BernoulliRBM(BinaryRBM):
     r"""A restricted Boltzmann machine: visible and hidden units that are 0 or 1.
 
     .. math:: E(v, h) = -a \cdot v - b \cdot h - v^T W h, \qquad p(v, h) = e^{-\beta E(v, h)} / Z
@@ -54,7 +54,10 @@ class BernoulliRBM(RBM):
     """
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        self._current = rbm_parameters(weights, visible_bias, hidden_bias), _core.Prepared()
+        self._take(rbm_parameters(weights, visible_bias, hidden_bias))
+
+    def _take(self, parameters: tuple[Array, Array, Array]) -> None:
+        self._current = parameters, _core.Prepared()
 
     @classmethod
     def from_data(
@@ -115,30 +118,6 @@ class BernoulliRBM(RBM):
     def prepared(self) -> tuple[tuple[Array, Array, Array], _core.Prepared]:
         """The parameters, and what kernels keep of them between calls (about three times their memory)."""
         return self._current
-
-    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        """Replace all parameters at once.
-
-        Parameters
-        ----------
-        weights : array_like, (n_visible, n_hidden)
-            W.
-        visible_bias : array_like, (n_visible,)
-            a.
-        hidden_bias : array_like, (n_hidden,)
-            b.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
-        """
-        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
-        if parameters[0].shape != self.weights.shape:
-            raise ValueError(
-                f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
-            )
-        self._current = parameters, _core.Prepared()
 
     def energy(self, v: Any, h: Any) -> Any:
         r"""E(v, h) = -a.v - b.h - v'Wh of joint states.
@@ -271,36 +250,6 @@ class BernoulliRBM(RBM):
         except MemoryError as error:
             raise MemoryError(f"{name}: expected fewer states, got {len(packed)}: {error}") from None
         return give_back(results[0] if free_energy else results[1])
-
-    def log_likelihood(
-        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
-    ) -> Any:
-        r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
-
-        Parameters
-        ----------
-        v : array_like, (n_samples, n_visible)
-            States of 0s and 1s.
-        log_z : float
-            ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``; finite.
-        beta : float
-            Inverse temperature, >= 2^-100.
-        num_threads : int, optional
-            Threads to use; the result does not depend on it.
-
-        Returns
-        -------
-        array, (n_samples,)
-            Of the model's dtype; the caller's kind of array.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If shapes or values are not as described.
-        """
-        if not np.isfinite(log_z := real(log_z, "log_z")):
-            raise ValueError(f"log_z: expected a finite number, got {log_z}")
-        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
 
 
 def as_states(data: Any, name: str) -> npt.NDArray[np.uint8]:

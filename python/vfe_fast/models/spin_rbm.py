@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import real
-from ..arrays import borrow
-from .base import RBM, rbm_parameters
+from ..arrays import Array, borrow
+from .base import BinaryRBM, rbm_parameters
 from .bernoulli_rbm import BernoulliRBM
 from .ising import as_spins
 
 __all__ = ["SpinRBM"]
 
 
-class SpinRBM(RBM):
+class SpinRBM(BinaryRBM):
     r"""A restricted Boltzmann machine whose units are -1 or +1.
 
     .. math:: E(v, h) = -a \cdot v - b \cdot h - v^T W h, \qquad p(v, h) = e^{-\beta E(v, h)} / Z
@@ -42,7 +41,10 @@ class SpinRBM(RBM):
     """
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        self._parameters = rbm_parameters(weights, visible_bias, hidden_bias)
+        self._take(rbm_parameters(weights, visible_bias, hidden_bias))
+
+    def _take(self, parameters: tuple[Array, Array, Array]) -> None:
+        self._parameters = parameters
 
     @classmethod
     def from_data(
@@ -85,30 +87,6 @@ class SpinRBM(RBM):
             (spins > 0).astype(np.uint8), n_hidden, rng=rng, scale=scale, dtype=dtype
         )
         return cls(start.weights, start.visible_bias / 2, start.hidden_bias)
-
-    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        """Replace all parameters at once.
-
-        Parameters
-        ----------
-        weights : array_like, (n_visible, n_hidden)
-            W.
-        visible_bias : array_like, (n_visible,)
-            a.
-        hidden_bias : array_like, (n_hidden,)
-            b.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
-        """
-        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
-        if parameters[0].shape != self.weights.shape:
-            raise ValueError(
-                f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
-            )
-        self._parameters = parameters
 
     @classmethod
     def from_bernoulli(cls, rbm: BernoulliRBM) -> SpinRBM:
@@ -178,36 +156,6 @@ class SpinRBM(RBM):
         rbm, constant = self.to_bernoulli()
         found = rbm.free_energy(bits, beta=beta, num_threads=num_threads) + constant
         return give_back(found.astype(self.dtype))
-
-    def log_likelihood(
-        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
-    ) -> Any:
-        """ln p(v) = -beta F_c(v) - ln Z.
-
-        Parameters
-        ----------
-        v : array_like, (n_samples, n_visible)
-            Spins, -1 or +1.
-        log_z : float
-            ln Z at this beta, as from `vfe_fast.free_energy.exact`.
-        beta : float
-            Inverse temperature, >= 2^-100.
-        num_threads : int, optional
-            Threads to use; the result does not depend on it.
-
-        Returns
-        -------
-        array, (n_samples,)
-            Of the model's dtype; the caller's kind of array.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is not as described.
-        """
-        if not np.isfinite(log_z := real(log_z, "log_z")):
-            raise ValueError(f"log_z: expected a finite number, got {log_z}")
-        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
 
     def energy(self, v: Any, h: Any) -> Any:
         """E(v, h) = -a.v - b.h - v'Wh of joint states.
