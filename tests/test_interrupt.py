@@ -31,6 +31,13 @@ LONG_CALLS = {
         rbm, v = make(784, 500), states(1, 784)
         call = lambda: vf.gibbs(rbm, v, 10**8, rng=0, num_threads=N)
     """,
+    "chains of a contrast": """
+        rbm = make(200, 200)
+        data = vf._core.pack_states(np.zeros((64, 200), np.uint8), 200, "data")
+        call = lambda: vf._core.contrast(
+            *rbm.parameters, data, None, n_steps=10**6, seed=0, step_offset=0, num_threads=N
+        )
+    """,
     "GibbsChains": """
         chains = vf.GibbsChains(make(784, 500), 512, rng=0, num_threads=N)
         call = lambda: chains.step(10**6)

@@ -129,6 +129,29 @@ def test_score_samples_estimates_the_pseudo_likelihood() -> None:
     assert set(picks) == set(range(6))
 
 
+def test_picks_are_even_whatever_the_sample() -> None:
+    """Also of samples of 0s, whose bits add nothing."""
+    for x in (np.zeros(6), np.ones(6), np.eye(6)[2]):
+        picks = [int(sklearn._picks(x[None], key)[0]) for key in range(6000)]
+        counts = np.bincount(picks, minlength=6)
+        # 5 degrees of freedom: three false alarms in 10^5 sets of keys.
+        assert ((counts - 1000) ** 2 / 1000).sum() < 30
+
+
+def test_partial_fit_takes_what_scikit_learn_takes() -> None:
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    X = bits()
+    rbm = sklearn.BernoulliRBM(n_components=4, batch_size=20, random_state=0).partial_fit(X)
+    rbm.components_ = np.ascontiguousarray(rbm.components_)
+    rbm.intercept_hidden_ = rbm.intercept_hidden_.astype(np.float32)
+    before = rbm.components_.copy()
+    assert rbm.partial_fit(X).n_iter == 10
+    assert (rbm.components_ != before).all()
+    with pytest.raises(InvalidParameterError):
+        sklearn.BernoulliRBM(n_components=4, n_iter=-3).partial_fit(X)
+
+
 def test_log_likelihood_and_model() -> None:
     X = bits(30, 6)
     rbm = sklearn.BernoulliRBM(n_components=4, n_iter=5, random_state=0).fit(X)

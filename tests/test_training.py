@@ -29,7 +29,7 @@ from vfe_fast.training import (
     StopTraining,
 )
 from vfe_fast.training.checkpoints import read_checkpoint
-from vfe_fast.training.gradients import SamplerSettings
+from vfe_fast.training.gradients import SamplerSettings, clamped, clamped_means
 from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -213,6 +213,29 @@ def test_fast_weights_by_hand() -> None:
         fast = tuple(0.95 * f + 0.3 * g for f, g in zip(fast, expected, strict=True))
     for mine, theirs in zip(gradient.fast, fast, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_means_of_many_states_in_float32() -> None:
+    """Neither of many samples at once nor of pieces of them does rounding add up."""
+    rbm = vf.BernoulliRBM(np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.full(2, 0.31, np.float32))
+    words = np.zeros((200_000, 1), np.uint64)
+    words[::3] = 5
+    expected = 1 / (1 + np.exp(-np.float64(np.float32(0.31))))
+    np.testing.assert_allclose(clamped(rbm, words).hidden, expected, rtol=3e-7)
+    visible, hidden = clamped_means(rbm, words)
+    np.testing.assert_allclose(hidden, expected, rtol=3e-7)
+    np.testing.assert_allclose(visible, [66_667 / 200_000, 0.0, 66_667 / 200_000], rtol=1e-6)
+
+
+def test_what_diverges_is_named() -> None:
+    data = skewed_data(20, 4)
+    with pytest.raises(ValueError, match=r"^fast_rate: "):
+        vf.train(
+            random_rbm(4, 3, dtype=np.float32), data, method=partial(FastPersistentCD, fast_rate=1e31), rng=0
+        )
+    huge = vf.BernoulliRBM(*(np.full_like(p, 1e25) for p in random_rbm(4, 3, dtype=np.float32).parameters))
+    with pytest.raises(ValueError, match=r"^learning_rate: training diverged"):
+        vf.train(huge, data, optimizer="adam", weight_decay=0.1, n_epochs=1, rng=0)
 
 
 def test_methods_with_options(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from .training.gradients import Contrast
 from .training.updates import Ascent, Memory
 
 try:
+    from sklearn.base import clone
     from sklearn.neural_network import BernoulliRBM as _Original
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted, validate_data
@@ -37,6 +38,7 @@ class BernoulliRBM(_Original):  # type: ignore[misc]  # scikit-learn has no type
     - The gradient is a difference of two averages, also where a minibatch has fewer samples than there are
       chains.
     - `partial_fit` keeps float32; scikit-learn's converts to float64.
+    - Parameters that diverge raise an error; scikit-learn's become infinite.
     - `log_likelihood` is new, `model` gives the RBM to the rest of this package.
 
     Data of 0s and 1s are packed into bits. Other numbers in [0, 1] are taken as they are, as scikit-learn
@@ -131,11 +133,11 @@ class BernoulliRBM(_Original):  # type: ignore[misc]  # scikit-learn has no type
             If a parameter or the data are not as described.
         """
         if not hasattr(self, "components_"):
-            n_iter, self.n_iter = self.n_iter, 0
-            try:
-                super().fit(X, y)  # of no passes: checks, and the start
-            finally:
-                self.n_iter = n_iter
+            self._validate_params()
+            started = clone(self).set_params(n_iter=0, verbose=0)
+            _Original.fit(started, X, y)  # of no passes: checks, and the start
+            self.__dict__.update({name: value for name, value in vars(started).items() if name.endswith("_")})
+            self._n_features_out = started._n_features_out
         if not hasattr(self, "random_state_"):
             self.random_state_ = check_random_state(self.random_state)
         batch = validate_data(
@@ -153,8 +155,12 @@ class BernoulliRBM(_Original):  # type: ignore[misc]  # scikit-learn has no type
 
     def _fit(self, v_pos: Any, rng: Any) -> None:
         """Do one update: what `fit` and `partial_fit` call for each minibatch."""
-        parameters = (self.components_.T, self.intercept_visible_, self.intercept_hidden_)
-        n_visible, n_hidden = parameters[0].shape
+        weights = np.ascontiguousarray(self.components_.T)
+        kind = weights.dtype
+        visible_bias = np.ascontiguousarray(self.intercept_visible_, kind)
+        hidden_bias = np.ascontiguousarray(self.intercept_hidden_, kind)
+        parameters = (weights, visible_bias, hidden_bias)
+        n_visible, n_hidden = weights.shape
         batch = _packed(v_pos)
         # Numbers that are no bits have the chains compared with a sample of 0s, and what they add put in.
         blank = np.zeros((1, -(-n_visible // 64)), np.uint64)
@@ -163,7 +169,7 @@ class BernoulliRBM(_Original):  # type: ignore[misc]  # scikit-learn has no type
             n_steps=1, seed=_key(rng), step_offset=0, num_threads=0,
         )  # fmt: skip
         if batch is None:
-            kind, means = pairs.dtype, super()._mean_hiddens(v_pos)
+            means = super()._mean_hiddens(v_pos)
             data_visible = np.asarray(v_pos.mean(axis=0)).ravel().astype(kind)
             data_hidden = means.mean(axis=0).astype(kind)
             pairs = pairs + (v_pos.T @ means / len(means)).astype(kind)
@@ -286,9 +292,10 @@ def _packed(v: Any) -> Any:
 def _picks(v: Any, key: int) -> Any:
     """A number below n_features for each row, from the key and the row's contents."""
     bits = np.ascontiguousarray(v, np.float64).view(np.uint64)
-    odd = generator(key, "units picked").integers(0, 1 << 64, v.shape[1], np.uint64) | np.uint64(1)
-    mixed = ((bits ^ (bits >> np.uint64(29))) * odd).sum(axis=1, dtype=np.uint64)
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * odd[0]
+    words = generator(key, "units picked").integers(0, 1 << 64, v.shape[1] + 2, np.uint64)
+    odd, start = words[:-1] | np.uint64(1), words[-1]
+    mixed = start + ((bits ^ (bits >> np.uint64(29))) * odd[:-1]).sum(axis=1, dtype=np.uint64)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * odd[-1]
     return (mixed >> np.uint64(11)) % np.uint64(v.shape[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count
-from ..arrays import borrow
+from ..arrays import Array, borrow
 from ..free_energy.exact import exact
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
@@ -61,6 +62,18 @@ class Epoch:
 
 
 Callback = Callable[[Epoch], Mapping[str, float] | None]
+
+
+def _samples(data: Any, name: str) -> Array:
+    array, _ = borrow(data, name)
+    if array.ndim != 2 or len(array) == 0:
+        raise ValueError(f"{name}: expected (n_samples, n_visible) with n_samples >= 1, got {array.shape}")
+    return array
+
+
+def _stderr(values: Array) -> float:
+    """Of the mean; unknown of one value."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 class _EveryFewEpochs:
@@ -126,17 +139,17 @@ class FreeEnergyGap(_EveryFewEpochs):
 
     def __init__(self, train: Any, validation: Any, *, every: int = 1) -> None:
         super().__init__(every)
-        self.train, self.validation = borrow(train, "train")[0], borrow(validation, "validation")[0]
+        self.train, self.validation = _samples(train, "train"), _samples(validation, "validation")
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         parts = [
             np.asarray(epoch.rbm.free_energy(v, num_threads=epoch.num_threads), np.float64)
             for v in (self.validation, self.train)
         ]
-        stderr = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts if len(part) > 1))
+        stderr = math.hypot(*map(_stderr, parts))
         return {
             "free_energy_gap": float(parts[0].mean() - parts[1].mean()),
-            "free_energy_gap_stderr": float(stderr),
+            "free_energy_gap_stderr": stderr,
         }
 
 
@@ -161,7 +174,7 @@ class PseudoLogLikelihood(_EveryFewEpochs):
     def __init__(self, *, every: int = 1, rng: Any = 0, **data: Any) -> None:
         super().__init__(every)
         self.key = seed(rng)
-        self.data = {name: borrow(v, name)[0] for name, v in data.items()}
+        self.data = {name: _samples(v, name) for name, v in data.items()}
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         found = {}
@@ -176,7 +189,7 @@ class PseudoLogLikelihood(_EveryFewEpochs):
             ]
             terms = -v.shape[1] * np.logaddexp(0.0, clamped[0] - clamped[1])
             found[f"pseudo_log_likelihood_{name}"] = float(terms.mean())
-            found[f"pseudo_log_likelihood_{name}_stderr"] = float(terms.std() / np.sqrt(len(terms)))
+            found[f"pseudo_log_likelihood_{name}_stderr"] = _stderr(terms)
         return found
 
 
@@ -186,7 +199,8 @@ class ChainAutocorrelation(_EveryFewEpochs):
     .. math:: C = \frac{\sum_i \mathrm{cov}(v_i(0), v_i(n))}{\sum_i \mathrm{var}(v_i)}
 
     over chains, as ``chain_autocorrelation``: 0 for independent states, 1 for chains that do not move, when
-    PCD's gradient means little. Nothing is recorded of a method without chains.
+    PCD's gradient means little. Nothing is recorded of a method without chains, or with chains at several
+    temperatures.
 
     Parameters
     ----------

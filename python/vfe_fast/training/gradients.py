@@ -43,8 +43,12 @@ __all__ = [
     "Statistics",
     "checked",
     "clamped",
+    "clamped_means",
     "named",
 ]
+
+
+_STATES = 4096  # whose hidden means are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,20 @@ def clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None = None) -
     pairs, counts = _core.pair_sums(visible, rbm.n_visible, hidden, num_threads=n_threads)
     size = rbm.dtype.type(len(visible))
     pairs /= size
-    return Statistics(counts.astype(rbm.dtype) / size, hidden.sum(axis=0) / size, pairs)
+    mean_hidden = hidden.mean(axis=0, dtype=np.float64).astype(rbm.dtype)
+    return Statistics(counts.astype(rbm.dtype) / size, mean_hidden, pairs)
+
+
+def clamped_means(rbm: BernoulliRBM, visible: Words, num_threads: int | None = None) -> tuple[Array, Array]:
+    """⟨v⟩ and ⟨h⟩ alone, over states of any number, some at a time."""
+    visible_sum, hidden_sum = np.zeros(rbm.n_visible), np.zeros(rbm.n_hidden)
+    for first in range(0, len(visible), _STATES):
+        states = visible[first : first + _STATES]
+        averages = clamped(rbm, states, num_threads)
+        visible_sum += len(states) * averages.visible.astype(np.float64)
+        hidden_sum += len(states) * averages.hidden.astype(np.float64)
+    means = (visible_sum / len(visible), hidden_sum / len(visible))
+    return means[0].astype(rbm.dtype), means[1].astype(rbm.dtype)
 
 
 def _contrast(
@@ -309,7 +326,10 @@ class FastPersistentCD:
         Contrast
         """
         num_threads, kind = self.settings.num_threads, self.rbm.dtype.type
-        pushed = BernoulliRBM(*(p + f for p, f in zip(self.rbm.parameters, self.fast, strict=True)))
+        try:
+            pushed = BernoulliRBM(*(p + f for p, f in zip(self.rbm.parameters, self.fast, strict=True)))
+        except ValueError as error:
+            raise ValueError(f"fast_rate: the fast parameters diverged; lower it ({error})") from error
         self.chains.rbm = pushed
         self.chains.step(self.settings.n_steps)
         found = _difference(
@@ -342,7 +362,8 @@ class ParallelTempering:
 
     The betas are evenly spaced from 0 to 1. Neighbors swap joint states (v, h) with probability
     min(1, exp((β' - β) (E' - E))), even and odd pairs in turns (G. Desjardins et al., AISTATS 2010; the
-    energy is that of the joint state, as the chains sample).
+    energy is that of the joint state, as the chains sample). Energies are NumPy's products: a swap whose draw
+    is within some 1e-13 of the limit may depend on its BLAS.
 
     Parameters
     ----------

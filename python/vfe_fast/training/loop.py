@@ -20,9 +20,9 @@ from ..random import generator, seed
 from ..sampling.gibbs import Words
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import Gradient, Method, SamplerSettings, checked, clamped, named
+from .gradients import Gradient, Method, SamplerSettings, checked, clamped_means, named
 from .progress import ProgressBar
-from .spins import InSpins, as_bits, averages_of_spins
+from .spins import InSpins, as_bits
 from .state import Record, RunState
 from .updates import Ascent
 
@@ -122,7 +122,7 @@ def train(
         Follow the gradient of the centered parameterization, with offsets that track the averages over data.
         It learned better in every comparison on MNIST (docs/training.md).
     n_gibbs_steps : int
-        Gibbs steps an update, for ``"cd"`` and ``"pcd"``.
+        Gibbs steps an update, of all methods but ``"exact"``.
     n_chains : int, optional
         Persistent chains (of ``"pt"`` at each temperature); `batch_size` if not given.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
@@ -251,10 +251,10 @@ class _Run:
         offsets: tuple[Array, ...] = ()
         if self.settings["centered"]:
             if isinstance(self.rbm, SpinRBM):
-                data = averages_of_spins(clamped(as_bits(self.rbm), self.states, self.num_threads))
+                offsets = clamped_means(as_bits(self.rbm), self.states, self.num_threads)
+                offsets = tuple(2 * mean - 1 for mean in offsets)
             else:
-                data = clamped(self.rbm, self.states, self.num_threads)
-            offsets = (data.visible, data.hidden)
+                offsets = clamped_means(self.rbm, self.states, self.num_threads)
         memory = self.ascent.start(self.rbm.parameters)
         self.state = RunState(self.rbm.parameters, memory, offsets, self.gradient.state)
 
@@ -346,6 +346,8 @@ class _Run:
                 state.parameters, state.memory, contrast, offsets, rate, state.update
             )
         try:
+            if not all(np.isfinite(array).all() for array in (*memory.velocity, *memory.squares)):
+                raise ValueError("the optimizer's averages overflowed")
             self.rbm.set_parameters(*parameters)
         except ValueError as error:
             raise ValueError(

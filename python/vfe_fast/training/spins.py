@@ -8,21 +8,14 @@ import numpy as np
 
 from ..models import BernoulliRBM, SpinRBM
 from ..sampling.gibbs import Words
-from .gradients import Contrast, Method, SamplerSettings, State, Statistics
+from .gradients import Contrast, Method, SamplerSettings, State
 
-__all__ = ["InSpins", "as_bits", "averages_of_spins"]
+__all__ = ["InSpins", "as_bits"]
 
 
 def as_bits(rbm: SpinRBM) -> BernoulliRBM:
     """The same machine in units 0/1, of the same dtype."""
     return BernoulliRBM(*(p.astype(rbm.dtype) for p in rbm.to_bernoulli()[0].parameters))
-
-
-def averages_of_spins(of_bits: Statistics) -> Statistics:
-    """⟨v⟩ = 2⟨v'⟩ - 1, ⟨h⟩ alike, and ⟨v h⟩ = 4⟨v' h'⟩ - 2⟨v'⟩ - 2⟨h'⟩ + 1."""
-    visible, hidden = of_bits.visible, of_bits.hidden
-    pairs = 4 * of_bits.visible_hidden - 2 * visible[:, None] - 2 * hidden + 1
-    return Statistics(2 * visible - 1, 2 * hidden - 1, pairs)
 
 
 class InSpins:

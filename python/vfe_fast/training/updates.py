@@ -17,6 +17,7 @@ __all__ = ["OPTIMIZERS", "Ascent", "Memory"]
 
 OPTIMIZERS = ("sgd", "adam")
 
+_MOST_MOMENTUM = 1.0 - 2.0**-25  # what rounds to 1 in float32
 _ADAM_MOMENTUM, _ADAM_MEMORY, _ADAM_EPSILON = 0.9, 0.999, 1e-8  # those of Kingma and Ba
 
 
@@ -80,7 +81,7 @@ class Ascent:
             momentum = _ADAM_MOMENTUM if optimizer == "adam" else 0.0
         return cls(
             optimizer,
-            real(momentum, "momentum", 0.0, 1.0),
+            real(momentum, "momentum", 0.0, _MOST_MOMENTUM),
             real(weight_decay, "weight_decay", 0.0),
             real(sparsity_target, "sparsity_target", 0.0, 1.0),
             real(sparsity_cost, "sparsity_cost", 0.0),

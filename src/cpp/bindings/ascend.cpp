@@ -12,7 +12,8 @@ const void* data_of(const std::optional<py::array>& array, const py::array& like
   const bool contiguous = (array->flags() & py::array::c_style) != 0;
   if (real_of(*array, name) != real_of(like, "x") || array->size() != size || !contiguous) {
     throw ArgumentError(std::string(name) + ": expected a C-ordered array of " + std::to_string(size) +
-                        " numbers of the dtype of x, got " + shape_text(*array));
+                        " numbers of the dtype of x, got " + shape_text(*array) + " of dtype " +
+                        py::str(array->dtype()).cast<std::string>());
   }
   return array->data();
 }

@@ -117,6 +117,7 @@ VFE_HD void fill_strip(const BitLayer<T>& layer, const RbmView& rbm, std::int64_
       return;
     }
     constexpr std::int64_t lanes = strip_width<Source>;
+    static_assert(full % lanes == 0);
     for (std::int64_t i = 0; i < layer.n_in; i += lanes) {
       const std::int64_t left = layer.n_in - i, count = left < lanes ? left : lanes;
       alignas(strip_bytes) Source block[lanes][full];  // the same weights, input first

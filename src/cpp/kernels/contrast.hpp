@@ -45,6 +45,7 @@ inline void check(const ContrastArgs& args) {
   if (args.prepared == nullptr) check(args.rbm);
   if (args.n_data < 1) throw ArgumentError("data: expected n_samples >= 1, got 0");
   if (args.n_chains < 1) throw ArgumentError("start: expected n_chains >= 1, got 0");
+  if (args.n_chains > std::int64_t{1} << 32) throw ArgumentError("start: expected n_chains <= 2^32");
   check_steps(args.first_step, args.n_steps);
 }
 

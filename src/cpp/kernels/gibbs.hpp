@@ -7,8 +7,9 @@
 // chain; which visible units are clamped is said once or for each chain.
 //
 // Precision: the field of unit j is an exact sum of fixed-point weights with scale
-// 2^30 / T_j, T_j = |b_j| + sum_i |W_ij|: its error is at most (n + 1) 2^-31 T_j (each weight rounds
-// once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
+// 2^30 / T_j, T_j = |b_j| + sum_i |W_ij| (float64, in the order of Rounding in gibbs_sweep.hpp, that of the weights in
+// memory: along a row 16 lanes, across rows blocks of 32; a twin must keep it): its error is at most (n + 1) 2^-31 T_j
+// (each weight rounds once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
 // becomes a float32, times the float32 of beta (1 / scale) (relative 2^-22.4) and r = sigmoid(-|x|) has a relative
 // error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp).
 //

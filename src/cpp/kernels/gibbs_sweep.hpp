@@ -132,7 +132,7 @@ struct Rounding {
       const std::int64_t left = n_columns - j, width = left < full ? left : full;
       alignas(strip_bytes) T block[full][full], columns[full][full];
       for (std::int64_t k = 0; k < full; ++k) {
-        const T* weights = row(first + k) + j;
+        const T* weights = row(first + (k < height ? k : 0)) + j;
         if (k < height && width == full) {
           for (std::int64_t l = 0; l < full; ++l) block[k][l] = weights[l];
         } else {

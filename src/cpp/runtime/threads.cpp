@@ -216,7 +216,7 @@ std::int64_t Member::next(std::int64_t n_tasks) {
 
 void parallel_team(std::int64_t n_threads, std::int64_t max_tasks, TeamBody body, const void* context) {
   Team team(n_threads, max_tasks);
-  if (n_threads == 1) {  // perhaps within a task of parallel_for
+  if (n_threads == 1 && current_loop != nullptr) {  // within a task of parallel_for, which listens for signals
     Member alone = team.member();
     return body(context, alone);
   }
