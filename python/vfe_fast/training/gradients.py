@@ -324,6 +324,11 @@ class FastPersistentCD:
         Returns
         -------
         Contrast
+
+        Raises
+        ------
+        ValueError
+            If the fast parameters diverged.
         """
         num_threads, kind = self.settings.num_threads, self.rbm.dtype.type
         try:
