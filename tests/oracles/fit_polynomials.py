@@ -1,4 +1,4 @@
-"""Where the polynomial coefficients of src/cpp/numerics/elementary.hpp come from.
+"""Where the polynomial coefficients of src/cpp/numerics/ come from.
 
 Each function is reduced to a smooth remainder on a short interval, interpolated at the
 Chebyshev nodes in 60-digit arithmetic, and written out as powers. Run it to print the tables:
@@ -31,10 +31,25 @@ def atanh_remainder(z: mp.mpf) -> mp.mpf:
     return (mp.atanh(s) / s - 1) / z
 
 
+def sin_remainder(z: mp.mpf) -> mp.mpf:
+    """(sin(pi f / 2) / f - pi / 2) / z with z = f^2."""
+    if z < mp.mpf("1e-25"):
+        return -((mp.pi / 2) ** 3) / 6
+    f = mp.sqrt(z)
+    return (mp.sin(mp.pi * f / 2) / f - mp.pi / 2) / z
+
+
+def cos_remainder(z: mp.mpf) -> mp.mpf:
+    """(cos(pi f / 2) - 1) / z with z = f^2."""
+    return -((mp.pi / 2) ** 2) / 2 if z < mp.mpf("1e-25") else (mp.cos(mp.pi * mp.sqrt(z) / 2) - 1) / z
+
+
 FITS = {
     "exp": (exp_remainder, -HALF_LN2, HALF_LN2, 9, 5),
     "log1p": (atanh_remainder, mp.mpf(0), ATANH_LOG1P, 9, 4),
     "log": (atanh_remainder, mp.mpf(0), ATANH_LOG, 6, 3),
+    "sin": (sin_remainder, mp.mpf(0), mp.mpf(1) / 4, 5, 3),
+    "cos": (cos_remainder, mp.mpf(0), mp.mpf(1) / 4, 6, 3),
 }
 
 

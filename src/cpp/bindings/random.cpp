@@ -28,6 +28,8 @@ void bind_random(py::module_& module) {
   bind("random_words", kernels::Draws::words, std::uint32_t{}, "32-bit random words.");
   bind("uniform_float32", kernels::Draws::uniform_float32, float{}, "Uniform numbers in (0, 1), 23 random bits each.");
   bind("uniform_float64", kernels::Draws::uniform_float64, double{}, "Uniform numbers in (0, 1), 52 random bits each.");
+  bind("normal_float32", kernels::Draws::normal_float32, float{}, "Standard normal numbers.");
+  bind("normal_float64", kernels::Draws::normal_float64, double{}, "Standard normal numbers.");
 
   // Single draws, for the tests of the generator and of the decision.
   module.def(

@@ -4,6 +4,7 @@
 
 #include "../numerics/config.hpp"
 #include "../runtime/scratch.hpp"
+#include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
@@ -11,15 +12,6 @@ namespace {
 
 constexpr std::int64_t lanes = 16;
 constexpr std::int64_t task_size = 1 << 14;  // numbers
-
-template <class T>
-VFE_HD T square_root(T x) {
-  if constexpr (sizeof(T) == 4) {
-    return __builtin_sqrtf(x);
-  } else {
-    return __builtin_sqrt(x);
-  }
-}
 
 template <class T>
 struct Row {
@@ -60,7 +52,7 @@ VFE_HD void update(const AscendArgs& args, const Row<T>& row, const T (&g)[lanes
     for (std::int64_t k = 0; k < count; ++k) s[k] = row.squares[first + k];
     for (std::int64_t k = 0; k < count; ++k) u[k] = momentum * u[k] + (T(1) - momentum) * slope[k];
     for (std::int64_t k = 0; k < count; ++k) s[k] = memory * s[k] + (T(1) - memory) * (slope[k] * slope[k]);
-    for (std::int64_t k = 0; k < count; ++k) x[k] = x[k] + rate * u[k] / (square_root(s[k]) + epsilon);
+    for (std::int64_t k = 0; k < count; ++k) x[k] = x[k] + rate * u[k] / (numerics::square_root(s[k]) + epsilon);
     for (std::int64_t k = 0; k < count; ++k) row.new_velocity[first + k] = u[k];
     for (std::int64_t k = 0; k < count; ++k) row.new_squares[first + k] = s[k];
   } else if (row.velocity != nullptr) {

@@ -1,5 +1,6 @@
 #include "random.hpp"
 
+#include "../numerics/normal.hpp"
 #include "../numerics/uniform.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
@@ -11,24 +12,38 @@ using numerics::philox_lanes;
 
 constexpr std::int64_t chunk_blocks = 1 << 12;  // a multiple of philox_lanes
 
-// How an element of each kind is made of the words of its block; `lane` picks the block.
-struct WordsOut {
-  using Element = std::uint32_t;
-  static constexpr std::int64_t per_block = 4;
-  VFE_HD static Element make(const std::uint32_t* words, std::int64_t k) { return words[k * philox_lanes]; }
-};
-struct FloatOut {
-  using Element = float;
-  static constexpr std::int64_t per_block = 4;
-  VFE_HD static Element make(const std::uint32_t* words, std::int64_t k) {
-    return numerics::uniform_float(words[k * philox_lanes]);
+using Words = std::uint32_t[4 * philox_lanes];
+
+// How the elements of 16 blocks are made of their words.
+template <class T>
+struct ElementsOf {
+  using Element = T;
+  static constexpr std::int64_t per_block = 16 / sizeof(T);
+  static constexpr numerics::Stream stream = numerics::Stream::uniform;
+
+  VFE_HD static void make(const Words& words, Element (&made)[per_block * philox_lanes]) {
+    for (std::int64_t lane = 0; lane < philox_lanes; ++lane) {
+      for (std::int64_t k = 0; k < per_block; ++k) made[lane * per_block + k] = element(words + lane, k);
+    }
+  }
+  VFE_HD static Element element(const std::uint32_t* of_block, std::int64_t k) {
+    if constexpr (std::is_same_v<T, double>) {
+      return numerics::uniform_double(of_block[2 * k * philox_lanes], of_block[(2 * k + 1) * philox_lanes]);
+    } else if constexpr (std::is_same_v<T, float>) {
+      return numerics::uniform_float(of_block[k * philox_lanes]);
+    } else {
+      return of_block[k * philox_lanes];
+    }
   }
 };
-struct DoubleOut {
-  using Element = double;
-  static constexpr std::int64_t per_block = 2;
-  VFE_HD static Element make(const std::uint32_t* words, std::int64_t k) {
-    return numerics::uniform_double(words[2 * k * philox_lanes], words[(2 * k + 1) * philox_lanes]);
+template <class T>
+struct NormalsOf {
+  using Element = T;
+  static constexpr std::int64_t per_block = numerics::block_normals<T>;
+  static constexpr numerics::Stream stream = numerics::Stream::normal;
+
+  VFE_HD static void make(const Words& words, Element (&made)[per_block * philox_lanes]) {
+    numerics::normal_lanes(words, made);
   }
 };
 
@@ -42,13 +57,11 @@ void fill(const RandomArgs& args) {
     const std::int64_t begin = task * chunk_blocks;
     const std::int64_t end = begin + chunk_blocks < n_blocks ? begin + chunk_blocks : n_blocks;
     for (std::int64_t block = begin; block < end; block += philox_lanes) {
-      std::uint32_t words[4 * philox_lanes];
+      Words words;
       const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
-      numerics::draw_lanes(numerics::draw_counter(low, high, 0, numerics::Stream::uniform), key, words);
+      numerics::draw_lanes(numerics::draw_counter(low, high, 0, Out::stream), key, words);
       Element made[elements];
-      for (std::int64_t lane = 0; lane < philox_lanes; ++lane) {
-        for (std::int64_t k = 0; k < Out::per_block; ++k) made[lane * Out::per_block + k] = Out::make(words + lane, k);
-      }
+      Out::make(words, made);
       Element* out = static_cast<Element*>(args.out) + block * Out::per_block;
       const std::int64_t left = args.size - block * Out::per_block;
       if (left >= elements) {
@@ -67,11 +80,15 @@ void fill(const RandomArgs& args) {
 void random(const RandomArgs& args) {
   switch (args.draws) {
     case Draws::words:
-      return fill<WordsOut>(args);
+      return fill<ElementsOf<std::uint32_t>>(args);
     case Draws::uniform_float32:
-      return fill<FloatOut>(args);
+      return fill<ElementsOf<float>>(args);
     case Draws::uniform_float64:
-      return fill<DoubleOut>(args);
+      return fill<ElementsOf<double>>(args);
+    case Draws::normal_float32:
+      return fill<NormalsOf<float>>(args);
+    case Draws::normal_float64:
+      return fill<NormalsOf<double>>(args);
   }
 }
 

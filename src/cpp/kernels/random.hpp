@@ -1,8 +1,9 @@
-// Arrays of random words and uniform numbers.
+// Arrays of random words, uniform and normal numbers.
 //
-// Four consecutive elements (two of float64) come from one Philox block: block k of the array is
-// philox4x32({low word of k, high word of k, step 0, Stream::uniform}). Element order is memory order,
-// so the result does not depend on num_threads.
+// Block k of the array is philox4x32({low word of k, high word of k, step 0, stream}). Words and uniform numbers, of
+// Stream::uniform: four consecutive elements (two of float64) come from one block, in order. Normal numbers,
+// of Stream::normal: element e is number (e / 16) % 4 of block 16 (e / 64) + e % 16 (float64: (e / 16) % 2 of
+// 16 (e / 32) + e % 16). So the result does not depend on num_threads.
 #pragma once
 
 #include "../numerics/philox.hpp"
@@ -10,7 +11,7 @@
 
 namespace vfe::kernels {
 
-enum class Draws { words, uniform_float32, uniform_float64 };
+enum class Draws { words, uniform_float32, uniform_float64, normal_float32, normal_float64 };
 
 struct RandomArgs {
   Draws draws;

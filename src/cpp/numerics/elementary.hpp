@@ -88,6 +88,15 @@ VFE_HD T magnitude(T x) {
   return std::bit_cast<T>(std::bit_cast<Bits>(x) & static_cast<Bits>(~Bits{0} >> 1));
 }
 
+template <class T>
+VFE_HD T square_root(T x) {
+  if constexpr (sizeof(T) == 4) {
+    return __builtin_sqrtf(x);
+  } else {
+    return __builtin_sqrt(x);
+  }
+}
+
 // 2^k for k (an integer given as round_magic + k) within the normal range.
 template <class T>
 VFE_HD T power_of_two(T shifted) {

@@ -13,6 +13,8 @@ enum class Stream : std::uint8_t {
   gibbs_visible = 2,      // gibbs: visible given hidden
   gibbs_hidden_tie = 3,   // gibbs: further bits of a draw in gibbs_hidden that tied
   gibbs_visible_tie = 4,  // gibbs: further bits of a draw in gibbs_visible that tied
+  normal = 5,             // random: vf.random.normal
+  gaussian_visible = 6,   // gaussian_gibbs: visible given hidden
 };
 
 }  // namespace vfe::numerics::inline VFE_LEVEL

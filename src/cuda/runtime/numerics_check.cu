@@ -1,6 +1,7 @@
 // Compiles numerics/ for the device, so that what both twins share stays fit for both.
 #include "../../cpp/numerics/bernoulli.hpp"
 #include "../../cpp/numerics/fixed_point.hpp"
+#include "../../cpp/numerics/normal.hpp"
 #include "../../cpp/numerics/philox.hpp"
 #include "../../cpp/numerics/uniform.hpp"
 
@@ -23,8 +24,11 @@ __global__ void numerics_check(float* single, double* wide, std::uint64_t seed) 
   const Threshold threshold = minority_threshold(uniform_float(words.word[0]));
   const bool minority =
       leading_bits(words.word[1], 1) == threshold.bits && minority_after_tie(threshold, words.word[2], words.word[3]);
-  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(minority);
-  wide[threadIdx.x] = everything(wide[threadIdx.x]) + uniform_double(words.word[0], words.word[3]) +
+  const NormalPair<float> pair = normal_pair(words.word[0], words.word[1]);
+  const NormalPair<double> wide_pair = normal_pair(words.word[0], words.word[1], words.word[2], words.word[3]);
+  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(minority) + pair.first + pair.second;
+  wide[threadIdx.x] = everything(wide[threadIdx.x]) + wide_pair.first + wide_pair.second +
+                      uniform_double(words.word[0], words.word[3]) +
                       to_fixed_point(wide[threadIdx.x], fixed_point_scale(1.0, 1));
 }
 

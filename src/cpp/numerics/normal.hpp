@@ -1,0 +1,99 @@
+// Standard normal numbers from random words, two at a time (G. Box, M. Muller, Ann. Math. Stat. 29 (1958) 610):
+//
+//   z = sqrt(-2 ln u) (cos t, sin t),   u uniform in (0, 1),  t uniform on the circle
+//
+// t is pi/2 times f in (-1/2, 1/2), and a quarter of the circle picked by two bits: small f keep their relative
+// precision, so numbers near 0 are as fine as T. u keeps its own near 0, where the tail is: it ends
+// where u does, at sqrt(2 ln 2^32) = 6.66 for float, sqrt(2 ln 2^63) = 9.34 for double. u is the multiple nearest in T
+// of 2^-32 (2^-63); given that, z has the error in docs/numerics.md.
+#pragma once
+
+#include "elementary.hpp"
+#include "philox.hpp"
+
+namespace vfe::numerics::inline VFE_LEVEL {
+
+template <class T>
+struct NormalPair {
+  T first, second;
+};
+
+// What is left of sin(pi f / 2) / f and cos(pi f / 2) after their leading terms; z = f^2 <= 1/4.
+template <class T>
+struct CircleRemainder;
+
+template <>
+struct CircleRemainder<float> {
+  VFE_HD static float sin(float z) {
+    constexpr float c[] = {-0.645964097f, 0.0796926123f, -0.00468147497f, 0.000158651513f};
+    return polynomial(c, z);
+  }
+  VFE_HD static float cos(float z) {
+    constexpr float c[] = {-1.23370055f, 0.25366941f, -0.0208615283f, 0.000906739898f};
+    return polynomial(c, z);
+  }
+};
+
+template <>
+struct CircleRemainder<double> {
+  VFE_HD static double sin(double z) {
+    constexpr double c[] = {-0.64596409750624617,   0.079692626246144239,   -0.0046817541342542077,
+                            0.00016044116661409424, -3.5987029509735105e-6, 5.6422253691635283e-8};
+    return polynomial(c, z);
+  }
+  VFE_HD static double cos(double z) {
+    constexpr double c[] = {-1.2337005501361698,    0.25366950790104782,    -0.020863480763340773,
+                            0.00091926027454684462, -2.5202039028029176e-5, 4.7106784055052271e-7,
+                            -6.3293963449674235e-9};
+    return polynomial(c, z);
+  }
+};
+
+// `swap` and `negate` (0 or 1) pick the quarter.
+template <class T>
+VFE_HD NormalPair<T> box_muller(T u, T f, std::uint32_t swap, std::uint32_t negate) {
+  const T z = f * f;
+  const T sine = f * (T(1.5707963267948966) + z * CircleRemainder<T>::sin(z));
+  const T cosine = T(1) + z * CircleRemainder<T>::cos(z);
+  const T radius = square_root(T(-2) * log(u));
+  const T turned = negate != 0 ? -radius : radius;
+  return {turned * (swap != 0 ? sine : cosine), turned * (swap != 0 ? cosine : sine)};
+}
+
+VFE_HD NormalPair<float> normal_pair(std::uint32_t w0, std::uint32_t w1) {
+  const float u = (static_cast<float>(static_cast<std::int32_t>(w0 >> 1)) + 0.5f) * 0x1p-31f;
+  const float f = (static_cast<float>(static_cast<std::int32_t>(w1) >> 2) + 0.5f) * 0x1p-30f;
+  return box_muller(u, f, w1 & 1, w1 & 2);
+}
+
+VFE_HD NormalPair<double> normal_pair(std::uint32_t w0, std::uint32_t w1, std::uint32_t w2, std::uint32_t w3) {
+  const auto wide = [](std::uint32_t word) { return static_cast<double>(static_cast<std::int32_t>(word)); };
+  const double u = (wide(w0 >> 1) + (wide(w1 >> 1) + 0.5) * 0x1p-31) * 0x1p-31;
+  const double f = (wide(w2) + (wide(w3 >> 2) + 0.5) * 0x1p-30) * 0x1p-32;
+  return box_muller(u, f, w3 & 1, w3 & 2);
+}
+
+// A block's words make four floats, or two doubles.
+template <class T>
+constexpr std::uint32_t block_normals = 16 / sizeof(T);
+
+// The normals of the blocks that draw_lanes drew: normals[16 k + lane] is normal k of that block.
+VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * philox_lanes], float (&normals)[4 * philox_lanes]) {
+  for (std::uint32_t k = 0; k < 4 * philox_lanes; k += 2 * philox_lanes) {
+    for (std::uint32_t lane = k; lane < k + philox_lanes; ++lane) {
+      const NormalPair<float> pair = normal_pair(words[lane], words[philox_lanes + lane]);
+      normals[lane] = pair.first;
+      normals[philox_lanes + lane] = pair.second;
+    }
+  }
+}
+VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * philox_lanes], double (&normals)[2 * philox_lanes]) {
+  for (std::uint32_t lane = 0; lane < philox_lanes; ++lane) {
+    const NormalPair<double> pair = normal_pair(words[lane], words[philox_lanes + lane], words[2 * philox_lanes + lane],
+                                                words[3 * philox_lanes + lane]);
+    normals[lane] = pair.first;
+    normals[philox_lanes + lane] = pair.second;
+  }
+}
+
+}  // namespace vfe::numerics::inline VFE_LEVEL
