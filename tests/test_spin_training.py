@@ -15,7 +15,7 @@ from test_training import central_differences, packed
 from vfe_fast.training import METHODS
 from vfe_fast.training.callbacks import ChainAutocorrelation, FreeEnergyGap, PseudoLogLikelihood
 from vfe_fast.training.gradients import SamplerSettings
-from vfe_fast.training.spins import InSpins
+from vfe_fast.training.machines import InSpins
 from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, ...]

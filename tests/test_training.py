@@ -28,8 +28,9 @@ from vfe_fast.training import (
     ParallelTempering,
     StopTraining,
 )
+from vfe_fast.training.averages import clamped, clamped_means
 from vfe_fast.training.checkpoints import read_checkpoint
-from vfe_fast.training.gradients import SamplerSettings, clamped, clamped_means
+from vfe_fast.training.gradients import SamplerSettings
 from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -24,12 +24,16 @@ __all__: list[str] = [
     "exact_rbm_ranges",
     "exp",
     "free_energy",
+    "gaussian_gibbs",
     "gibbs",
     "log",
     "log1p_unit",
+    "normal_float32",
+    "normal_float64",
     "pack_states",
     "pair_sums",
     "philox4x32",
+    "product",
     "random_words",
     "require_device",
     "roofline",
@@ -203,6 +207,26 @@ def free_energy(
     Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.
     """
 
+def gaussian_gibbs(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    sigma: numpy.ndarray,
+    start: numpy.ndarray,
+    *,
+    n_steps: typing.SupportsInt | typing.SupportsIndex,
+    beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    clamped: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    chain_offset: typing.SupportsInt | typing.SupportsIndex,
+    step_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    prepared: Prepared = None,
+) -> tuple[numpy.ndarray, numpy.typing.NDArray[numpy.uint64]]:
+    """
+    Real visible and packed hidden states after n_steps of block Gibbs sampling from `start`.
+    """
+
 def gibbs(
     weights: numpy.ndarray,
     visible_bias: numpy.ndarray,
@@ -234,6 +258,26 @@ def log1p_unit(
     ln(1 + x) for 0 <= x <= 1.
     """
 
+def normal_float32(
+    size: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Standard normal numbers.
+    """
+
+def normal_float64(
+    size: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Standard normal numbers.
+    """
+
 def pack_states(
     states: numpy.ndarray, n_units: typing.SupportsInt | typing.SupportsIndex, name: str
 ) -> numpy.typing.NDArray[numpy.uint64]:
@@ -260,6 +304,17 @@ def philox4x32(
 ) -> typing.Annotated[list[int], "FixedSize(4)"]:
     """
     One block of Philox4x32-10.
+    """
+
+def product(
+    a: numpy.ndarray,
+    w: numpy.ndarray,
+    bias: numpy.ndarray | None = None,
+    *,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.ndarray:
+    """
+    a @ w + bias, the same bits for any number of threads and instruction set.
     """
 
 def random_words(

@@ -94,6 +94,20 @@ def borrow_states(x: Any, n_units: int, name: str) -> tuple[npt.NDArray[np.uint6
         ) from None
 
 
+def finite_reals(x: Any, n_units: int, dtype: np.dtype[Any], name: str) -> tuple[Array, GiveBack]:
+    """View (n_samples, n_units) finite numbers of this dtype, C-ordered; Python's numbers are converted."""
+    array, give_back = borrow(x, name)
+    if not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__") and array.dtype.kind in "iuf":
+        array = array.astype(dtype)
+    if array.ndim != 2 or array.shape[1] != n_units:
+        raise ValueError(f"{name}: expected (n_samples, {n_units}), got {array.shape}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype} like the model, got {array.dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got others")
+    return np.ascontiguousarray(array), give_back
+
+
 def real_parameters(x: Any, name: str) -> Array:
     """Copy model parameters: float32 and float64 keep their dtype, Python numbers become float64."""
     array, _ = borrow(x, name)

@@ -10,7 +10,7 @@ from . import _core
 from .models import BernoulliRBM as Model
 from .random import generator
 from .sampling import gibbs
-from .training.gradients import Contrast
+from .training.averages import Contrast
 from .training.updates import Ascent, Memory
 
 try:

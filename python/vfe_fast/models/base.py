@@ -83,46 +83,21 @@ class RBM(Parametric):
         """Number of hidden units."""
         return int(self.weights.shape[1])
 
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
-        )
-
-
-class BinaryRBM(RBM):
-    """An RBM whose units have two states each: its three parameters can be replaced, as training does."""
-
-    def _take(self, parameters: tuple[Array, Array, Array]) -> None:
+    def _take(self, parameters: Any) -> None:
         """Make these, checked and read-only, the model's, at once."""
         raise NotImplementedError
 
-    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
-        """Clamped free energy of visible states."""
-        raise NotImplementedError
-
-    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
-        """Replace all parameters at once.
-
-        Parameters
-        ----------
-        weights : array_like, (n_visible, n_hidden)
-            W.
-        visible_bias : array_like, (n_visible,)
-            a.
-        hidden_bias : array_like, (n_hidden,)
-            b.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
-        """
-        parameters = rbm_parameters(weights, visible_bias, hidden_bias)
+    def _replace(self, parameters: tuple[Array, ...]) -> None:
+        """The same, if they are of the model's shape."""
         if parameters[0].shape != self.weights.shape:
             raise ValueError(
                 f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
             )
         self._take(parameters)
+
+    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+        """Clamped free energy of visible states."""
+        raise NotImplementedError
 
     def log_likelihood(
         self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
@@ -132,7 +107,7 @@ class BinaryRBM(RBM):
         Parameters
         ----------
         v : array_like, (n_samples, n_visible)
-            States of the visible units.
+            States of the visible units, or real numbers, of which p(v) is the density.
         log_z : float
             ln Z at the same `beta`, as in ``free_energy.exact(rbm).log_z``; finite.
         beta : float
@@ -153,6 +128,34 @@ class BinaryRBM(RBM):
         if not np.isfinite(log_z := real(log_z, "log_z")):
             raise ValueError(f"log_z: expected a finite number, got {log_z}")
         return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(n_visible={self.n_visible}, n_hidden={self.n_hidden}, dtype={self.dtype})"
+        )
+
+
+class BinaryRBM(RBM):
+    """An RBM whose units have two states each."""
+
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        """Replace all parameters at once.
+
+        Parameters
+        ----------
+        weights : array_like, (n_visible, n_hidden)
+            W.
+        visible_bias : array_like, (n_visible,)
+            a.
+        hidden_bias : array_like, (n_hidden,)
+            b.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
+        """
+        self._replace(rbm_parameters(weights, visible_bias, hidden_bias))
 
 
 def rbm_parameters(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:

@@ -146,9 +146,8 @@ class BernoulliRBM(BinaryRBM):
         visible = _core.unpack_states(packed_v, self.n_visible).astype(np.float64)
         hidden = _core.unpack_states(packed_h, self.n_hidden).astype(np.float64)
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self.parameters)
-        coupling = np.einsum("sj,sj->s", visible @ weights, hidden)
-        energy = -(visible @ visible_bias) - hidden @ hidden_bias - coupling
-        return give_back(energy.astype(self.dtype))
+        pull = (_core.product(visible, weights, hidden_bias) * hidden).sum(axis=1)
+        return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))
 
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.

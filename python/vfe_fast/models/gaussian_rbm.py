@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import _core
-from ..arguments import real
-from ..arrays import Array, borrow, borrow_states, real_parameters
+from ..arguments import count, float_dtype, memory_for, real, threads
+from ..arrays import Array, borrow, borrow_states, finite_reals, real_parameters
+from ..random import generator, seed
 from .base import RBM, rbm_parameters
 from .ising import Ising
 
@@ -47,22 +49,96 @@ class GaussianRBM(RBM):
     names = (*RBM.names, "sigma")
 
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any = None) -> None:
-        weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias)
-        sigma = np.ones_like(visible_bias) if sigma is None else real_parameters(sigma, "sigma")
-        if sigma.shape != visible_bias.shape:
-            raise ValueError(f"sigma: expected (n_visible,) = {visible_bias.shape}, got {sigma.shape}")
-        if sigma.dtype != weights.dtype:
-            raise TypeError(f"sigma: expected {weights.dtype} like weights, got {sigma.dtype}")
-        bad = sigma[~((sigma > 0) & (sigma < np.inf))]
-        if bad.size:
-            raise ValueError(f"sigma: expected finite numbers > 0, got {bad[0]}")
-        sigma.setflags(write=False)
-        self._parameters = weights, visible_bias, hidden_bias, sigma
+        self._take(_gaussian_parameters(weights, visible_bias, hidden_bias, sigma))
+
+    def _take(self, parameters: tuple[Array, Array, Array, Array]) -> None:
+        self._current = parameters, _core.Prepared()
+
+    @classmethod
+    def from_data(
+        cls,
+        data: Any,
+        n_hidden: int,
+        *,
+        rng: Any = None,
+        scale: float = 0.01,
+        dtype: npt.DTypeLike | None = None,
+    ) -> GaussianRBM:
+        """Start a model for training: the data's means and standard deviations, small random weights.
+
+        Parameters
+        ----------
+        data : array_like, (n_samples, n_visible)
+            Finite real numbers.
+        n_hidden : int
+            Hidden units; their biases start at 0.
+        rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+            Seed of the weights.
+        scale : float
+            Standard deviation of the weights, in units of σ.
+        dtype : dtype, optional
+            float32 or float64; that of the data if not given.
+
+        Returns
+        -------
+        GaussianRBM
+            With σ_i the standard deviation of unit i, or 1 where the data do not vary.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of the kind described.
+        """
+        n_hidden = count(n_hidden, "n_hidden", below=1 << 40)
+        array, _ = borrow(data, "data")
+        if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 1:
+            raise ValueError(f"data: expected (n_samples >= 1, n_visible), got {array.shape}")
+        kind = float_dtype(array.dtype if dtype is None else dtype, "data" if dtype is None else "dtype")
+        numbers, _ = finite_reals(array, array.shape[1], array.dtype, "data")
+        scale = real(scale, "scale", 0.0, 1e30)
+        mean, sigma = numbers.mean(axis=0, dtype=np.float64), numbers.std(axis=0, dtype=np.float64)
+        sigma[sigma == 0] = 1.0
+        draw = generator(seed(rng), "weights")
+        with memory_for("n_hidden", n_hidden):
+            weights = sigma[:, None] * (scale * draw.standard_normal((len(mean), n_hidden)))
+        return cls(weights.astype(kind), mean.astype(kind), np.zeros(n_hidden, kind), sigma.astype(kind))
+
+    @property
+    def parameters(self) -> tuple[Array, Array, Array, Array]:
+        """Weights, visible bias, hidden bias and σ, as one consistent set."""
+        return self._current[0]
+
+    @property
+    def prepared(self) -> tuple[tuple[Array, Array, Array, Array], _core.Prepared]:
+        """The parameters, and what kernels keep of them between calls."""
+        return self._current
+
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any = None) -> None:
+        """Replace all parameters at once.
+
+        Parameters
+        ----------
+        weights : array_like, (n_visible, n_hidden)
+            W.
+        visible_bias : array_like, (n_visible,)
+            a.
+        hidden_bias : array_like, (n_hidden,)
+            b.
+        sigma : array_like, (n_visible,), optional
+            σ; as it is if not given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does, and if the shapes are not those of the model. It is then unchanged.
+        """
+        sigma = self.sigma if sigma is None else sigma
+        self._replace(_gaussian_parameters(weights, visible_bias, hidden_bias, sigma))
 
     @property
     def sigma(self) -> Array:
         """σ, (n_visible,), read-only."""
-        return self._parameters[3]
+        return self.parameters[3]
 
     def energy(self, v: Any, h: Any) -> Any:
         """E(v, h) of joint states.
@@ -89,12 +165,12 @@ class GaussianRBM(RBM):
         if len(packed) != len(visible):
             raise ValueError(f"h: expected n_samples = {len(visible)} like v, got {len(packed)}")
         hidden = _core.unpack_states(packed, self.n_hidden).astype(np.float64)
-        _, visible_bias, hidden_bias, sigma = self._float64()
+        _, visible_bias, _, sigma = self._float64()
         own = 0.5 * (((visible - visible_bias) / sigma) ** 2).sum(axis=1)
-        coupling = np.einsum("sj,sj->s", self._pull(visible), hidden)
-        return give_back((own - hidden @ hidden_bias - coupling).astype(self.dtype))
+        pull = (self._fields(visible) * hidden).sum(axis=1)
+        return give_back((own - pull).astype(self.dtype))
 
-    def free_energy(self, v: Any, *, beta: float = 1.0) -> Any:
+    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         r"""Clamped free energy Σ_i (v_i - a_i)² / 2σ_i² - Σ_j softplus(βx_j) / β, x = b + W'(v/σ²).
 
         Parameters
@@ -103,6 +179,8 @@ class GaussianRBM(RBM):
             Real numbers, float32 or float64.
         beta : float
             Inverse temperature, > 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -118,12 +196,12 @@ class GaussianRBM(RBM):
         beta = real(beta, "beta", 0.0)
         if beta == 0:
             raise ValueError("beta: expected beta > 0 for a free energy, got 0")
-        _, visible_bias, hidden_bias, sigma = self._float64()
+        _, visible_bias, _, sigma = self._float64()
         own = 0.5 * (((visible - visible_bias) / sigma) ** 2).sum(axis=1)
-        softplus = np.logaddexp(0.0, beta * (hidden_bias + self._pull(visible))).sum(axis=1)
+        softplus = _core.softplus(beta * self._fields(visible, num_threads)).sum(axis=1)
         return give_back((own - softplus / beta).astype(self.dtype))
 
-    def mean_hidden(self, v: Any, *, beta: float = 1.0) -> Any:
+    def mean_hidden(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + Σ_i v_i W_ij / σ_i²)).
 
         Parameters
@@ -132,6 +210,8 @@ class GaussianRBM(RBM):
             Real numbers, float32 or float64.
         beta : float
             Inverse temperature, >= 0.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -144,8 +224,8 @@ class GaussianRBM(RBM):
             If an argument is not as described.
         """
         visible, give_back = self._visible(v)
-        field = real(beta, "beta", 0.0) * (self._float64()[2] + self._pull(visible))
-        return give_back(_core.sigmoid(field).astype(self.dtype))
+        fields = real(beta, "beta", 0.0) * self._fields(visible, num_threads)
+        return give_back(_core.sigmoid(fields).astype(self.dtype))
 
     def mean_visible(self, h: Any) -> Any:
         """a + Wh, the mean of v given h.
@@ -168,7 +248,7 @@ class GaussianRBM(RBM):
         packed, give_back = borrow_states(h, self.n_hidden, "h")
         weights, visible_bias, _, _ = self._float64()
         hidden = _core.unpack_states(packed, self.n_hidden).astype(np.float64)
-        return give_back((visible_bias + hidden @ weights.T).astype(self.dtype))
+        return give_back(_core.product(hidden, weights.T, visible_bias).astype(self.dtype))
 
     def hidden_ising(self) -> tuple[Ising, float]:
         r"""The law of the hidden units, the visible ones integrated out, as spins s = 2h - 1.
@@ -191,13 +271,12 @@ class GaussianRBM(RBM):
         return Ising(0.25 * between, fields), float(-0.5 * own.sum() - 0.125 * between.sum())
 
     def _float64(self) -> tuple[Array, ...]:
-        return tuple(p.astype(np.float64) for p in self._parameters)
+        return tuple(p.astype(np.float64) for p in self.parameters)
 
-    def _pull(self, visible: Array) -> Array:
-        """Σ_i v_i W_ij / σ_i²."""
-        weights, _, _, sigma = self._float64()
-        fields: Array = (visible / sigma**2) @ weights
-        return fields
+    def _fields(self, visible: Array, num_threads: int | None = None) -> Array:
+        """b_j + Σ_i v_i W_ij / σ_i²."""
+        weights, _, hidden_bias, sigma = self._float64()
+        return _core.product(visible / sigma**2, weights, hidden_bias, num_threads=threads(num_threads))
 
     def _visible(self, v: Any) -> tuple[Array, Any]:
         array, give_back = borrow(v, "v")
@@ -208,3 +287,20 @@ class GaussianRBM(RBM):
         if not np.isfinite(array).all():
             raise ValueError("v: expected finite numbers, got others")
         return array.astype(np.float64), give_back
+
+
+def _gaussian_parameters(
+    weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any
+) -> tuple[Array, Array, Array, Array]:
+    """Copy them, checked and read-only; σ = 1 if it is None."""
+    weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias)
+    sigma = np.ones_like(visible_bias) if sigma is None else real_parameters(sigma, "sigma")
+    if sigma.shape != visible_bias.shape:
+        raise ValueError(f"sigma: expected (n_visible,) = {visible_bias.shape}, got {sigma.shape}")
+    if sigma.dtype != weights.dtype:
+        raise TypeError(f"sigma: expected {weights.dtype} like weights, got {sigma.dtype}")
+    bad = sigma[~((sigma > 0) & (sigma < np.inf))]
+    if bad.size:
+        raise ValueError(f"sigma: expected finite numbers > 0, got {bad[0]}")
+    sigma.setflags(write=False)
+    return weights, visible_bias, hidden_bias, sigma

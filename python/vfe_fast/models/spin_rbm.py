@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..arrays import Array, borrow
 from .base import BinaryRBM, rbm_parameters
 from .bernoulli_rbm import BernoulliRBM
@@ -45,6 +46,7 @@ class SpinRBM(BinaryRBM):
 
     def _take(self, parameters: tuple[Array, Array, Array]) -> None:
         self._parameters = parameters
+        self._bits: tuple[Any, BernoulliRBM | None] = parameters, None
 
     @classmethod
     def from_data(
@@ -127,6 +129,16 @@ class SpinRBM(BinaryRBM):
         )
         return rbm, float(visible_bias.sum() + hidden_bias.sum() - weights.sum())
 
+    @property
+    def bits(self) -> BernoulliRBM:
+        """The same machine in units 0/1 and the same dtype, kept until the parameters are replaced."""
+        of, machine = self._bits
+        parameters = self._parameters
+        if machine is None or of is not parameters:
+            machine = BernoulliRBM(*(p.astype(self.dtype) for p in self.to_bernoulli()[0].parameters))
+            self._bits = parameters, machine
+        return machine
+
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.
 
@@ -183,5 +195,5 @@ class SpinRBM(BinaryRBM):
         if len(visible) != len(hidden):
             raise ValueError(f"h: expected n_samples = {len(visible)} like v, got {len(hidden)}")
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
-        coupling = np.einsum("sj,sj->s", visible @ weights, hidden)
-        return give_back((-(visible @ visible_bias) - hidden @ hidden_bias - coupling).astype(self.dtype))
+        pull = (_core.product(visible, weights, hidden_bias) * hidden).sum(axis=1)
+        return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))

@@ -10,19 +10,15 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import count, memory_for, real, threads
-from ..arrays import borrow, borrow_states
-from ..models import BernoulliRBM
+from ..arrays import Array, borrow, borrow_states
 from ..random import seed
+from .states import Sampled, Words, own_words, states_of
 
 __all__ = ["ChainState", "GibbsChains", "gibbs"]
 
-_START_STEP = (1 << 56) - 2  # the last there is: no chain ever gets there
-
-Words = npt.NDArray[np.uint64]
-
 
 def gibbs(
-    rbm: BernoulliRBM,
+    rbm: Sampled,
     v0: Any,
     n_steps: int = 1,
     *,
@@ -38,16 +34,18 @@ def gibbs(
     .. math:: p(h_j = 1 | v) = \sigma(\beta (b_j + \sum_i v_i W_{ij})), \qquad
               p(v_i = 1 | h) = \sigma(\beta (a_i + \sum_j W_{ij} h_j))
 
+    (or the same of spins; real visible units are normal: see `GaussianRBM`).
+
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM, GaussianRBM or SpinRBM
         The model.
     v0 : array_like, (n_chains, n_visible)
-        States of 0s and 1s to start from.
+        States to start from: 0s and 1s, spins -1 and +1, or numbers of the model's dtype.
     n_steps : int
         Steps, >= 1.
     beta : float or array_like, (n_chains,)
-        Inverse temperature, >= 0, of all chains or of each.
+        Inverse temperature, >= 0 (real units: >= 2^-100), of all chains or of each.
     clamped : array_like, (n_visible,) or (n_chains, n_visible), optional
         True or 1 where a visible unit keeps its value in `v0`: sampling given those units.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
@@ -61,9 +59,9 @@ def gibbs(
 
     Returns
     -------
-    v : array, (n_chains, n_visible), uint8
+    v : array, (n_chains, n_visible), uint8 (spins: int8, real units: the model's dtype)
         Visible states after the last step.
-    h : array, (n_chains, n_hidden), uint8
+    h : array, (n_chains, n_hidden), uint8 (spins: int8)
         The hidden states they were drawn from. Both are of the caller's kind of array.
 
     Raises
@@ -73,13 +71,12 @@ def gibbs(
 
     Notes
     -----
-    The law and its precision: docs/gibbs.md and ``src/cpp/kernels/gibbs.hpp``.
+    The law and its precision: docs/gibbs.md, ``src/cpp/kernels/gibbs.hpp`` and
+    ``gaussian_gibbs.hpp``.
     """
-    _check_model(rbm)
-    start, give_back = borrow_states(v0, rbm.n_visible, "v0")
-    parameters, prepared = rbm.prepared
-    visible, hidden = _core.gibbs(
-        *parameters,
+    states = states_of(rbm)
+    start, give_back = states.take(v0, "v0")
+    visible, hidden = states.move(
         start,
         n_steps=count(n_steps, "n_steps"),
         beta=_betas(beta),
@@ -88,12 +85,8 @@ def gibbs(
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
         num_threads=threads(num_threads),
-        prepared=prepared,
     )
-    return (
-        give_back(_core.unpack_states(visible, rbm.n_visible)),
-        give_back(_core.unpack_states(hidden, rbm.n_hidden)),
-    )
+    return give_back(states.visible(visible)), give_back(states.hidden(hidden))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,36 +95,38 @@ class ChainState:
 
     Attributes
     ----------
-    visible, hidden : ndarray of uint64
-        States packed 64 units a word, chain first; `hidden` has no columns before the first step.
+    visible : ndarray
+        States packed 64 units a word (uint64), chain first; numbers if the units are real.
+    hidden : ndarray of uint64
+        Packed states; no columns before the first step.
     seed : int
         Key of the random numbers.
     step : int
         Steps done.
     """
 
-    visible: Words
+    visible: Array
     hidden: Words
     seed: int
     step: int
 
 
 class GibbsChains:
-    """Persistent Gibbs chains of a model, one bit a unit.
+    """Persistent Gibbs chains of a model, one bit a binary unit.
 
     Each call of `step` goes on where the last one ended, with the model's parameters as they are then.
     A step that is interrupted leaves the chains as they were before it.
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM, GaussianRBM or SpinRBM
         The model; kept by reference, so training moves the chains' law along.
     n_chains : int
         Number of chains, >= 1.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         See `vfe_fast.random.seed`.
     start : array_like, (n_chains, n_visible), optional
-        Visible states to start from; drawn from the visible biases alone if not given.
+        Visible states to start from; drawn as if there were no weights if not given.
     clamped : array_like, (n_visible,) or (n_chains, n_visible), optional
         True or 1 where a visible unit keeps its value in `start`: chains of the law given those units.
     device : {"cpu", "cuda"}
@@ -149,6 +144,7 @@ class GibbsChains:
     Examples
     --------
     >>> import numpy as np
+    >>> from vfe_fast import BernoulliRBM
     >>> rbm = BernoulliRBM(np.zeros((3, 2)), np.zeros(3), np.zeros(2))
     >>> chains = GibbsChains(rbm, 4, rng=0)
     >>> chains.step(10)
@@ -158,7 +154,7 @@ class GibbsChains:
 
     def __init__(
         self,
-        rbm: BernoulliRBM,
+        rbm: Sampled,
         n_chains: int,
         *,
         rng: Any = None,
@@ -167,7 +163,7 @@ class GibbsChains:
         device: Literal["cpu", "cuda"] = "cpu",
         num_threads: int | None = None,
     ) -> None:
-        _check_model(rbm)
+        states = states_of(rbm)
         if device not in ("cpu", "cuda"):
             raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
         _core.require_device(device == "cuda")
@@ -177,9 +173,9 @@ class GibbsChains:
         key = seed(rng)
         if start is None:
             with memory_for("n_chains", n_chains):
-                visible = self._draw_start(n_chains, key)
+                visible = states.draw_start(n_chains, key, self._num_threads)
         else:
-            visible, _ = borrow_states(start, rbm.n_visible, "start")
+            visible = states.own(states.take(start, "start")[0], "start")
         if len(visible) != n_chains:
             raise ValueError(f"start: expected n_chains = {n_chains} rows, got {len(visible)}")
         self._clamped = _mask(clamped, rbm.n_visible)
@@ -191,24 +187,6 @@ class GibbsChains:
                     f"clamped: expected 1 or n_chains = {n_chains} rows, got {len(self._clamped)}"
                 )
         self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
-
-    def _draw_start(self, n_chains: int, key: int) -> Words:
-        """Visible states of independent units: a Gibbs step without weights, under a number of its own."""
-        n_visible, dtype = self.rbm.n_visible, self.rbm.dtype
-        visible, _ = _core.gibbs(
-            np.zeros((n_visible, 1), dtype),
-            self.rbm.visible_bias,
-            np.zeros(1, dtype),
-            np.zeros((n_chains, -(-n_visible // 64)), np.uint64),
-            n_steps=1,
-            beta=1.0,
-            clamped=None,
-            seed=key,
-            chain_offset=0,
-            step_offset=_START_STEP,
-            num_threads=self._num_threads,
-        )
-        return visible
 
     def step(self, n_steps: int = 1, *, beta: float | npt.ArrayLike = 1.0) -> None:
         """Move every chain on.
@@ -227,9 +205,7 @@ class GibbsChains:
         """
         state = self._state
         n_steps = count(n_steps, "n_steps")
-        parameters, prepared = self.rbm.prepared
-        visible, hidden = _core.gibbs(
-            *parameters,
+        visible, hidden = states_of(self.rbm).move(
             state.visible,
             n_steps=n_steps,
             beta=_betas(beta),
@@ -238,7 +214,6 @@ class GibbsChains:
             chain_offset=0,
             step_offset=state.step,
             num_threads=self._num_threads,
-            prepared=prepared,
         )
         self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
 
@@ -253,16 +228,16 @@ class GibbsChains:
         return self._state.step
 
     @property
-    def visible(self) -> npt.NDArray[np.uint8]:
-        """Visible states, (n_chains, n_visible), a fresh array."""
-        return _core.unpack_states(self._state.visible, self.rbm.n_visible)
+    def visible(self) -> Array:
+        """Visible states, (n_chains, n_visible), a fresh array: uint8, spins int8, or real numbers."""
+        return states_of(self.rbm).visible(self._state.visible)
 
     @property
-    def hidden(self) -> npt.NDArray[np.uint8]:
+    def hidden(self) -> Array:
         """Hidden states that `visible` was drawn from, (n_chains, n_hidden), a fresh array."""
         if self._state.step == 0:
             raise ValueError("hidden: no step has been made yet, so no hidden states were drawn")
-        return _core.unpack_states(self._state.hidden, self.rbm.n_hidden)
+        return states_of(self.rbm).hidden(self._state.hidden)
 
     @property
     def state(self) -> ChainState:
@@ -274,8 +249,8 @@ class GibbsChains:
         if not isinstance(state, ChainState):
             raise TypeError(f"state: expected a ChainState, got {type(state).__name__}")
         step = count(state.step, "state.step", 0)
-        visible = _own_words(state.visible, self.rbm.n_visible, "state.visible")
-        hidden = _own_words(state.hidden, self.rbm.n_hidden if step > 0 else 0, "state.hidden")
+        visible = states_of(self.rbm).own(state.visible, "state.visible")
+        hidden = own_words(state.hidden, self.rbm.n_hidden if step > 0 else 0, "state.hidden")
         if len(visible) < 1 or len(visible) != len(hidden):
             raise ValueError(
                 f"state: expected n_chains >= 1 rows in both, got {len(visible)} and {len(hidden)}"
@@ -284,11 +259,6 @@ class GibbsChains:
 
     def __repr__(self) -> str:
         return f"GibbsChains({self.rbm!r}, n_chains={self.n_chains}, n_steps={self.n_steps})"
-
-
-def _check_model(rbm: BernoulliRBM) -> None:
-    if not isinstance(rbm, BernoulliRBM):
-        raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
 
 
 def _betas(beta: Any) -> Any:
@@ -308,16 +278,3 @@ def _mask(clamped: Any, n_visible: int) -> Words | None:
     array, _ = borrow(clamped, "clamped")
     packed, _ = borrow_states(array[None] if array.ndim == 1 else array, n_visible, "clamped")
     return packed
-
-
-def _own_words(words: Any, n_units: int, name: str) -> Words:
-    """Copy packed states of `n_units` units, clearing the bits beyond them."""
-    n_words = -(-n_units // 64)
-    if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 2:
-        raise TypeError(f"{name}: expected a 2-d array of uint64, got {type(words).__name__}")
-    if words.shape[1] != n_words:
-        raise ValueError(f"{name}: expected (n_chains, {n_words}), got {words.shape}")
-    own = np.array(words, order="C", copy=True)
-    if n_units % 64:
-        own[:, -1] &= np.uint64((1 << n_units % 64) - 1)
-    return own

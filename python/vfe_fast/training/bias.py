@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count
-from ..arrays import Array
-from ..models import BernoulliRBM
+from ..arrays import Array, finite_reals
+from ..models import GaussianRBM
 from ..random import seed
-from .gradients import Exact, Method, SamplerSettings, Statistics, checked, named
+from .averages import Statistics
+from .gradients import Exact, Method, SamplerSettings, named
+from .machines import Trained, machine_of
 
 __all__ = ["GradientBias", "gradient_bias"]
 
@@ -26,7 +28,8 @@ class GradientBias:
     Attributes
     ----------
     bias : Statistics
-        ⟨estimate⟩ - exact gradient of the mean log-likelihood, by parameter.
+        ⟨estimate⟩ - exact differences of averages over data and model, in float64: for binary units the
+        gradient of the mean log-likelihood, by parameter.
     stderr : Statistics
         Standard error of each number of `bias`.
     gradient : Statistics
@@ -44,7 +47,7 @@ class GradientBias:
 
 
 def gradient_bias(
-    rbm: BernoulliRBM,
+    rbm: Trained,
     data: Any,
     *,
     method: str | Method = "cd",
@@ -58,10 +61,10 @@ def gradient_bias(
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM, SpinRBM or GaussianRBM
         A model small enough to enumerate.
     data : array_like, (n_samples, n_visible)
-        States of 0s and 1s, all in one minibatch.
+        States as in `train`, all in one minibatch.
     method : {"cd", "pcd", "fpcd", "pt", "exact"} or callable
         As in `train`.
     n_gibbs_steps, n_chains : int
@@ -88,22 +91,29 @@ def gradient_bias(
     contrastive divergence learning", AISTATS 2005). Errors are those of the means of 20 blocks of estimates.
     """
     name, maker = named(method)
-    batch = checked(rbm, data)
+    wide = machine_of(type(rbm)(*(p.astype(np.float64) for p in rbm.parameters)))
+    batch = wide.states(_as_float64(rbm, data))
     n_estimates = count(n_estimates, "n_estimates", _BLOCKS)
     settings = SamplerSettings(
         count(n_gibbs_steps, "n_gibbs_steps"), count(n_chains, "n_chains"), seed(rng), num_threads
     )
-    wide = BernoulliRBM(*(p.astype(np.float64) for p in rbm.parameters))
-    exact = Exact(wide, settings).contrast(batch, 0).gradient
-    estimate = maker(wide, settings)
+    exact = wide.gradient(Exact, settings).contrast(batch, 0).gradient
+    estimate = wide.gradient(maker, settings)
     first = 0 if name in ("cd", "exact") else n_estimates // 10
     errors = [estimate.contrast(batch, k).gradient - exact for k in range(first + n_estimates)][first:]
 
     def over_estimates(of: Callable[[Array], Array]) -> Statistics:
-        names = ("visible", "hidden", "visible_hidden")
+        names = ["visible", "hidden", "visible_hidden"] + (["squares"] if exact.squares is not None else [])
         return Statistics(*(of(np.stack([getattr(error, name) for error in errors])) for name in names))
 
     return GradientBias(over_estimates(_mean), over_estimates(_stderr), exact)
+
+
+def _as_float64(rbm: Trained, data: Any) -> Any:
+    """Real data in the dtype that averages are taken in."""
+    if not isinstance(rbm, GaussianRBM):
+        return data
+    return finite_reals(data, rbm.n_visible, rbm.dtype, "data")[0].astype(np.float64)
 
 
 def _mean(values: Array) -> Array:

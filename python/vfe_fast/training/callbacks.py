@@ -12,11 +12,11 @@ import numpy as np
 from ..arguments import count
 from ..arrays import Array, borrow
 from ..free_energy.exact import exact
-from ..models import BernoulliRBM, SpinRBM
+from ..models import GaussianRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling import GibbsChains
 from .gradients import Gradient
-from .spins import as_bits
+from .machines import Trained
 
 __all__ = [
     "Callback",
@@ -46,7 +46,7 @@ class Epoch:
         Epochs done, counted from 1.
     n_epochs : int
         Epochs asked for.
-    rbm : BernoulliRBM or SpinRBM
+    rbm : BernoulliRBM, SpinRBM or GaussianRBM
         The model as it is now.
     gradient : Gradient
         The method, with its chains if it has any.
@@ -56,7 +56,7 @@ class Epoch:
 
     number: int
     n_epochs: int
-    rbm: BernoulliRBM | SpinRBM
+    rbm: Trained
     gradient: Gradient
     num_threads: int | None
 
@@ -132,7 +132,7 @@ class FreeEnergyGap(_EveryFewEpochs):
     Parameters
     ----------
     train, validation : array_like, (n_samples, n_visible)
-        States of 0s and 1s; of the training data as many as of the validation data are enough.
+        States as the model is trained on; of the training data as many as of the validation data are enough.
     every : int
         Epochs between evaluations; the last epoch is always evaluated.
     """
@@ -177,6 +177,8 @@ class PseudoLogLikelihood(_EveryFewEpochs):
         self.data = {name: _samples(v, name) for name, v in data.items()}
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        if isinstance(epoch.rbm, GaussianRBM):
+            raise TypeError("callbacks: PseudoLogLikelihood expects binary units, got a GaussianRBM")
         found = {}
         for name, v in self.data.items():
             picks = generator(self.key, "units picked", epoch.number).integers(0, v.shape[1], len(v))
@@ -219,8 +221,7 @@ class ChainAutocorrelation(_EveryFewEpochs):
         if trained is None or trained.n_chains < 2:
             return {}
         # Chains of their own: those that train are left alone.
-        rbm = as_bits(epoch.rbm) if isinstance(epoch.rbm, SpinRBM) else epoch.rbm
-        chains = GibbsChains(rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
+        chains = GibbsChains(epoch.rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
         chains.state = replace(trained.state, seed=trained.state.seed ^ _OTHER)
         before = chains.visible.astype(np.float64)
         chains.step(self.n_steps)

@@ -19,7 +19,7 @@ from .updates import Ascent, Memory
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT_FORMAT = "vfe_fast.checkpoint"
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 _CHAINS = "chains_"  # begins the names of what the method remembers
 
 
@@ -61,9 +61,9 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
         for key, expected in settings.items():
             if found[key] != expected:
                 raise ValueError(f"this run has {key} = {expected}, the checkpoint's had {found[key]}")
-        n_visible, n_hidden, dtype, _ = found["model"]
+        n_visible, n_hidden, dtype, *_ = found["model"]
         layers = [(n_visible,), (n_hidden,)]
-        shapes = [(n_visible, n_hidden), *layers]
+        shapes = [(n_visible, n_hidden), *layers, *([(n_visible,)] if found["learn_sigma"] else [])]
         state = RunState(
             parameters=_members(arrays, "parameter", shapes, dtype),
             memory=Memory(

@@ -21,16 +21,17 @@ import numpy as np
 
 from .. import _core
 from ..arguments import count, real, threads
-from ..arrays import Array, borrow, borrow_states
+from ..arrays import Array
 from ..free_energy.exact import exact
-from ..models import BernoulliRBM, SpinRBM
-from ..models.ising import as_spins
+from ..free_energy.result import Moments
+from ..models import BernoulliRBM, GaussianRBM
 from ..random import generator
-from ..sampling.gibbs import ChainState, GibbsChains, Words
+from ..sampling.gibbs import ChainState, GibbsChains
+from ..sampling.states import Words, states_of
+from .averages import Contrast, Machine, Statistics, clamped, difference
 
 __all__ = [
     "METHODS",
-    "Contrast",
     "ContrastiveDivergence",
     "Exact",
     "FastPersistentCD",
@@ -40,89 +41,9 @@ __all__ = [
     "PersistentCD",
     "SamplerSettings",
     "State",
-    "Statistics",
-    "checked",
-    "clamped",
-    "clamped_means",
+    "direction",
     "named",
 ]
-
-
-_STATES = 4096  # whose hidden means are in memory at a time
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Averages ⟨v⟩, ⟨h⟩ and ⟨v h⟩ of the model's dtype; differences of two make a gradient."""
-
-    visible: Array
-    hidden: Array
-    visible_hidden: Array
-
-    def __sub__(self, other: Statistics) -> Statistics:
-        return Statistics(
-            self.visible - other.visible,
-            self.hidden - other.hidden,
-            self.visible_hidden - other.visible_hidden,
-        )
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """What an update is made of.
-
-    Attributes
-    ----------
-    data_visible, data_hidden : ndarray
-        Averages ⟨v⟩ and ⟨h⟩ over the minibatch.
-    model_visible, model_hidden : ndarray
-        The same under the model, as estimated.
-    pairs : ndarray, (n_visible, n_hidden)
-        ⟨v h⟩ over the minibatch minus ⟨v h⟩ under the model.
-    """
-
-    data_visible: Array
-    data_hidden: Array
-    model_visible: Array
-    model_hidden: Array
-    pairs: Array
-
-    @property
-    def gradient(self) -> Statistics:
-        """The gradient, by parameter."""
-        return Statistics(
-            self.data_visible - self.model_visible, self.data_hidden - self.model_hidden, self.pairs
-        )
-
-
-def clamped(rbm: BernoulliRBM, visible: Words, num_threads: int | None = None) -> Statistics:
-    """Averages over given packed visible states, the hidden units at their conditional mean.
-
-    No BLAS: its threads would wait, spinning, where the kernels' run.
-    """
-    parameters, prepared = rbm.prepared
-    n_threads = threads(num_threads)
-    _, hidden = _core.free_energy(
-        *parameters, visible,
-        beta=1.0, free_energy=False, mean_hidden=True, num_threads=n_threads, prepared=prepared,
-    )  # fmt: skip
-    pairs, counts = _core.pair_sums(visible, rbm.n_visible, hidden, num_threads=n_threads)
-    size = rbm.dtype.type(len(visible))
-    pairs /= size
-    mean_hidden = hidden.mean(axis=0, dtype=np.float64).astype(rbm.dtype)
-    return Statistics(counts.astype(rbm.dtype) / size, mean_hidden, pairs)
-
-
-def clamped_means(rbm: BernoulliRBM, visible: Words, num_threads: int | None = None) -> tuple[Array, Array]:
-    """⟨v⟩ and ⟨h⟩ alone, over states of any number, some at a time."""
-    visible_sum, hidden_sum = np.zeros(rbm.n_visible), np.zeros(rbm.n_hidden)
-    for first in range(0, len(visible), _STATES):
-        states = visible[first : first + _STATES]
-        averages = clamped(rbm, states, num_threads)
-        visible_sum += len(states) * averages.visible.astype(np.float64)
-        hidden_sum += len(states) * averages.hidden.astype(np.float64)
-    means = (visible_sum / len(visible), hidden_sum / len(visible))
-    return means[0].astype(rbm.dtype), means[1].astype(rbm.dtype)
 
 
 def _contrast(
@@ -142,9 +63,27 @@ def _contrast(
 State = Mapping[str, Array]
 
 
-def _difference(data: Statistics, model: Statistics) -> Contrast:
-    pairs = data.visible_hidden - model.visible_hidden
-    return Contrast(data.visible, data.hidden, model.visible, model.hidden, pairs)
+def direction(rbm: Machine, contrast: Contrast) -> tuple[Array, ...]:
+    """The gradient in weights, visible bias, hidden bias, and of real units in ln σ².
+
+    Those of E(v, h) = Σ (v - a)² / 2σ² - b.h - Σ v W h / σ² have factors 1/σ², and
+
+        ∂/∂ ln σ_i² = (Δ⟨v_i²⟩ / 2 - a_i Δ⟨v_i⟩ - Σ_j W_ij Δ⟨v_i h_j⟩) / σ_i².
+    """
+    change = contrast.gradient
+    if not isinstance(rbm, GaussianRBM):
+        return change.visible_hidden, change.visible, change.hidden
+    weights, visible_bias, _, sigma = rbm.parameters
+    precision = 1 / sigma**2
+    assert change.squares is not None
+    of_variance = change.squares / 2 - visible_bias * change.visible
+    of_variance = of_variance - (weights * change.visible_hidden).sum(axis=1)
+    return (
+        change.visible_hidden * precision[:, None],
+        change.visible * precision,
+        change.hidden,
+        of_variance * precision,
+    )
 
 
 def _as_arrays(chains: ChainState) -> State:
@@ -169,8 +108,8 @@ def _as_chains(state: State, n_chains: int) -> ChainState:
 class Gradient(Protocol):
     """Estimates the gradient; `state` is all it remembers between updates, nothing if empty."""
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
-        """Averages for the given update (counted from 0) on the given minibatch of packed states."""
+    def contrast(self, batch: Array, update: int) -> Contrast:
+        """Averages for the given update (counted from 0) on the given minibatch, of packed or real states."""
 
     @property
     def state(self) -> State:
@@ -205,7 +144,7 @@ class ContrastiveDivergence:
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or GaussianRBM
         The model that is trained.
     settings : SamplerSettings
         Steps, seed, threads.
@@ -213,17 +152,17 @@ class ContrastiveDivergence:
 
     state: State = MappingProxyType({})
 
-    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+    def __init__(self, rbm: Machine, settings: SamplerSettings) -> None:
         self.rbm = rbm
         self.settings = settings
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
+    def contrast(self, batch: Array, update: int) -> Contrast:
         """Compare the minibatch with itself after `n_steps` Gibbs steps.
 
         Parameters
         ----------
-        batch : ndarray of uint64, (n_samples, n_words)
-            The minibatch, packed.
+        batch : ndarray, (n_samples, n_words) of uint64 or (n_samples, n_visible)
+            The minibatch, packed, or real numbers.
         update : int
             Updates before this one.
 
@@ -232,6 +171,13 @@ class ContrastiveDivergence:
         Contrast
         """
         step = update * self.settings.n_steps
+        if isinstance(self.rbm, GaussianRBM):
+            n_threads = threads(self.settings.num_threads)
+            moved, _ = states_of(self.rbm).move(
+                batch, n_steps=self.settings.n_steps, beta=1.0, clamped=None, seed=self.settings.seed,
+                chain_offset=0, step_offset=step, num_threads=n_threads,
+            )  # fmt: skip
+            return difference(clamped(self.rbm, batch, n_threads), clamped(self.rbm, moved, n_threads))
         found, _, _ = _contrast(self.rbm, batch, None, self.settings, self.settings.seed, step)
         return found
 
@@ -239,31 +185,34 @@ class ContrastiveDivergence:
 class PersistentCD:
     """PCD-k: chains that are never reset (T. Tieleman, ICML 2008, doi:10.1145/1390156.1390290).
 
-    Between updates `chains` hold hidden states that were drawn given the visible ones, by the parameters
-    before the update; the next step begins with them.
+    Between updates the `chains` of binary units hold hidden states that were drawn given the visible ones, by
+    the parameters before the update; the next step begins with them.
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or GaussianRBM
         The model that is trained.
     settings : SamplerSettings
         Steps, chains, seed, threads.
     """
 
-    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+    def __init__(self, rbm: Machine, settings: SamplerSettings) -> None:
         self.settings = settings
         self.chains = GibbsChains(rbm, settings.n_chains, rng=settings.seed, num_threads=settings.num_threads)
+        self.rbm = rbm
+        if isinstance(rbm, GaussianRBM):
+            return
         start = self.chains.state.visible
         self.chains.step()
         self.chains.state = replace(self.chains.state, visible=start)
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
+    def contrast(self, batch: Array, update: int) -> Contrast:
         """Compare the minibatch with the chains, moved on by `n_steps` Gibbs steps.
 
         Parameters
         ----------
-        batch : ndarray of uint64, (n_samples, n_words)
-            The minibatch, packed.
+        batch : ndarray, (n_samples, n_words) of uint64 or (n_samples, n_visible)
+            The minibatch, packed, or real numbers.
         update : int
             Not looked at: the chains count their steps.
 
@@ -271,9 +220,15 @@ class PersistentCD:
         -------
         Contrast
         """
-        state, n_steps = self.chains.state, self.settings.n_steps
+        rbm, state, n_steps = self.rbm, self.chains.state, self.settings.n_steps
+        if isinstance(rbm, GaussianRBM):
+            self.chains.step(n_steps)
+            num_threads = self.settings.num_threads
+            return difference(
+                clamped(rbm, batch, num_threads), clamped(rbm, self.chains.state.visible, num_threads)
+            )
         found, visible, hidden = _contrast(
-            self.chains.rbm, batch, state.hidden, self.settings, state.seed, state.step - 1
+            rbm, batch, state.hidden, self.settings, state.seed, state.step - 1
         )
         self.chains.state = ChainState(visible, hidden, state.seed, state.step + n_steps)
         return found
@@ -296,7 +251,7 @@ class FastPersistentCD:
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or GaussianRBM
         The model that is trained.
     settings : SamplerSettings
         Steps, chains, seed, threads.
@@ -304,20 +259,20 @@ class FastPersistentCD:
         Learning rate of the fast parameters.
     """
 
-    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings, *, fast_rate: float = 0.01) -> None:
+    def __init__(self, rbm: Machine, settings: SamplerSettings, *, fast_rate: float = 0.01) -> None:
         self.rbm = rbm
         self.settings = settings
         self.fast_rate = real(fast_rate, "fast_rate", 0.0)
         self.chains = GibbsChains(rbm, settings.n_chains, rng=settings.seed, num_threads=settings.num_threads)
-        self.fast = tuple(np.zeros_like(p) for p in rbm.parameters)
+        self.fast = tuple(np.zeros_like(p) for p in rbm.parameters[:3])
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
+    def contrast(self, batch: Array, update: int) -> Contrast:
         """Compare the minibatch with the chains, moved on by `n_steps` Gibbs steps.
 
         Parameters
         ----------
-        batch : ndarray of uint64, (n_samples, n_words)
-            The minibatch, packed.
+        batch : ndarray, (n_samples, n_words) of uint64 or (n_samples, n_visible)
+            The minibatch, packed, or real numbers.
         update : int
             Not looked at: the chains count their steps.
 
@@ -332,20 +287,24 @@ class FastPersistentCD:
         """
         num_threads, kind = self.settings.num_threads, self.rbm.dtype.type
         try:
-            pushed = BernoulliRBM(*(p + f for p, f in zip(self.rbm.parameters, self.fast, strict=True)))
+            pushed = self._pushed()
         except ValueError as error:
             raise ValueError(f"fast_rate: the fast parameters diverged; lower it ({error})") from error
         self.chains.rbm = pushed
         self.chains.step(self.settings.n_steps)
-        found = _difference(
+        found = difference(
             clamped(self.rbm, batch, num_threads), clamped(pushed, self.chains.state.visible, num_threads)
         )
-        gradient = found.gradient
-        moved = (gradient.visible_hidden, gradient.visible, gradient.hidden)
+        moved = direction(self.rbm, found)[:3]
         self.fast = tuple(
             kind(0.95) * f + kind(self.fast_rate) * g for f, g in zip(self.fast, moved, strict=True)
         )
         return found
+
+    def _pushed(self) -> Machine:
+        weights, visible_bias, hidden_bias, *sigma = self.rbm.parameters
+        moved = (p + f for p, f in zip((weights, visible_bias, hidden_bias), self.fast, strict=True))
+        return type(self.rbm)(*moved, *sigma)
 
     @property
     def state(self) -> State:
@@ -356,7 +315,7 @@ class FastPersistentCD:
     def state(self, state: State) -> None:
         self.chains.state = _as_chains(state, self.settings.n_chains)
         fast = tuple(state.get(f"fast_{k}", np.zeros(0)) for k in range(3))
-        for k, (array, p) in enumerate(zip(fast, self.rbm.parameters, strict=True)):
+        for k, (array, p) in enumerate(zip(fast, self.rbm.parameters[:3], strict=True)):
             if array.shape != p.shape or array.dtype != p.dtype or not np.isfinite(array).all():
                 raise ValueError(f"fast_{k}: expected finite {p.dtype} {p.shape}")
         self.fast = fast
@@ -365,14 +324,13 @@ class FastPersistentCD:
 class ParallelTempering:
     """Chains at several temperatures that exchange their states; those at beta = 1 make the gradient.
 
-    The betas are evenly spaced from 0 to 1. Neighbors swap joint states (v, h) with probability
-    min(1, exp((β' - β) (E' - E))), even and odd pairs in turns (G. Desjardins et al., AISTATS 2010; the
-    energy is that of the joint state, as the chains sample). Energies are NumPy's products: a swap whose draw
-    is within some 1e-13 of the limit may depend on its BLAS.
+    The betas are evenly spaced from 0 to 1 (of real units: from 1 / n_temperatures). Neighbors swap joint
+    states (v, h) with probability min(1, exp((β' - β) (E' - E))), even and odd pairs in turns (G. Desjardins
+    et al., AISTATS 2010; the energy is that of the joint state, as the chains sample).
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or GaussianRBM
         The model that is trained.
     settings : SamplerSettings
         Steps between swaps, chains at each temperature, seed, threads.
@@ -380,20 +338,23 @@ class ParallelTempering:
         How many, >= 2.
     """
 
-    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings, *, n_temperatures: int = 10) -> None:
+    def __init__(self, rbm: Machine, settings: SamplerSettings, *, n_temperatures: int = 10) -> None:
         self.settings = settings
-        self.betas = np.linspace(0.0, 1.0, count(n_temperatures, "n_temperatures", 2))
+        n_temperatures = count(n_temperatures, "n_temperatures", 2)
+        hottest = 1.0 / n_temperatures if isinstance(rbm, GaussianRBM) else 0.0
+        self.rbm = rbm
+        self.betas = np.linspace(hottest, 1.0, n_temperatures)
         self.replicas = GibbsChains(
             rbm, settings.n_chains * n_temperatures, rng=settings.seed, num_threads=settings.num_threads
         )
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
+    def contrast(self, batch: Array, update: int) -> Contrast:
         """Compare the minibatch with the chains at beta = 1, after `n_steps` Gibbs steps and swaps.
 
         Parameters
         ----------
-        batch : ndarray of uint64, (n_samples, n_words)
-            The minibatch, packed.
+        batch : ndarray, (n_samples, n_words) of uint64 or (n_samples, n_visible)
+            The minibatch, packed, or real numbers.
         update : int
             Not looked at: the chains count their steps.
 
@@ -401,16 +362,16 @@ class ParallelTempering:
         -------
         Contrast
         """
-        rbm, n_chains, num_threads = self.replicas.rbm, self.settings.n_chains, self.settings.num_threads
+        rbm, n_chains, num_threads = self.rbm, self.settings.n_chains, self.settings.num_threads
         self.replicas.step(self.settings.n_steps, beta=np.repeat(self.betas, n_chains))
         self._swap()
         at_one = np.ascontiguousarray(self.replicas.state.visible[-n_chains:])
-        return _difference(clamped(rbm, batch, num_threads), clamped(rbm, at_one, num_threads))
+        return difference(clamped(rbm, batch, num_threads), clamped(rbm, at_one, num_threads))
 
     def _swap(self) -> None:
         replicas, n_chains = self.replicas, self.settings.n_chains
         state = replicas.state
-        energy = replicas.rbm.energy(replicas.visible, replicas.hidden).reshape(-1, n_chains)
+        energy = self.rbm.energy(replicas.visible, replicas.hidden).reshape(-1, n_chains)
         parity = state.step // self.settings.n_steps % 2
         lower = np.arange(parity, len(self.betas) - 1, 2)
         draws = generator(state.seed, "swaps", state.step).random((len(lower), n_chains))
@@ -437,7 +398,7 @@ class Exact:
 
     Parameters
     ----------
-    rbm : BernoulliRBM
+    rbm : BernoulliRBM or GaussianRBM
         The model that is trained.
     settings : SamplerSettings
         Threads; nothing is sampled.
@@ -446,17 +407,17 @@ class Exact:
     state: State = MappingProxyType({})
     max_seconds: ClassVar[float] = 10.0  # an update
 
-    def __init__(self, rbm: BernoulliRBM, settings: SamplerSettings) -> None:
+    def __init__(self, rbm: Machine, settings: SamplerSettings) -> None:
         self.rbm = rbm
         self.num_threads = settings.num_threads
 
-    def contrast(self, batch: Words, update: int) -> Contrast:
+    def contrast(self, batch: Array, update: int) -> Contrast:
         """Compare the minibatch with p(v, h).
 
         Parameters
         ----------
-        batch : ndarray of uint64, (n_samples, n_words)
-            The minibatch, packed.
+        batch : ndarray, (n_samples, n_words) of uint64 or (n_samples, n_visible)
+            The minibatch, packed, or real numbers.
         update : int
             Not looked at.
 
@@ -479,11 +440,21 @@ class Exact:
                 f"method: 'exact' enumerates all states in every update: {error} Or train with method='pcd'."
             ) from error
         kind = self.rbm.dtype
-        model = (moments.visible, moments.hidden, moments.visible_hidden)
-        return _difference(data, Statistics(*(average.astype(kind) for average in model)))
+        model = [moments.visible, moments.hidden, moments.visible_hidden]
+        if isinstance(self.rbm, GaussianRBM):
+            model.append(_squares(self.rbm, moments))
+        return difference(data, Statistics(*(average.astype(kind) for average in model)))
 
 
-Method = Callable[[BernoulliRBM, SamplerSettings], Gradient]
+def _squares(rbm: GaussianRBM, moments: Moments) -> Array:
+    """⟨v²⟩ = σ² + ⟨(a + Wh)²⟩, where ⟨v h⟩ = ⟨(a + Wh) h⟩."""
+    weights, visible_bias, _, sigma = (p.astype(np.float64) for p in rbm.parameters)
+    pulled = (weights * moments.visible_hidden).sum(axis=1)
+    squares: Array = sigma**2 + visible_bias * moments.visible + pulled
+    return squares
+
+
+Method = Callable[[Machine, SamplerSettings], Gradient]
 
 METHODS: dict[str, Method] = {
     "cd": ContrastiveDivergence,
@@ -505,18 +476,3 @@ def named(method: Any) -> tuple[str, Method]:
     maker = getattr(method, "func", method)  # of a functools.partial
     options = ", ".join(f"{name}={value!r}" for name, value in getattr(method, "keywords", {}).items())
     return f"{getattr(maker, '__qualname__', type(maker).__qualname__)}({options})", method
-
-
-def checked(rbm: BernoulliRBM | SpinRBM, data: Any) -> Words:
-    """The data as packed states, +1 as 1, if the model can be trained on them."""
-    if not isinstance(rbm, (BernoulliRBM, SpinRBM)):
-        raise TypeError(f"rbm: expected a BernoulliRBM or a SpinRBM, got {type(rbm).__name__}")
-    array, _ = borrow(data, "data")
-    if array.ndim != 2 or array.shape[1] != rbm.n_visible or array.shape[0] == 0:
-        raise ValueError(
-            f"data: expected (n_samples, n_visible) = (>= 1, {rbm.n_visible}), got {array.shape}"
-        )
-    if isinstance(rbm, SpinRBM):
-        array = as_spins(array, rbm.n_visible, "data") > 0
-    states, _ = borrow_states(array, rbm.n_visible, "data")
-    return states

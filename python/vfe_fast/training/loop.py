@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from ..arguments import count, real
 from ..arrays import Array
-from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
-from ..sampling.gibbs import Words
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import Gradient, Method, SamplerSettings, checked, clamped_means, named
+from .gradients import Gradient, Method, SamplerSettings, named
+from .machines import Bits, Trained, machine_of
 from .progress import ProgressBar
-from .spins import InSpins, as_bits
 from .state import Record, RunState
 from .updates import Ascent
 
@@ -68,7 +66,7 @@ class History:
 
 
 def train(
-    rbm: BernoulliRBM | SpinRBM,
+    rbm: Trained,
     data: Any,
     *,
     method: str | Method = "pcd",
@@ -81,6 +79,7 @@ def train(
     sparsity_target: float = 0.1,
     sparsity_cost: float = 0.0,
     centered: bool = True,
+    learn_sigma: bool = False,
     n_gibbs_steps: int = 1,
     n_chains: int | None = None,
     rng: Any = None,
@@ -95,10 +94,10 @@ def train(
 
     Parameters
     ----------
-    rbm : BernoulliRBM or SpinRBM
+    rbm : BernoulliRBM, SpinRBM or GaussianRBM
         The model; its parameters are replaced after every update.
     data : array_like, (n_samples, n_visible)
-        States of 0s and 1s, or spins -1 and +1.
+        States of 0s and 1s, spins -1 and +1, or real numbers of the model's dtype.
     method : {"pcd", "cd", "fpcd", "pt", "exact"} or callable
         How the model's averages are estimated: the name of a class in `vfe_fast.training`, or such a class
         with options, as in ``functools.partial(ParallelTempering, n_temperatures=20)``.
@@ -121,6 +120,8 @@ def train(
     centered : bool
         Follow the gradient of the centered parameterization, with offsets that track the averages over data.
         It learned better in every comparison on MNIST (docs/training.md).
+    learn_sigma : bool
+        Learn the standard deviations of a `GaussianRBM` too, as ln σ²; else they stay as they are.
     n_gibbs_steps : int
         Gibbs steps an update, of all methods but ``"exact"``.
     n_chains : int, optional
@@ -160,7 +161,8 @@ def train(
     and the history is returned with ``interrupted`` set.
     """
     method_name, maker = named(method)
-    states = checked(rbm, data)
+    machine = machine_of(rbm, bool(learn_sigma))
+    states = machine.states(data)
     n_epochs = count(n_epochs, "n_epochs", 0)
     batch_size = count(batch_size, "batch_size", below=1 << 32)
     ascent = Ascent.checked(optimizer, momentum, weight_decay, sparsity_target, sparsity_cost, num_threads)
@@ -175,7 +177,8 @@ def train(
         "centered": bool(centered),
         "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
         "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
-        "model": [rbm.n_visible, rbm.n_hidden, str(rbm.dtype), type(rbm).__name__],
+        "learn_sigma": bool(learn_sigma),
+        "model": machine.description,
         "data": [len(states), zlib.crc32(states.data)],
         "seed": None if rng is None else seed(rng),
     }
@@ -188,7 +191,7 @@ def train(
             raise ValueError(f"checkpoint: expected a file in a folder that can be written, got {checkpoint}")
     elif resume:
         raise ValueError("resume: expected a checkpoint to continue from, got none")
-    run = _Run(rbm, states, settings, maker, learning_rate, ascent)
+    run = _Run(machine, states, settings, maker, learning_rate, ascent)
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     if checkpoint is not None and os.path.exists(checkpoint):
         if not resume:
@@ -224,17 +227,18 @@ class _Run:
 
     state: RunState
     gradient: Gradient
+    held: tuple[Array, ...] | None = None  # the state's parameters that the model has
 
     def __init__(
         self,
-        rbm: BernoulliRBM | SpinRBM,
-        states: Words,
+        machine: Bits,
+        states: Array,
         settings: dict[str, Any],
         method: Method,
         learning_rate: float | Callable[[float], float],
         ascent: Ascent,
     ) -> None:
-        self.rbm = rbm
+        self.machine = machine
         self.states = states
         self.settings = settings
         self.method = method
@@ -250,13 +254,10 @@ class _Run:
         self._make_gradient()
         offsets: tuple[Array, ...] = ()
         if self.settings["centered"]:
-            if isinstance(self.rbm, SpinRBM):
-                offsets = clamped_means(as_bits(self.rbm), self.states, self.num_threads)
-                offsets = tuple(2 * mean - 1 for mean in offsets)
-            else:
-                offsets = clamped_means(self.rbm, self.states, self.num_threads)
-        memory = self.ascent.start(self.rbm.parameters)
-        self.state = RunState(self.rbm.parameters, memory, offsets, self.gradient.state)
+            offsets = self.machine.means(self.states, self.num_threads)
+        parameters = self.machine.parameters
+        self.state = RunState(parameters, self.ascent.start(parameters), offsets, self.gradient.state)
+        self.held = parameters
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on where a checkpoint stopped."""
@@ -271,10 +272,7 @@ class _Run:
     def _make_gradient(self) -> None:
         s = self.settings
         settings = SamplerSettings(s["n_gibbs_steps"], s["n_chains"], s["seed"], self.num_threads)
-        if isinstance(self.rbm, SpinRBM):
-            self.gradient = InSpins(self.rbm, self.method, settings)
-        else:
-            self.gradient = self.method(self.rbm, settings)
+        self.gradient = self.machine.gradient(self.method, settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""
@@ -283,9 +281,15 @@ class _Run:
     def restore(self, state: RunState) -> None:
         """Put model and chains where `state` has them."""
         self.gradient.state = state.chains
-        if self.rbm.parameters is not state.parameters:
-            self.rbm.set_parameters(*state.parameters)
+        if self.held is not state.parameters:
+            self._hold(state.parameters)
         self.state = state
+
+    def _hold(self, parameters: tuple[Array, ...]) -> None:
+        """Let the model have these; if that is interrupted, it is not known what it has."""
+        self.held = None
+        self.machine.parameters = parameters
+        self.held = parameters
 
     def epoch(self) -> None:
         """Do what is left of the epoch under way."""
@@ -302,7 +306,7 @@ class _Run:
             "learning_rate": self._rate(state.epoch + 1.0),
             "seconds": state.seconds,
         }
-        epoch = Epoch(state.epoch + 1, n_epochs, self.rbm, self.gradient, self.num_threads)
+        epoch = Epoch(state.epoch + 1, n_epochs, self.machine.rbm, self.gradient, self.num_threads)
         for callback in callbacks:
             try:
                 metrics = callback(epoch) or {}
@@ -317,7 +321,7 @@ class _Run:
         self.state = replace(state, epoch=state.epoch + 1, batch=0, records=(*state.records, record))
         return stop
 
-    def _batches(self, first: int) -> Iterator[Words]:
+    def _batches(self, first: int) -> Iterator[Array]:
         """Minibatches of this epoch from number `first` on; their order depends on seed and epoch only."""
         order = generator(self.settings["seed"], "minibatches", self.state.epoch).permutation(
             len(self.states)
@@ -330,9 +334,10 @@ class _Run:
         rate = self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate
         return real(rate, "learning_rate", 0.0)
 
-    def _updated(self, batch: Words) -> RunState:
+    def _updated(self, batch: Array) -> RunState:
         """Do one update; return the state after it."""
-        state, kind = self.state, self.rbm.dtype.type
+        state, machine = self.state, self.machine
+        kind = machine.rbm.dtype.type
         contrast = self.gradient.contrast(batch, state.update)
         offsets = state.offsets
         if offsets:
@@ -342,13 +347,15 @@ class _Run:
             )
         rate = self._rate(state.epoch + state.batch / self.n_batches)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            slopes, centers = machine.slopes(contrast, offsets)
             parameters, memory = self.ascent(
-                state.parameters, state.memory, contrast, offsets, rate, state.update
-            )
+                state.parameters, state.memory, slopes, centers, rate, state.update,
+                machine.more_slopes(contrast),
+            )  # fmt: skip
         try:
             if not all(np.isfinite(array).all() for array in (*memory.velocity, *memory.squares)):
                 raise ValueError("the optimizer's averages overflowed")
-            self.rbm.set_parameters(*parameters)
+            self._hold(parameters)
         except ValueError as error:
             raise ValueError(
                 f"learning_rate: training diverged at update {state.update}, the model is left as it was "
@@ -356,7 +363,7 @@ class _Run:
             ) from error
         return replace(
             state,
-            parameters=self.rbm.parameters,
+            parameters=parameters,
             memory=memory,
             offsets=offsets,
             chains=self.gradient.state,

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _core
 from ..arguments import real, threads
 from ..arrays import Array
-from .gradients import Contrast
+from .averages import Contrast
 
 __all__ = ["OPTIMIZERS", "Ascent", "Memory"]
 
@@ -112,13 +112,14 @@ class Ascent:
         offsets: tuple[Array, ...],
         rate: float,
         update: int,
+        more: tuple[Array, ...] = (),
     ) -> tuple[tuple[Array, ...], Memory]:
         """Parameters after an update, and what to remember of it.
 
         Parameters
         ----------
         parameters : tuple of ndarray
-            Weights, visible bias, hidden bias.
+            Weights, visible bias, hidden bias, and those that `more` is of.
         memory : Memory
             Of the updates before.
         contrast : Contrast
@@ -130,6 +131,8 @@ class Ascent:
             Learning rate.
         update : int
             Updates before this one.
+        more : tuple of ndarray
+            The gradient of further parameters.
 
         Returns
         -------
@@ -176,7 +179,6 @@ class Ascent:
         if self.sparsity_cost > 0:
             kind = hidden.dtype.type
             hidden = hidden + kind(self.sparsity_cost) * (kind(self.sparsity_target) - contrast.data_hidden)
-        new, velocity, squares, *_ = zip(
-            weights, ascend(1, visible, 0.0), ascend(2, hidden, 0.0), strict=True
-        )
+        of_others = (ascend(k, slope, 0.0) for k, slope in enumerate((visible, hidden, *more), 1))
+        new, velocity, squares, *_ = zip(weights, *of_others, strict=True)
         return new, Memory(velocity if memory.velocity else (), squares if memory.squares else ())

@@ -1,5 +1,7 @@
 #include "arrays.hpp"
 
+#include <pybind11/stl.h>
+
 #include <bit>
 #include <cstring>
 #include <optional>
@@ -136,6 +138,21 @@ kernels::Real real_of(const py::array& array, const char* name) {
                             dtype_text(array));
   }
   return single ? kernels::Real::float32 : kernels::Real::float64;
+}
+
+void check_reals(const py::array& array, kernels::Real real, const std::vector<py::ssize_t>& shape, const char* name) {
+  if (real_of(array, name) != real) {
+    throw ArgumentTypeError(std::string(name) + ": expected " +
+                            (real == kernels::Real::float32 ? "float32" : "float64") + " like the others, got " +
+                            dtype_text(array));
+  }
+  if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape) {
+    const auto expected = py::str(py::tuple(py::cast(shape))).cast<std::string>();
+    throw ArgumentError(std::string(name) + ": expected " + expected + ", got " + shape_text(array));
+  }
+  if ((array.flags() & py::array::c_style) == 0) {
+    throw ArgumentError(std::string(name) + ": expected a C-ordered array");
+  }
 }
 
 kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias) {

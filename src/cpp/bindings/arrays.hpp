@@ -13,12 +13,16 @@ namespace vfe::bindings {
 namespace py = pybind11;
 
 using Words = py::array_t<std::uint64_t, py::array::c_style>;
+using Betas = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 // "(3, 4)"
 std::string shape_text(const py::array& array);
 
 // float32 or float64 in native byte order; anything else raises TypeError naming `name`.
 kernels::Real real_of(const py::array& array, const char* name);
+
+// A C-ordered array of this dtype and shape; anything else raises naming `name`.
+void check_reals(const py::array& array, kernels::Real real, const std::vector<py::ssize_t>& shape, const char* name);
 
 // The parameters as the kernels see them. Raises when dtypes or shapes do not agree.
 kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias);

@@ -4,8 +4,6 @@
 
 namespace vfe::bindings {
 
-using Betas = py::array_t<double, py::array::c_style | py::array::forcecast>;
-
 void bind_gibbs(py::module_& module) {
   module.def(
       "gibbs",
@@ -18,9 +16,11 @@ void bind_gibbs(py::module_& module) {
         Words visible({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_visible))});
         Words hidden({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
         run(&runtime::KernelTable::gibbs,
-            {rbm, beta.data(), beta.size(), clamped ? clamped->data() : nullptr, clamped ? clamped->shape(0) : 0, seed,
-             chain_offset, step_offset, start.shape(0), n_steps, start.data(), visible.mutable_data(),
-             hidden.mutable_data(), runtime::checked_threads(num_threads), prepared});
+            {{rbm, beta.data(), beta.size(), clamped ? clamped->data() : nullptr, clamped ? clamped->shape(0) : 0, seed,
+              chain_offset, step_offset, start.shape(0), n_steps, runtime::checked_threads(num_threads), prepared},
+             start.data(),
+             visible.mutable_data(),
+             hidden.mutable_data()});
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

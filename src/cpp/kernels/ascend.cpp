@@ -3,8 +3,8 @@
 #include <type_traits>
 
 #include "../numerics/config.hpp"
-#include "../runtime/scratch.hpp"
 #include "../numerics/elementary.hpp"
+#include "../runtime/scratch.hpp"
 #include "../runtime/threads.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {

@@ -3,14 +3,6 @@
 #include "gibbs_sweep.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
-namespace {
-
-constexpr std::int64_t block_chains = 256;         // their fields for one strip fill 16 kB
-constexpr std::int64_t chains_of_their_own = 256;  // below so many a thread, threads share the units instead
-constexpr double nanoseconds_per_share = 3e3;      // of a half step, worth meeting the others
-
-}  // namespace
-
 void gibbs(const GibbsArgs& args) {
   runtime::Cache used_once;
   runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
@@ -22,7 +14,6 @@ void gibbs(const GibbsArgs& args) {
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
   const double weights_per_nanosecond = args.n_chains < states_worth_pairs ? 12.0 : 64.0;
   const double of_step = static_cast<double>(args.n_chains) * (n_weights / weights_per_nanosecond + 2.0 * n_draws);
-  const double nanoseconds = static_cast<double>(args.n_steps) * of_step;
 
   // Chains [first, first + n_chains) by threads that share the tiles of each half step.
   const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
@@ -73,17 +64,7 @@ void gibbs(const GibbsArgs& args) {
     }
   };
 
-  const std::int64_t n_threads = runtime::threads_worth(nanoseconds, args.num_threads);
-  if (n_threads > 1 && args.n_chains < n_threads * chains_of_their_own) {
-    const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
-    const std::int64_t most = worth < n_threads ? worth : n_threads;
-    if (most > 1 && sweep.fewest_tiles() >= 2 * most) return sweep_block(0, args.n_chains, most);
-  }
-  const std::int64_t block = runtime::items_per_task(args.n_chains, block_chains, nanoseconds, args.num_threads);
-  runtime::parallel_for(ceil_div(args.n_chains, block), nanoseconds, args.num_threads, [&](std::int64_t task) {
-    const std::int64_t first = task * block;
-    sweep_block(first, args.n_chains - first < block ? args.n_chains - first : block, 1);
-  });
+  each_block(args.n_chains, args.n_steps, of_step, sweep.fewest_tiles(), args.num_threads, sweep_block);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

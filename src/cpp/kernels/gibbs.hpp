@@ -27,7 +27,8 @@
 
 namespace vfe::kernels {
 
-struct GibbsArgs {
+// What there is to any run of block Gibbs sampling.
+struct SweepArgs {
   RbmView rbm;
   const double* beta;  // (1,) or (n_chains,)
   std::int64_t n_betas;
@@ -36,11 +37,14 @@ struct GibbsArgs {
   std::uint64_t seed;
   std::int64_t first_chain, first_step;
   std::int64_t n_chains, n_steps;
+  int num_threads;
+  runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
+};
+
+struct GibbsArgs : SweepArgs {
   const std::uint64_t* start;  // (n_chains, words of n_visible): visible states to begin with
   std::uint64_t* visible;      // (n_chains, words of n_visible): out
   std::uint64_t* hidden;       // (n_chains, words of n_hidden): out; what `visible` was drawn from
-  int num_threads;
-  runtime::Cache* prepared;  // of the same parameters, which it vouches for; null if they are used once
 };
 
 inline void check_steps(std::int64_t first_step, std::int64_t n_steps) {
@@ -54,7 +58,7 @@ inline void check_steps(std::int64_t first_step, std::int64_t n_steps) {
   }
 }
 
-inline void check(const GibbsArgs& args) {
+inline void check_sweep(const SweepArgs& args) {
   if (args.prepared == nullptr) check(args.rbm);
   for (std::int64_t k = 0; k < args.n_betas; ++k) check_beta(args.beta[k]);
   const auto check_rows = [&](std::int64_t rows, const char* name) {
@@ -71,5 +75,7 @@ inline void check(const GibbsArgs& args) {
                         std::to_string(args.first_chain) + " + " + std::to_string(args.n_chains));
   }
 }
+
+inline void check(const GibbsArgs& args) { check_sweep(args); }
 
 }  // namespace vfe::kernels

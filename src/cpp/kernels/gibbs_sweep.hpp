@@ -14,14 +14,21 @@ using numerics::Stream;
 
 static_assert(tile_width == 4 * numerics::philox_lanes);
 
+// Where the draws of a layer's states come from.
+struct DrawStreams {
+  Stream draws, ties;
+};
+constexpr DrawStreams hidden_draws{Stream::gibbs_hidden, Stream::gibbs_hidden_tie};
+constexpr DrawStreams visible_draws{Stream::gibbs_visible, Stream::gibbs_visible_tie};
+
 // One direction of the sweep: the weights into a layer, and where its random numbers come from.
 struct HalfSweep {
   BitLayer<std::int32_t> layer;
   runtime::Buffer<double> unit;  // 1 / scale of each output's weights; 0 for padding, whose fields are not written
-  Stream stream, tie_stream;
+  DrawStreams streams;
 
-  HalfSweep(std::int64_t n_in, std::int64_t n_out, Stream draws, Stream ties)
-      : layer(n_in, n_out), unit(layer.n_tiles * tile_width), stream(draws), tie_stream(ties) {
+  HalfSweep(std::int64_t n_in, std::int64_t n_out, DrawStreams draws)
+      : layer(n_in, n_out), unit(layer.n_tiles * tile_width), streams(draws) {
     for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) unit[j] = 0;
     for (std::int64_t j = n_out; j < layer.n_strips * strip_width<std::int32_t>; ++j) layer.bias[j] = 0;
   }
@@ -160,8 +167,7 @@ struct Sweep {
 
   // Memory, for `rounding` to fill.
   explicit Sweep(const RbmView& rbm)
-      : to_hidden(rbm.n_visible, rbm.n_hidden, Stream::gibbs_hidden, Stream::gibbs_hidden_tie),
-        to_visible(rbm.n_hidden, rbm.n_visible, Stream::gibbs_visible, Stream::gibbs_visible_tie) {}
+      : to_hidden(rbm.n_visible, rbm.n_hidden, hidden_draws), to_visible(rbm.n_hidden, rbm.n_visible, visible_draws) {}
 
   template <class T>
   Rounding<T> rounding(const RbmView& rbm) {
@@ -209,6 +215,29 @@ struct Sweep {
   static void destroy(void* sweep) { delete static_cast<Sweep*>(sweep); }
 };
 
+constexpr std::int64_t block_chains = 256;         // their fields for one strip fill 16 kB
+constexpr std::int64_t chains_of_their_own = 256;  // below so many a thread, threads share the units instead
+constexpr double nanoseconds_per_share = 3e3;      // of a half step, worth meeting the others
+
+// sweep_block(first, n_chains, n_threads) for all chains, cut into blocks for one thread each; or for as many threads
+// as are worth it together, if the chains are few. A step of all takes about of_step nanoseconds on one core.
+template <class SweepBlock>
+void each_block(std::int64_t n_chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads,
+                const SweepBlock& sweep_block) {
+  const double nanoseconds = static_cast<double>(n_steps) * of_step;
+  const std::int64_t n_threads = runtime::threads_worth(nanoseconds, num_threads);
+  if (n_threads > 1 && n_chains < n_threads * chains_of_their_own) {
+    const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
+    const std::int64_t most = worth < n_threads ? worth : n_threads;
+    if (most > 1 && fewest_tiles >= 2 * most) return sweep_block(0, n_chains, most);
+  }
+  const std::int64_t block = runtime::items_per_task(n_chains, block_chains, nanoseconds, num_threads);
+  runtime::parallel_for(ceil_div(n_chains, block), nanoseconds, num_threads, [&](std::int64_t task) {
+    const std::int64_t first = task * block;
+    sweep_block(first, n_chains - first < block ? n_chains - first : block, std::int64_t{1});
+  });
+}
+
 // beta / scale, from the integer field to the argument of the sigmoid, for the units of one tile. Kept finite, so
 // that 0 stays 0.
 VFE_HD void tile_factors(const HalfSweep& half, double beta, std::int64_t tile, float (&factors)[tile_width]) {
@@ -242,15 +271,9 @@ VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
   return bits;
 }
 
-// The states of one tile's units, given their fields, (strips of the tile, n_chains, strip_width), and random words.
-VFE_HD std::uint64_t decide(const HalfSweep& half, const float (&factor)[tile_width], const Draw& draw,
-                            std::int64_t tile, const std::uint32_t (&words)[tile_width], const std::int32_t* fields,
-                            std::int64_t n_chains) {
-  constexpr std::int64_t full = strip_width<std::int32_t>;
-  float x[tile_width];
-  for (std::int64_t k = 0; k < tile_width; k += full) {
-    for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(fields[k * n_chains + l]) * factor[k + l];
-  }
+// The states of one tile's units, of which the layer has n_out, given beta times their fields, and random words.
+VFE_HD std::uint64_t decide(const float (&x)[tile_width], const Draw& draw, DrawStreams streams, std::int64_t tile,
+                            std::int64_t n_out, const std::uint32_t (&words)[tile_width]) {
   std::uint8_t on[tile_width], tie[tile_width];
   for (std::int64_t l = 0; l < tile_width; ++l) {
     const std::int32_t threshold = numerics::minority_threshold(x[l]).bits;
@@ -263,13 +286,13 @@ VFE_HD std::uint64_t decide(const HalfSweep& half, const float (&factor)[tile_wi
     const int l = __builtin_ctzll(ties);
     const auto unit = static_cast<std::uint32_t>(tile * tile_width + l);
     const numerics::Words4 further =
-        numerics::philox4x32(numerics::draw_counter(unit, draw.chain, draw.step, half.tie_stream), draw.key);
+        numerics::philox4x32(numerics::draw_counter(unit, draw.chain, draw.step, streams.ties), draw.key);
     const bool minority =
         numerics::minority_after_tie(numerics::minority_threshold(x[l]), further.word[0], further.word[1]);
     const std::uint64_t bit = std::uint64_t{1} << l;
     bits = (x[l] >= 0.0f) != minority ? bits | bit : bits & ~bit;
   }
-  const std::int64_t width = half.layer.n_out - tile * tile_width;
+  const std::int64_t width = n_out - tile * tile_width;
   return width < tile_width ? bits & ((std::uint64_t{1} << width) - 1) : bits;
 }
 
@@ -288,10 +311,17 @@ VFE_HD void draw_tile(const HalfSweep& half, std::int64_t tile, const FieldsOfTi
   std::uint32_t words[tile_width];
   tile_factors(half, beta[0], tile, factors);
   for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
-    if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.stream, tile, words);
+    if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.streams.draws, tile, words);
     if (beta_of_each) tile_factors(half, beta[c], tile, factors);
-    const std::int32_t* field = fields.of_first + c * strip_width<std::int32_t>;
-    put(c, decide(half, factors, draw, tile, words, field, fields.n_states));
+    constexpr std::int64_t full = strip_width<std::int32_t>;
+    const std::int32_t* field = fields.of_first + c * full;
+    float x[tile_width];
+    for (std::int64_t k = 0; k < tile_width; k += full) {
+      for (std::int64_t l = 0; l < full; ++l) {
+        x[k + l] = static_cast<float>(field[k * fields.n_states + l]) * factors[k + l];
+      }
+    }
+    put(c, decide(x, draw, half.streams, tile, half.layer.n_out, words));
   }
 }
 

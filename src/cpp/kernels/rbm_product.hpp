@@ -18,24 +18,19 @@
 #include "../runtime/scratch.hpp"
 #include "../runtime/threads.hpp"
 #include "rbm.hpp"
+#include "vectors.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-#if defined(__AVX512F__)
-constexpr std::int64_t vector_bytes = 64, product_rows = 4;
-#elif defined(__AVX2__)
-constexpr std::int64_t vector_bytes = 32, product_rows = 2;
-#else
-constexpr std::int64_t vector_bytes = 16, product_rows = 1;
-#endif
+constexpr std::int64_t product_rows = vector_bytes / 16;
 constexpr std::int64_t product_group = 4;  // high states prepared together, a multiple of product_rows
 
 // Products are formed in T: float64, or float32 at twice the rate, whose errors average out over the states.
 template <class T>
 struct ProductType {
   using Power = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
-  using Vector [[gnu::vector_size(vector_bytes)]] = T;
-  using Powers [[gnu::vector_size(vector_bytes)]] = Power;
+  using Vector = kernels::Vector<T>;
+  using Powers = kernels::Vector<Power>;
   static constexpr std::int64_t vector = vector_bytes / static_cast<std::int64_t>(sizeof(T));
   static constexpr std::int64_t lanes = 128 / static_cast<std::int64_t>(sizeof(T));  // low states done together
   static constexpr double max_range = sizeof(T) == 8 ? 300 : 80;     // of ln of a product in a chunk, to either side

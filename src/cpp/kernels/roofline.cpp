@@ -5,27 +5,16 @@
 #include "../numerics/philox.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
+#include "vectors.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int vector_bytes = 64;
-#elif defined(__AVX2__)
-constexpr int vector_bytes = 32;
-#else
-constexpr int vector_bytes = 16;
-#endif
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 constexpr bool has_fma = true;
 #else
 constexpr bool has_fma = false;
 #endif
-
-template <class T>
-struct VectorOf {
-  using Type [[gnu::vector_size(vector_bytes)]] = T;
-};
 
 VFE_HD double now() {
   timespec t;
@@ -45,7 +34,7 @@ VFE_HD void keep(V& value) {
 // Six chains of each kind hide the latency and fit 16 registers; none feeds another, so nothing fuses.
 template <class T>
 VFE_HD double mul_add(std::int64_t repetitions) {
-  using V = typename VectorOf<T>::Type;
+  using V = Vector<T>;
   V product[6], sum[6];
   V m = V{} + T(1) + T(1e-6), a = V{} + T(1e-6);
   for (int k = 0; k < 6; ++k) product[k] = sum[k] = V{} + T(1);
@@ -65,7 +54,7 @@ VFE_HD double mul_add(std::int64_t repetitions) {
 
 template <class T>
 VFE_HD double fused(std::int64_t repetitions) {
-  using V = typename VectorOf<T>::Type;
+  using V = Vector<T>;
   V sum[12];
   V m = V{} + T(1) - T(1e-6), a = V{} + T(1e-6);
   for (int k = 0; k < 12; ++k) sum[k] = V{} + T(1);
@@ -81,7 +70,7 @@ VFE_HD double fused(std::int64_t repetitions) {
   return has_fma ? 24.0 * static_cast<double>(vector_bytes / sizeof(T)) * static_cast<double>(repetitions) : 0.0;
 }
 
-using Wide = VectorOf<double>::Type;
+using Wide = Vector<double>;
 
 VFE_HD double read(const Wide* data, std::int64_t count) {
   Wide sum[8] = {};

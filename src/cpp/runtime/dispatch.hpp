@@ -9,8 +9,10 @@
 #include "../kernels/elementwise.hpp"
 #include "../kernels/exact_rbm.hpp"
 #include "../kernels/free_energy.hpp"
+#include "../kernels/gaussian_gibbs.hpp"
 #include "../kernels/gibbs.hpp"
 #include "../kernels/pair_sums.hpp"
+#include "../kernels/product.hpp"
 #include "../kernels/random.hpp"
 #include "../kernels/roofline.hpp"
 

@@ -1,0 +1,175 @@
+#include "gaussian_gibbs.hpp"
+
+#include "../numerics/normal.hpp"
+#include "gibbs_sweep.hpp"
+#include "real_layer.hpp"
+
+namespace vfe::kernels::inline VFE_LEVEL {
+namespace {
+
+// The weights into each layer, prepared once for any number of calls with the same parameters.
+template <class T>
+struct GaussianSweep {
+  BitLayer<T> to_hidden, to_visible;
+
+  GaussianSweep(const RbmView& rbm, int num_threads)
+      : to_hidden(rbm.n_visible, rbm.n_hidden), to_visible(rbm.n_hidden, rbm.n_visible) {
+    const auto same = [](T value, std::int64_t) { return value; };
+    const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+    runtime::parallel_for(to_hidden.n_strips + to_visible.n_strips, 2 * n_weights, num_threads, [&](std::int64_t task) {
+      task < to_hidden.n_strips ? fill_strip<T>(to_hidden, rbm, task, same)
+                                : fill_strip<T>(to_visible, rbm.transposed(), task - to_hidden.n_strips, same);
+    });
+  }
+
+  static const GaussianSweep& of(runtime::Cache& cache, const SweepArgs& args) {
+    static constexpr char key = 0;
+    const auto make = [](const void* context) -> void* {
+      const auto& given = *static_cast<const SweepArgs*>(context);
+      return new GaussianSweep(given.rbm, given.num_threads);
+    };
+    const auto destroy = [](void* sweep) { delete static_cast<GaussianSweep*>(sweep); };
+    return *static_cast<const GaussianSweep*>(cache.find_or_make(&key, make, destroy, &args));
+  }
+};
+
+// Standard normal numbers for the units of one tile.
+template <class T>
+VFE_HD void tile_normals(const Draw& draw, std::int64_t tile, T (&normals)[tile_width]) {
+  constexpr std::int64_t drawn = numerics::block_normals<T> * numerics::philox_lanes;
+  for (std::int64_t k = 0; k < tile_width; k += drawn) {
+    const auto block = static_cast<std::uint32_t>((tile * tile_width + k) / numerics::block_normals<T>);
+    std::uint32_t words[4 * numerics::philox_lanes];
+    T some[drawn];
+    numerics::draw_lanes(numerics::draw_counter(block, draw.chain, draw.step, Stream::gaussian_visible), draw.key,
+                         words);
+    numerics::normal_lanes(words, some);
+    for (std::int64_t l = 0; l < drawn; ++l) normals[k + l] = some[l];
+  }
+}
+
+// Weights and states may be large enough for their products to overflow.
+template <class T, class Good>
+VFE_HD void expect(const T (&values)[tile_width], const Good& good) {
+  std::int32_t bad = 0;
+  for (std::int64_t l = 0; l < tile_width; ++l) bad |= good(values[l]) ? 0 : 1;
+  if (bad != 0) throw ArgumentError("weights: expected smaller parameters or states, their products overflow");
+}
+
+template <class T>
+void run(const GaussianGibbsArgs& args) {
+  runtime::Cache used_once;
+  const auto& sweep = GaussianSweep<T>::of(args.prepared != nullptr ? *args.prepared : used_once, args);
+  const std::int64_t n_visible = args.rbm.n_visible, n_hidden = args.rbm.n_hidden;
+  const std::int64_t visible_words = words_for(n_visible), hidden_words = words_for(n_hidden);
+  const std::int64_t n_visible_tiles = sweep.to_visible.n_tiles, n_hidden_tiles = sweep.to_hidden.n_tiles;
+  const numerics::Key key = numerics::key_from(args.seed);
+  const T* start = static_cast<const T*>(args.start);
+  T* out = static_cast<T*>(args.visible);
+
+  // For whole tiles: padding has sigma = 0.
+  const runtime::Buffer<T> sigma(n_visible_tiles * tile_width), precision(n_visible_tiles * tile_width);
+  for (std::int64_t i = 0; i < n_visible_tiles * tile_width; ++i) {
+    sigma[i] = i < n_visible ? static_cast<const T*>(args.sigma)[i] : T(0);
+    precision[i] = i < n_visible ? T(1) / (sigma[i] * sigma[i]) : T(0);
+  }
+
+  const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
+    const std::int64_t stride = n_visible_tiles * tile_width;
+    const runtime::Buffer<T> scaled(n_chains * stride);  // v_i / sigma_i^2
+    const runtime::Buffer<std::uint64_t> hidden(hidden_words * n_chains);
+    for (std::int64_t c = 0; c < n_chains; ++c) {
+      const T* from = start + (first + c) * n_visible;
+      for (std::int64_t i = 0; i < n_visible; ++i) scaled[c * stride + i] = from[i] * precision[i];
+    }
+    const double* beta = args.n_betas > 1 ? args.beta + first : args.beta;
+    const auto beta_of = [&](std::int64_t c) { return beta[args.n_betas > 1 ? c : 0]; };
+
+    const auto share_steps = [&](runtime::Member& member) {
+      const runtime::Buffer<T> fields(n_chains * tile_width);
+      for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
+      TileFields<T> means(sweep.to_visible, n_chains);
+
+      const auto draw_hidden = [&](std::int64_t tile, Draw draw) {
+        constexpr std::int64_t full = strip_width<T>;
+        find_products(sweep.to_hidden, tile, {scaled.data(), n_chains, stride, 1}, fields.data());
+        std::uint32_t words[tile_width];
+        for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
+          if (c == 0 || draw.chain % 2 == 0) tile_words(draw, Stream::gibbs_hidden, tile, words);
+          const T factor = static_cast<T>(beta_of(c));
+          float x[tile_width];
+          for (std::int64_t k = 0; k < tile_width; k += full) {
+            const T* field = fields.data() + (k * n_chains + c * full);
+            for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(field[l] * factor);
+          }
+          expect(x, [](float value) { return value == value; });
+          hidden[tile * n_chains + c] = decide(x, draw, hidden_draws, tile, n_hidden, words);
+        }
+      };
+      const auto draw_visible = [&](std::int64_t tile, Draw draw, bool last) {
+        constexpr std::int64_t full = strip_width<T>;
+        means.find(tile, fields.data());
+        const T* of_sigma = sigma.data() + tile * tile_width;
+        const T* of_precision = precision.data() + tile * tile_width;
+        const std::int64_t left = n_visible - tile * tile_width, width = left < tile_width ? left : tile_width;
+        for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
+          const auto spread = static_cast<T>(1.0 / numerics::square_root(beta_of(c)));
+          T noise[tile_width], v[tile_width];
+          tile_normals(draw, tile, noise);
+          for (std::int64_t k = 0; k < tile_width; k += full) {
+            const T* mean = fields.data() + (k * n_chains + c * full);
+            for (std::int64_t l = 0; l < full; ++l) v[k + l] = mean[l] + of_sigma[k + l] * spread * noise[k + l];
+          }
+          expect(v, [](T value) { return numerics::magnitude(value) <= std::numeric_limits<T>::max(); });
+          if (args.clamped != nullptr) {
+            const std::int64_t row = args.n_clamped > 1 ? first + c : 0;
+            for (std::uint64_t kept = args.clamped[row * visible_words + tile]; kept != 0; kept &= kept - 1) {
+              const int l = __builtin_ctzll(kept);
+              v[l] = start[(first + c) * n_visible + tile * tile_width + l];
+            }
+          }
+          T* to = scaled.data() + c * stride + tile * tile_width;
+          for (std::int64_t l = 0; l < tile_width; ++l) to[l] = v[l] * of_precision[l];
+          if (!last) continue;
+          T* result = out + (first + c) * n_visible + tile * tile_width;
+          for (std::int64_t l = 0; l < width; ++l) result[l] = v[l];
+        }
+      };
+
+      for (std::int64_t t = 0; t < args.n_steps; ++t) {
+        const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first),
+                        static_cast<std::uint64_t>(args.first_step + t)};
+        for (std::int64_t tile; (tile = member.next(n_hidden_tiles)) >= 0;) {
+          runtime::check_interrupt();
+          draw_hidden(tile, draw);
+        }
+        means.start({hidden.data(), n_chains, 1, n_chains});
+        for (std::int64_t tile; (tile = member.next(n_visible_tiles)) >= 0;) {
+          runtime::check_interrupt();
+          draw_visible(tile, draw, t + 1 == args.n_steps);
+        }
+      }
+    };
+    const std::int64_t most = n_visible_tiles > n_hidden_tiles ? n_visible_tiles : n_hidden_tiles;
+    runtime::parallel_team(n_threads, most, share_steps);
+    for (std::int64_t c = 0; c < n_chains; ++c) {
+      for (std::int64_t w = 0; w < hidden_words; ++w) {
+        args.hidden[(first + c) * hidden_words + w] = hidden[w * n_chains + c];
+      }
+    }
+  };
+
+  const double n_weights = static_cast<double>(n_visible) * static_cast<double>(n_hidden);
+  const double of_chain = n_weights / 24.0 + 2.0 * static_cast<double>(n_visible + n_hidden);
+  const std::int64_t fewest_tiles = n_visible_tiles < n_hidden_tiles ? n_visible_tiles : n_hidden_tiles;
+  each_block(args.n_chains, args.n_steps, static_cast<double>(args.n_chains) * of_chain, fewest_tiles, args.num_threads,
+             sweep_block);
+}
+
+}  // namespace
+
+void gaussian_gibbs(const GaussianGibbsArgs& args) {
+  args.rbm.real == Real::float32 ? run<float>(args) : run<double>(args);
+}
+
+}  // namespace vfe::kernels::inline VFE_LEVEL

@@ -1,0 +1,47 @@
+// Block Gibbs sampling of an RBM with real visible units, E = sum_i (v_i - a_i)^2 / 2 sigma_i^2 - b.h - sum_ij v_i W_ij
+// h_j / sigma_i^2 (K. Cho, A. Ilin, T. Raiko, ICANN 2011):
+//
+//   n_steps times:  h_j ~ Bernoulli(sigmoid(beta (b_j + sum_i v_i W_ij / sigma_i^2)))
+//                   v_i ~ Normal(a_i + sum_j W_ij h_j, sigma_i^2 / beta), clamped ones as they were
+//
+// Shapes: hidden states are packed bits as in gibbs.hpp; visible ones are numbers of the model's dtype T, chain first.
+//
+// Precision: all in T, eps = 2^-24 or 2^-53. The field of h_j is summed over v_i / sigma_i^2 (rounded once) in the
+// order of real_layer.hpp: error <= (130 + n_visible / 128) eps (|b_j| + sum_i |v_i W_ij| / sigma_i^2), typically a
+// tenth of that for 784 units. It then becomes a float32 times beta (relative 2^-23), and is decided as in gibbs.hpp.
+// The mean of v_i is summed in the order of bit_layer.hpp: error <= (n_hidden / 4 + 4) eps (|a_i| + sum_j |W_ij|); the
+// noise is sigma_i / sqrt(beta), rounded to T, times a normal number of numerics/normal.hpp, which says where its tail
+// ends.
+//
+// Randomness: hidden units as in gibbs.hpp. Visible unit u of chain c in step t takes normal number (u / 16) % k of
+// block 16 (u / 16k) + u % 16, k = 4 for float32 and 2 for float64: those of philox4x32({block, c, t, stream}). The
+// same bits for any num_threads, any cut of the chains into calls, any instruction set.
+#pragma once
+
+#include "gibbs.hpp"
+
+namespace vfe::kernels {
+
+struct GaussianGibbsArgs : SweepArgs {
+  const void* sigma;      // (n_visible,) of the model's dtype
+  const void* start;      // (n_chains, n_visible): visible states to begin with, finite
+  void* visible;          // (n_chains, n_visible): out
+  std::uint64_t* hidden;  // (n_chains, words of n_hidden): out; what `visible` was drawn from
+};
+
+inline void check(const GaussianGibbsArgs& args) {
+  check_sweep(args);
+  const auto check_sigma = [&]<class T>(T) {
+    for (std::int64_t i = 0; i < args.rbm.n_visible; ++i) {
+      const T sigma = static_cast<const T*>(args.sigma)[i], precision = T(1) / (sigma * sigma);
+      if (sigma > 0 && precision > 0 && precision <= std::numeric_limits<T>::max()) continue;
+      throw ArgumentError("sigma: expected numbers > 0 whose 1 / sigma^2 is a number, got others");
+    }
+  };
+  args.rbm.real == Real::float32 ? check_sigma(0.0f) : check_sigma(0.0);
+  for (std::int64_t k = 0; k < args.n_betas; ++k) {
+    if (args.beta[k] < 0x1p-100) throw ArgumentError("beta: expected beta >= 2^-100 for real units, got a smaller one");
+  }
+}
+
+}  // namespace vfe::kernels
