@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 import vfe_fast as vf
+from oracles.philox import NORMAL, box_muller, normals
 from vfe_fast import _core
 
 DOCS = Path(__file__).parents[1] / "docs" / "numerics.md"
@@ -85,6 +86,43 @@ def test_uniform_law():
         assert u.min() > 0
         assert u.max() < 1
         assert stats.kstest(u, "uniform").pvalue > 1e-6  # false alarm: 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normal_is_made_of_the_words(target, dtype):
+    """Element by element, of a length that fills no block; in float64 the oracle has errors of its own."""
+    z = vf.random.normal(5003, rng=2**63 + 5, dtype=dtype)
+    assert z.dtype == dtype
+    exact = normals(np.arange(5003), 0, 0, NORMAL, 2**63 + 5, dtype)
+    assert (
+        np.abs(z - exact) <= (4 if dtype == np.float32 else 6) * np.spacing(np.abs(exact).astype(dtype))
+    ).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normal_law(dtype):
+    """Moments to order 8, Kolmogorov-Smirnov, pairs of neighbors; false alarm 1e-6 each."""
+    z = vf.random.normal((2000, 2000), rng=3, dtype=dtype).ravel().astype(np.float64)
+    assert stats.kstest(z, "norm").pvalue > 1e-6
+    for order, moment, variance in [
+        (1, 0, 1),
+        (2, 1, 2),
+        (3, 0, 15),
+        (4, 3, 96),
+        (6, 15, 10170),
+        (8, 105, 2016000),
+    ]:
+        off = (z**order).mean() - moment
+        assert abs(off) < 4.9 * np.sqrt(variance / z.size), order
+    for lag in (1, 15, 16, 17, 32, 48, 64):
+        assert abs((z[lag:] * z[:-lag]).mean()) < 4.9 / np.sqrt(z.size), lag
+        assert abs((z[lag:] ** 2 * z[:-lag] ** 2).mean() - 1) < 4.9 * np.sqrt(8 / z.size), lag
+
+
+def test_normal_tails():
+    """The smallest words draw what the contract says the tail ends at."""
+    assert box_muller([np.zeros(1), np.zeros(1)] * 2, np.float32)[0][0] == pytest.approx(6.66, abs=0.01)
+    assert box_muller([np.zeros(1), np.zeros(1)] * 2, np.float64)[0][0] == pytest.approx(9.34, abs=0.01)
 
 
 @pytest.mark.parametrize("row", accuracy_table(), ids=lambda row: f"{row[0]}-{row[1]}-{row[2]:g}-{row[3]:g}")

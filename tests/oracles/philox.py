@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 LOW = np.uint64(0xFFFFFFFF)
 STREAMS = {"hidden": 1, "visible": 2}
+NORMAL, GAUSSIAN_VISIBLE = 5, 6
 
 
 def philox4x32(counter: list[Any], seed: int) -> list[npt.NDArray[np.uint64]]:
@@ -41,3 +42,38 @@ def gibbs_uniforms(
     high, low, _, _ = philox4x32([unit, chain, step & 0xFFFFFFFF, stream[1]], seed)
     further = (high << np.uint64(32) | low) >> np.uint64(11)
     return leading / 2.0**16 + further / 2.0**69
+
+
+def box_muller(words: list[npt.NDArray[np.uint64]], dtype: Any) -> list[npt.NDArray[np.float64]]:
+    """The normal numbers of blocks, four in float32 and two in float64: numerics/normal.hpp, in float64."""
+    signed = [np.asarray(w, dtype=np.uint32).view(np.int32).astype(np.int64) for w in words]
+    w = [np.asarray(word, dtype=np.int64) for word in words]
+    if dtype == np.float32:
+
+        def middle(k: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:  # k + 1/2 in float32
+            return (k.astype(np.float32) + np.float32(0.5)).astype(np.float64)
+
+        pairs = [
+            (middle(w[k] >> 1) * 2.0**-31, middle(signed[k + 1] >> 2) * 2.0**-30, w[k + 1]) for k in (0, 2)
+        ]
+    else:
+        u = ((w[0] >> 1) + ((w[1] >> 1) + 0.5) * 2.0**-31) * 2.0**-31
+        f = (signed[2] + ((w[3] >> 2) + 0.5) * 2.0**-30) * 2.0**-32
+        pairs = [(u, f, w[3])]
+    found = []
+    for u, f, quarter in pairs:
+        radius = np.sqrt(-2 * np.log(u)) * np.where(quarter & 2, -1.0, 1.0)
+        cos, sin = np.cos(np.pi / 2 * f), np.sin(np.pi / 2 * f)
+        swap = (quarter & 1).astype(bool)
+        found += [radius * np.where(swap, sin, cos), radius * np.where(swap, cos, sin)]
+    return found
+
+
+def normals(
+    unit: npt.NDArray[Any], chain: Any, step: int, stream: int, seed: int, dtype: Any
+) -> npt.NDArray[np.float64]:
+    """The normal number of a unit: (u / 16) % k of block 16 (u / 16k) + u % 16."""
+    per_block = 4 if dtype == np.float32 else 2
+    block = 16 * (unit // (16 * per_block)) + unit % 16
+    words = philox4x32([block, chain, step & 0xFFFFFFFF, stream | (step >> 32) << 8], seed)
+    return np.choose(unit // 16 % per_block, box_muller(words, dtype))

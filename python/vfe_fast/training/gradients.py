@@ -172,12 +172,12 @@ class ContrastiveDivergence:
         """
         step = update * self.settings.n_steps
         if isinstance(self.rbm, GaussianRBM):
-            n_threads = threads(self.settings.num_threads)
+            num_threads = self.settings.num_threads
             moved, _ = states_of(self.rbm).move(
                 batch, n_steps=self.settings.n_steps, beta=1.0, clamped=None, seed=self.settings.seed,
-                chain_offset=0, step_offset=step, num_threads=n_threads,
+                chain_offset=0, step_offset=step, num_threads=threads(num_threads),
             )  # fmt: skip
-            return difference(clamped(self.rbm, batch, n_threads), clamped(self.rbm, moved, n_threads))
+            return difference(clamped(self.rbm, batch, num_threads), clamped(self.rbm, moved, num_threads))
         found, _, _ = _contrast(self.rbm, batch, None, self.settings, self.settings.seed, step)
         return found
 

@@ -2,10 +2,10 @@
 //
 //   z = sqrt(-2 ln u) (cos t, sin t),   u uniform in (0, 1),  t uniform on the circle
 //
-// t is pi/2 times f in (-1/2, 1/2), and a quarter of the circle picked by two bits: small f keep their relative
+// t is pi/2 times f in [-1/2, 1/2], and a quarter of the circle picked by two bits: small f keep their relative
 // precision, so numbers near 0 are as fine as T. u keeps its own near 0, where the tail is: it ends
-// where u does, at sqrt(2 ln 2^32) = 6.66 for float, sqrt(2 ln 2^63) = 9.34 for double. u is the multiple nearest in T
-// of 2^-32 (2^-63); given that, z has the error in docs/numerics.md.
+// where u does, at sqrt(2 ln 2^32) = 6.66 for float, sqrt(2 ln 2^63) = 9.34 for double. Both are midpoints of equal
+// cells (31 and 30 bits; 62 of double), rounded to T; given those, z has the error in docs/numerics.md.
 #pragma once
 
 #include "elementary.hpp"
