@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vfe_fast.bench.gaussian_gibbs import gaussian_gibbs_case
 from vfe_fast.bench.gibbs import GIBBS_NOTE, gibbs_case
 from vfe_fast.bench.harness import Case
 
@@ -32,6 +33,10 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
     for n_visible, n_hidden, n_chains, n_steps in QUICK if quick else SHAPES:
         yield gibbs_case(
             n_visible, n_hidden, n_chains, n_steps=n_steps, threads=threads, rivals=rivals.makers("gibbs")
+        )
+    if not quick:
+        yield gaussian_gibbs_case(
+            784, 500, 512, n_steps=10, threads=threads, rivals=rivals.makers("gaussian_gibbs")
         )
     if not quick and (model := _trained()) is not None:
         yield gibbs_case(

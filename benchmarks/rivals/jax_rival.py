@@ -45,6 +45,34 @@ def _sweeps(visible, key, weights, visible_bias, hidden_bias, n_steps):
     return jax.lax.fori_loop(0, n_steps, sweep, (visible, hidden, key))
 
 
+def gaussian_gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
+    weights, visible_bias, hidden_bias = map(jnp.asarray, (weights, visible_bias, hidden_bias))
+    state = [jnp.asarray(start), jax.random.key(0)]
+
+    def call():
+        visible, hidden, key = _gaussian_sweeps(*state, weights, visible_bias, hidden_bias, n_steps)
+        jax.block_until_ready(visible)
+        state[:] = visible, key
+        return visible, hidden
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnums=5, donate_argnums=(0, 1))
+def _gaussian_sweeps(visible, key, weights, visible_bias, hidden_bias, n_steps):
+    def sweep(_, state):
+        visible, _, key = state
+        key, for_hidden, for_visible = jax.random.split(key, 3)
+        field = visible @ weights + hidden_bias
+        uniform = jax.random.uniform(for_hidden, field.shape, jnp.float32)
+        hidden = (uniform < jax.nn.sigmoid(field)).astype(jnp.float32)
+        noise = jax.random.normal(for_visible, visible.shape, jnp.float32)
+        return hidden @ weights.T + visible_bias + noise, hidden, key
+
+    hidden = jnp.zeros((len(visible), len(hidden_bias)), jnp.float32)
+    return jax.lax.fori_loop(0, n_steps, sweep, (visible, hidden, key))
+
+
 def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
     model = tuple(map(jnp.asarray, (weights, visible_bias, hidden_bias)))
 

@@ -38,6 +38,24 @@ def gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
     return call
 
 
+def gaussian_gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
+    weights, visible_bias, hidden_bias = map(torch.from_numpy, (weights, visible_bias, hidden_bias))
+    visible = torch.from_numpy(start.copy())
+    hidden = torch.empty(len(start), len(hidden_bias))
+    field, uniform, noise = torch.empty_like(hidden), torch.empty_like(hidden), torch.empty_like(visible)
+    transposed = weights.T.contiguous()
+
+    @torch.inference_mode()
+    def call():
+        for _ in range(n_steps):
+            torch.addmm(hidden_bias, visible, weights, out=field).sigmoid_()
+            torch.lt(uniform.uniform_(), field, out=hidden)
+            torch.addmm(visible_bias, hidden, transposed, out=visible).add_(noise.normal_())
+        return visible, hidden
+
+    return call
+
+
 def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
     weights, visible_bias, hidden_bias, states = map(
         torch.from_numpy, (weights, visible_bias, hidden_bias, states)
