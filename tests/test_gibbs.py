@@ -51,8 +51,8 @@ def test_field_error_is_within_the_contract(spread):
     v0 = rng.integers(0, 2, (n_chains, n_visible), dtype=np.uint8)
     _, h = vf.gibbs(vf.BernoulliRBM(w, a, b), v0, 1, rng=1)
     x = b + v0 @ w
-    total = np.abs(b) + np.abs(w).sum(axis=0)
-    error = (n_visible + 1) * 2.0**-31 * total + 2.0**-22 * np.abs(x)
+    total = np.abs(w).sum(axis=0)
+    error = n_visible * 2.0**-31 * total + 2.0**-22 * (np.abs(v0 @ w) + np.abs(b))
     u = gibbs_uniforms(n_chains, n_hidden, seed=1, layer="hidden", step=0)
     above = u < sigmoid(-np.abs(x) - error) * (1 - 5e-7)
     below = u > sigmoid(-np.abs(x) + error) * (1 + 5e-7)
@@ -383,3 +383,53 @@ def test_packing_round_trip():
             bit = (words[:, unit // 64] >> np.uint64(unit % 64)) & np.uint64(1)
             assert np.array_equal(bit, states[:, unit])
         assert np.array_equal(_core.unpack_states(words, n_units), states)
+
+
+# --- other biases -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_other_biases_same_weights(dtype):
+    """The machine that shares weights draws what a fresh one does; the first is left as it was."""
+    w, a, b = random_parameters(150, 70, scale=0.2, dtype=dtype)
+    rbm = vf.BernoulliRBM(w, a, b)
+    v0 = np.random.default_rng(2).integers(0, 2, (40, 150))
+    before = vf.gibbs(rbm, v0, 3, rng=1)
+    energies = rbm.free_energy(v0)
+    for changes in (
+        {"visible_bias": 2 * a},
+        {"hidden_bias": b - 1},
+        {"visible_bias": -a, "hidden_bias": 3 * b},
+    ):
+        other = rbm.with_biases(**changes)
+        fresh = vf.BernoulliRBM(w, changes.get("visible_bias", a), changes.get("hidden_bias", b))
+        assert other.weights is rbm.weights
+        for mine, expected in zip(vf.gibbs(other, v0, 3, rng=1), vf.gibbs(fresh, v0, 3, rng=1), strict=True):
+            assert np.array_equal(mine, expected)
+        assert np.array_equal(other.free_energy(v0), fresh.free_energy(v0))
+    assert np.array_equal(rbm.free_energy(v0), energies)
+    rbm.set_parameters(rbm.weights, -a, 3 * b)
+    assert np.array_equal(vf.gibbs(rbm, v0, 3, rng=1)[0], vf.gibbs(other, v0, 3, rng=1)[0])
+    assert not np.array_equal(vf.gibbs(rbm, v0, 3, rng=1)[0], before[0])
+    with pytest.raises(ValueError, match=r"^weights: expected|^hidden_bias"):
+        rbm.with_biases(hidden_bias=b[1:])
+    with pytest.raises(TypeError, match=r"^hidden_bias"):
+        rbm.with_biases(hidden_bias=b.astype(np.float16))
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0**90])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e25])
+def test_biases_beyond_the_weights(target, size, beta):
+    """Fields far out of a float32's range, to either side: the sign of the field decides."""
+    rng = np.random.default_rng(3)
+    w = size * rng.normal(size=(30, 20))
+    b = size * np.where(np.arange(20) % 2, 1e6, -1e6) * (np.arange(20) % 3 > 0)
+    v0 = rng.integers(0, 2, (50, 30))
+    _, h = vf.gibbs(vf.BernoulliRBM(w, np.zeros(30), b), v0, 1, beta=beta, rng=1)
+    x = beta * (b + v0 @ w)
+    clear = np.abs(x) > 60 + beta * size * 1e6 * 2.0**-22
+    assert np.array_equal(h[clear], (x > 0)[clear])
+    if beta * size > 1e3:
+        assert clear.mean() > 0.9
+    elif beta * size < 1e-10:
+        assert abs(h.mean() - 0.5) < 5 * 0.5 / np.sqrt(h.size)

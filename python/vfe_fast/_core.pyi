@@ -51,6 +51,10 @@ class Prepared:
     What kernels keep of checked, read-only parameters between calls.
     """
     def __init__(self) -> None: ...
+    def with_other_biases(self) -> Prepared:
+        """
+        The same for the same weights with other biases.
+        """
 
 class TargetUnavailableError(RuntimeError):
     pass

@@ -120,7 +120,7 @@ def real_parameters(x: Any, name: str) -> Array:
     with memory_for(name, f"shape {array.shape}"):
         if array.size == 0:
             return np.array(array, order="C", copy=True)
-        return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+        return np.ndarray(array.shape, array.dtype, array.tobytes())
 
 
 def _as_is(array: Array) -> Array:

@@ -62,7 +62,8 @@ runtime::InterruptPoll poll_of_this_thread() {
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The compiled kernels. Arguments are checked here; vfe_fast is the face.";
   py::class_<runtime::Cache>(module, "Prepared", "What kernels keep of checked, read-only parameters between calls.")
-      .def(py::init<>());
+      .def(py::init<>())
+      .def("with_other_biases", &runtime::Cache::with_other_biases, "The same for the same weights with other biases.");
   module.def("version", [] { return VFE_VERSION; }, "Version of the package that this module was built for.");
   py::register_exception<TargetUnavailable>(module, "TargetUnavailableError", PyExc_RuntimeError);
   py::register_exception_translator(translate);

@@ -39,6 +39,7 @@ template <class T>
 struct Contrast {
   const ContrastArgs& args;
   const Sweep& sweep;
+  const DrawnLayer to_hidden_layer, to_visible_layer;
   const std::int64_t n_visible, n_hidden, n_all, n_threads;
   const bool from_data;                          // CD
   const runtime::Buffer<std::uint64_t> visible;  // (words of n_visible, n_all)
@@ -49,6 +50,8 @@ struct Contrast {
   Contrast(const ContrastArgs& given, const Sweep& prepared, std::int64_t threads)
       : args(given),
         sweep(prepared),
+        to_hidden_layer(sweep.to_hidden, args.rbm.real, args.rbm.hidden_bias),
+        to_visible_layer(sweep.to_visible, args.rbm.real, args.rbm.visible_bias),
         n_visible(args.rbm.n_visible),
         n_hidden(args.rbm.n_hidden),
         n_all(args.n_data + args.n_chains),
@@ -125,7 +128,7 @@ void Contrast<T>::share(runtime::Member& member) const {
                                std::int64_t step) {
     const Draw draw{key, static_cast<std::uint32_t>(first_chain), static_cast<std::uint64_t>(step)};
     std::uint64_t* to = hidden.data() + tile * args.n_chains + first_chain;
-    draw_tile(sweep.to_hidden, tile, {fields.data() + n_before * strip_width<std::int32_t>, rows.n}, rows.n - n_before,
+    draw_tile(to_hidden_layer, tile, {fields.data() + n_before * strip_width<std::int32_t>, rows.n}, rows.n - n_before,
               draw, &beta, false, [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
   };
 
@@ -141,7 +144,7 @@ void Contrast<T>::share(runtime::Member& member) const {
               [&](std::int64_t tile, Rows rows) {
                 const Draw draw{key, static_cast<std::uint32_t>(rows.first), static_cast<std::uint64_t>(step)};
                 std::uint64_t* to = visible.data() + tile * n_all + args.n_data + rows.first;
-                draw_tile(sweep.to_visible, tile, {fields.data(), rows.n}, rows.n, draw, &beta, false,
+                draw_tile(to_visible_layer, tile, {fields.data(), rows.n}, rows.n, draw, &beta, false,
                           [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
               });
     if (t + 1 == args.n_steps) break;
@@ -175,14 +178,17 @@ void Contrast<T>::put_means(std::int64_t tile, const std::int32_t* fields, Rows 
   constexpr std::int64_t width = strip_width<std::int32_t>, full = strip_width<T>;
   const T of_data = T(1) / static_cast<T>(args.n_data), of_chains = T(-1) / static_cast<T>(args.n_chains);
   for (std::int64_t first = tile * tile_width; first < n_hidden && first < (tile + 1) * tile_width; first += width) {
-    T factor[width];
-    for (std::int64_t l = 0; l < width; ++l) factor[l] = static_cast<T>(sweep.to_hidden.unit[first + l]);
+    T factor[width], bias[width];
+    for (std::int64_t l = 0; l < width; ++l) {
+      factor[l] = static_cast<T>(sweep.to_hidden.unit[first + l]);
+      bias[l] = static_cast<T>(to_hidden_layer.bias[first + l]);
+    }
     const std::int32_t* field = fields + first % tile_width * rows.n;
     for (std::int64_t s = 0; s < rows.n; ++s) {
       const T share = rows.first + s < args.n_data ? of_data : of_chains;
       T mean[width];
       for (std::int64_t l = 0; l < width; ++l) {
-        const T x = static_cast<T>(field[s * width + l]) * factor[l];
+        const T x = static_cast<T>(field[s * width + l]) * factor[l] + bias[l];
         const T e = numerics::exp_negative(-numerics::magnitude(x));
         mean[l] = (x < T(0) ? e : T(1)) / (T(1) + e) * share;
       }

@@ -110,8 +110,8 @@ void run(const FreeEnergyArgs& args) {
   runtime::Cache used_once;
   runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
   const char* key = args.exchanged ? &exchanged_key : &as_given_key;
-  const auto& model =
-      *static_cast<const Fields<T>*>(cache.find_or_make(key, Fields<T>::make, Fields<T>::destroy, &args));
+  const auto& model = *static_cast<const Fields<T>*>(
+      cache.of_parameters().find_or_make(key, Fields<T>::make, Fields<T>::destroy, &args));
   const BitLayer<T>& layer = model.layer;
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(n_hidden);
   const double nanoseconds = static_cast<double>(args.n_states) * (n_weights / 128.0 + static_cast<double>(n_hidden));

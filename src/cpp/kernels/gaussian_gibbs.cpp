@@ -29,7 +29,7 @@ struct GaussianSweep {
       return new GaussianSweep(given.rbm, given.num_threads);
     };
     const auto destroy = [](void* sweep) { delete static_cast<GaussianSweep*>(sweep); };
-    return *static_cast<const GaussianSweep*>(cache.find_or_make(&key, make, destroy, &args));
+    return *static_cast<const GaussianSweep*>(cache.of_parameters().find_or_make(&key, make, destroy, &args));
   }
 };
 

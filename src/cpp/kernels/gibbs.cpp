@@ -7,6 +7,8 @@ void gibbs(const GibbsArgs& args) {
   runtime::Cache used_once;
   runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
   const Sweep& sweep = Sweep::of(cache, args.rbm, args.num_threads);
+  const DrawnLayer to_hidden_layer(sweep.to_hidden, args.rbm.real, args.rbm.hidden_bias);
+  const DrawnLayer to_visible_layer(sweep.to_visible, args.rbm.real, args.rbm.visible_bias);
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
 
@@ -28,15 +30,15 @@ void gibbs(const GibbsArgs& args) {
       const runtime::Buffer<std::int32_t> fields(n_chains * tile_width);
       for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
       TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, n_chains), to_visible(sweep.to_visible.layer, n_chains);
-      const auto half_sweep = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields,
+      const auto half_sweep = [&](const DrawnLayer& layer, TileFields<std::int32_t>& tile_fields,
                                   const std::uint64_t* from, std::uint64_t* to, std::uint64_t step, bool may_clamp) {
         tile_fields.start({from, n_chains, 1, n_chains});
-        for (std::int64_t tile; (tile = member.next(half.layer.n_tiles)) >= 0;) {
+        for (std::int64_t tile; (tile = member.next(layer.half.layer.n_tiles)) >= 0;) {
           runtime::check_interrupt();
           tile_fields.find(tile, fields.data());
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first), step};
           const double* beta = args.n_betas > 1 ? args.beta + first : args.beta;
-          draw_tile(half, tile, {fields.data(), n_chains}, n_chains, draw, beta, args.n_betas > 1,
+          draw_tile(layer, tile, {fields.data(), n_chains}, n_chains, draw, beta, args.n_betas > 1,
                     [&](std::int64_t c, std::uint64_t state) {
                       if (may_clamp && args.clamped != nullptr) {
                         const std::int64_t row = args.n_clamped > 1 ? first + c : 0;
@@ -49,8 +51,8 @@ void gibbs(const GibbsArgs& args) {
       };
       for (std::int64_t t = 0; t < args.n_steps; ++t) {
         const auto step = static_cast<std::uint64_t>(args.first_step + t);
-        half_sweep(sweep.to_hidden, to_hidden, visible.data(), hidden.data(), step, false);
-        half_sweep(sweep.to_visible, to_visible, hidden.data(), visible.data(), step, true);
+        half_sweep(to_hidden_layer, to_hidden, visible.data(), hidden.data(), step, false);
+        half_sweep(to_visible_layer, to_visible, hidden.data(), visible.data(), step, true);
       }
     };
     runtime::parallel_team(n_threads, sweep.most_tiles(), share_steps);

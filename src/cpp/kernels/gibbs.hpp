@@ -6,19 +6,21 @@
 // Shapes: states are packed bits, unit u in bit u % 64 of word u / 64, chain first. beta is one number or one a
 // chain; which visible units are clamped is said once or for each chain.
 //
-// Precision: the field of unit j is an exact sum of fixed-point weights with scale
-// 2^30 / T_j, T_j = |b_j| + sum_i |W_ij| (float64, in the order of Rounding in gibbs_sweep.hpp, that of the weights in
-// memory: along a row 16 lanes, across rows blocks of 32; a twin must keep it): its error is at most (n + 1) 2^-31 T_j
-// (each weight rounds once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. The field then
-// becomes a float32, times the float32 of beta (1 / scale) (relative 2^-22.4) and r = sigmoid(-|x|) has a relative
+// Precision: sum_i v_i W_ij is an exact sum of fixed-point weights with scale
+// 2^30 / T_j, T_j = sum_i |W_ij| (float64, in the order of Rounding in gibbs_sweep.hpp, that of the weights in
+// memory: along a row 16 lanes, across rows blocks of 32; a twin must keep it): its error is at most n 2^-31 T_j
+// (each weight rounds once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. It then
+// becomes a float32, times the float32 of beta (1 / scale), plus the float32 of beta b_j: error of x
+// <= 2^-22 beta (|sum_i v_i W_ij| + |b_j|); where beta times a field may be beyond 2^100, x is smaller, and beyond
+// any doubt (DrawnLayer in gibbs_sweep.hpp). r = sigmoid(-|x|) has a relative
 // error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp).
 //
 // Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes 16 bits, those from
 // bit 16 (c % 2) on, of word (u / 16) % 4 of philox4x32({16 (u / 64) + u % 16, c / 2, t, stream}); in a tie words
 // 0 and 1 of philox4x32({u, c, t, tie stream}). Nothing else enters, so the result is the same bit for bit for any
 // num_threads, any cut of the chains into calls, any instruction set; a twin on another device must form the same
-// integer sums (their order is free), the same float32 product, and call the same functions of numerics/ without
-// fused operations.
+// integer sums (their order is free), the same float32 product and sum, and call the same functions of numerics/
+// without fused operations.
 #pragma once
 
 #include "../numerics/philox.hpp"

@@ -21,16 +21,18 @@ struct DrawStreams {
 constexpr DrawStreams hidden_draws{Stream::gibbs_hidden, Stream::gibbs_hidden_tie};
 constexpr DrawStreams visible_draws{Stream::gibbs_visible, Stream::gibbs_visible_tie};
 
-// One direction of the sweep: the weights into a layer, and where its random numbers come from.
+// One direction of the sweep: the weights into a layer, and where its random numbers come from. Biases are added when
+// units are drawn: they may change while the weights stay.
 struct HalfSweep {
   BitLayer<std::int32_t> layer;
   runtime::Buffer<double> unit;  // 1 / scale of each output's weights; 0 for padding, whose fields are not written
+  double largest = 0;            // no sum of weights is beyond it
   DrawStreams streams;
 
   HalfSweep(std::int64_t n_in, std::int64_t n_out, DrawStreams draws)
       : layer(n_in, n_out), unit(layer.n_tiles * tile_width), streams(draws) {
     for (std::int64_t j = 0; j < layer.n_tiles * tile_width; ++j) unit[j] = 0;
-    for (std::int64_t j = n_out; j < layer.n_strips * strip_width<std::int32_t>; ++j) layer.bias[j] = 0;
+    for (std::int64_t j = 0; j < layer.n_strips * strip_width<std::int32_t>; ++j) layer.bias[j] = 0;
   }
 };
 
@@ -91,7 +93,7 @@ struct Rounding {
         sums[j] += size;
       }
       for (std::int64_t l = 0; l < full; ++l) sum += of_lanes[l];
-      row_scales[i] = set_scale(to_rows, i, static_cast<const T*>(rbm.visible_bias)[i], sum);
+      row_scales[i] = set_scale(to_rows, i, sum);
     }
   }
 
@@ -99,10 +101,12 @@ struct Rounding {
     for (std::int64_t j = 0; j < n_columns; ++j) {
       double sum = 0;
       for (std::int64_t block = 0; block < n_blocks; ++block) sum += of_columns[block * n_columns + j];
-      column_scales[j] = set_scale(to_columns, j, static_cast<const T*>(rbm.hidden_bias)[j], sum);
+      column_scales[j] = set_scale(to_columns, j, sum);
     }
     for (std::int64_t i = n_rows; i < to_rows.layer.n_strips * full; ++i) row_scales[i] = 0;
     for (std::int64_t j = n_columns; j < to_columns.layer.n_strips * full; ++j) column_scales[j] = 0;
+    find_largest(to_rows);
+    find_largest(to_columns);
     const BitLayer<std::int32_t>& layer = to_columns.layer;
     for (std::int64_t strip = 0; strip < layer.n_strips; ++strip) clear(layer, strip);
   }
@@ -113,12 +117,17 @@ struct Rounding {
     for (std::int64_t k = layer.n_in * full; k < (layer.zero_row + 1) * full; ++k) rows[k] = 0;
   }
 
-  // The scale of one output of `half`, and its bias.
-  static double set_scale(HalfSweep& half, std::int64_t output, T bias, double sum) {
-    const double total = sum + static_cast<double>(numerics::magnitude(bias));
-    const double scale = numerics::fixed_point_scale(total, half.layer.n_in + 1);
+  static void find_largest(HalfSweep& half) {
+    for (std::int64_t j = 0; j < half.layer.n_out; ++j) {
+      const double size = 0x1p30 * half.unit[j];
+      half.largest = size > half.largest ? size : half.largest;
+    }
+  }
+
+  // The scale of one output of `half`.
+  static double set_scale(HalfSweep& half, std::int64_t output, double total) {
+    const double scale = numerics::fixed_point_scale(total, half.layer.n_in);
     half.unit[output] = 1.0 / scale;
-    half.layer.bias[output] = numerics::to_fixed_point(static_cast<double>(bias), scale);
     return scale;
   }
 
@@ -161,7 +170,7 @@ struct Rounding {
   }
 };
 
-// Both directions, prepared once for any number of calls with the same parameters.
+// Both directions, prepared once for any number of calls with the same weights.
 struct Sweep {
   HalfSweep to_hidden, to_visible;
 
@@ -182,11 +191,11 @@ struct Sweep {
     return to_hidden.layer.n_tiles > to_visible.layer.n_tiles ? to_hidden.layer.n_tiles : to_visible.layer.n_tiles;
   }
 
-  // That of a model's parameters in the cache; made now if it is not there.
+  // That of a model's weights in the cache; made now if it is not there.
   static const Sweep& of(runtime::Cache& cache, const RbmView& rbm, int num_threads) {
     static constexpr char key = 0;  // its address names the entry, one for each instruction set
     const Model model{rbm, num_threads};
-    return *static_cast<const Sweep*>(cache.find_or_make(&key, make, destroy, &model));
+    return *static_cast<const Sweep*>(cache.of_weights().find_or_make(&key, make, destroy, &model));
   }
 
  private:
@@ -238,15 +247,45 @@ void each_block(std::int64_t n_chains, std::int64_t n_steps, double of_step, std
   });
 }
 
-// beta / scale, from the integer field to the argument of the sigmoid, for the units of one tile. Kept finite, so
-// that 0 stays 0.
-VFE_HD void tile_factors(const HalfSweep& half, double beta, std::int64_t tile, float (&factors)[tile_width]) {
-  const double* unit = half.unit.data() + tile * tile_width;
-  for (std::int64_t l = 0; l < tile_width; ++l) {
-    const double factor = beta * unit[l];
-    factors[l] = static_cast<float>(factor < 0x1p127 ? factor : 0x1p127);
+// A layer to be drawn: the weights into it, and its biases.
+struct DrawnLayer {
+  static constexpr double most = 0x1p100;  // of beta times a field: beyond, all decisions are the same
+
+  const HalfSweep& half;
+  const runtime::Buffer<double> bias;  // for whole tiles
+  double largest = 0;                  // of the biases, without their signs
+
+  DrawnLayer(const HalfSweep& weights, Real real, const void* biases)
+      : half(weights), bias(weights.layer.n_tiles * tile_width) {
+    for (std::int64_t j = 0; j < half.layer.n_tiles * tile_width; ++j) {
+      bias[j] = j >= half.layer.n_out   ? 0.0
+                : real == Real::float32 ? static_cast<double>(static_cast<const float*>(biases)[j])
+                                        : static_cast<const double*>(biases)[j];
+      const double size = numerics::magnitude(bias[j]);
+      largest = size > largest ? size : largest;
+    }
   }
-}
+
+  // x = field * factors + offsets is beta times the field of a unit of this tile, or, where that is beyond `most`,
+  // as much smaller as keeps it in range.
+  struct Scales {
+    float factors[tile_width], offsets[tile_width];
+  };
+  VFE_HD void scales(double beta, std::int64_t tile, Scales& scales) const {
+    const double *of_unit = half.unit.data() + tile * tile_width, *of_bias = bias.data() + tile * tile_width;
+    if (beta * (half.largest + largest) < most) {
+      for (std::int64_t l = 0; l < tile_width; ++l) scales.factors[l] = static_cast<float>(beta * of_unit[l]);
+      for (std::int64_t l = 0; l < tile_width; ++l) scales.offsets[l] = static_cast<float>(beta * of_bias[l]);
+      return;
+    }
+    for (std::int64_t l = 0; l < tile_width; ++l) {
+      const double factor = beta * of_unit[l], offset = beta * of_bias[l];
+      const double size = 0x1p30 * factor + numerics::magnitude(offset), shrink = size > most ? most / size : 1.0;
+      scales.factors[l] = static_cast<float>(factor * shrink);
+      scales.offsets[l] = static_cast<float>(offset * shrink);
+    }
+  }
+};
 
 struct Draw {
   numerics::Key key;
@@ -305,23 +344,23 @@ struct FieldsOfTile {
 // Draws one tile's units for each of n_chains chains, the first of which is that of `draw`, at one beta or one a
 // chain; put(c, bits) takes what is drawn.
 template <class Put>
-VFE_HD void draw_tile(const HalfSweep& half, std::int64_t tile, const FieldsOfTile& fields, std::int64_t n_chains,
+VFE_HD void draw_tile(const DrawnLayer& to, std::int64_t tile, const FieldsOfTile& fields, std::int64_t n_chains,
                       Draw draw, const double* beta, bool beta_of_each, const Put& put) {
-  float factors[tile_width];
+  constexpr std::int64_t full = strip_width<std::int32_t>;
+  DrawnLayer::Scales scales;
   std::uint32_t words[tile_width];
-  tile_factors(half, beta[0], tile, factors);
+  to.scales(beta[0], tile, scales);
   for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
-    if (c == 0 || draw.chain % 2 == 0) tile_words(draw, half.streams.draws, tile, words);
-    if (beta_of_each) tile_factors(half, beta[c], tile, factors);
-    constexpr std::int64_t full = strip_width<std::int32_t>;
+    if (c == 0 || draw.chain % 2 == 0) tile_words(draw, to.half.streams.draws, tile, words);
+    if (beta_of_each) to.scales(beta[c], tile, scales);
     const std::int32_t* field = fields.of_first + c * full;
     float x[tile_width];
     for (std::int64_t k = 0; k < tile_width; k += full) {
       for (std::int64_t l = 0; l < full; ++l) {
-        x[k + l] = static_cast<float>(field[k * fields.n_states + l]) * factors[k + l];
+        x[k + l] = static_cast<float>(field[k * fields.n_states + l]) * scales.factors[k + l] + scales.offsets[k + l];
       }
     }
-    put(c, decide(x, draw, half.streams, tile, half.layer.n_out, words));
+    put(c, decide(x, draw, to.half.streams, tile, to.half.layer.n_out, words));
   }
 }
 

@@ -1,5 +1,5 @@
 // Fixed-point weights: w is held as the integer nearest to w * scale. A unit's scale is the largest
-// for which bias plus all weights, whatever their signs, fit 31 bits: sums of any subset are then
+// for which all weights, whatever their signs, fit 31 bits: sums of any subset are then
 // exact, and do not depend on the order in which they are made.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace vfe::numerics::inline VFE_LEVEL {
 
-// `total` = |bias| + sum |weights| over `terms` numbers; each may round up by 1/2.
+// `total` = sum |weights| over `terms` numbers; each may round up by 1/2.
 VFE_HD double fixed_point_scale(double total, std::int64_t terms) {
   constexpr double largest_scale = 0x1p1000;
   const double scale = (0x1p30 - 0.5 * static_cast<double>(terms)) / total;
