@@ -134,6 +134,29 @@ def test_train_on_an_npz_and_to_safetensors(tmp_path: Path, capsys: Capture, dat
     assert vf.load(output).n_visible == 6
 
 
+@pytest.mark.parametrize(("units", "kind"), [("spin", vf.SpinRBM), ("real", vf.GaussianRBM)])
+def test_train_and_sample_other_units(tmp_path: Path, capsys: Capture, units: str, kind: type) -> None:
+    rng = np.random.default_rng(0)
+    states = rng.choice([-1, 1], (50, 6)).astype(np.int8) if units == "spin" else rng.normal(size=(50, 6))
+    np.save(tmp_path / "data.npy", states)
+    more = ["--learn-sigma"] if units == "real" else []
+    succeed(
+        capsys, "train", tmp_path / "data.npy", "--output", tmp_path / "m.npz", "--units", units, "--seed", 1,
+        "--hidden", 3, "--epochs", 2, "--exact-every", 1, "--quiet", *more,
+    )  # fmt: skip
+    rbm = vf.load(tmp_path / "m.npz")
+    assert isinstance(rbm, kind)
+    succeed(capsys, "sample", tmp_path / "m.npz", "--output", tmp_path / "s.npy", "-n", 7, "--steps", 3)
+    samples = np.load(tmp_path / "s.npy")
+    assert samples.shape == (7, 6)
+    assert samples.dtype == (np.int8 if units == "spin" else np.float64)
+
+
+def test_only_real_units_have_a_sigma(tmp_path: Path, capsys: Capture, data: Path) -> None:
+    error = fail(capsys, "train", data, "--output", tmp_path / "m.npz", "--learn-sigma", "--quiet")
+    assert "--learn-sigma: expected a GaussianRBM" in error
+
+
 def test_train_shows_its_progress(tmp_path: Path, capsys: Capture, data: Path) -> None:
     assert main(["train", str(data), "--output", str(tmp_path / "m.npz"), "--epochs", "2"]) == 0
     assert "2/2" in capsys.readouterr().err
@@ -430,7 +453,7 @@ def test_log_z_of_an_ising_model(tmp_path: Path, capsys: Capture) -> None:
 def test_files_that_are_no_states(tmp_path: Path, capsys: Capture, model: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("0,1\n1,0\n")
-    assert "expected 0/1 states in a .npy or .npz file" in fail(
+    assert "expected states in a .npy or .npz file" in fail(
         capsys, "train", path, "--output", tmp_path / "m.npz"
     )
     assert "--output: expected a name that ends in .npy" in fail(

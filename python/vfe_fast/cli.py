@@ -15,7 +15,7 @@ from . import __version__, free_energy, random
 from .arrays import Array
 from .config import show_config
 from .files import read_arrays, write_atomically
-from .models import BernoulliRBM, load
+from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
 from .sampling import GibbsChains
 from .training import METHODS, OPTIMIZERS, ExactLogLikelihood, train
 
@@ -35,11 +35,18 @@ _OPTIONS = {
     "n_hidden": "--hidden",
     "batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
+    "learn_sigma": "--learn-sigma",
     "weight_decay": "--weight-decay",
     "momentum": "--momentum",
     "checkpoint_every": "--checkpoint-every",
     "max_seconds": "--max-seconds",
     "beta": "--beta",
+}
+
+_UNITS: dict[str, type[BernoulliRBM | GaussianRBM | SpinRBM]] = {
+    "binary": BernoulliRBM,
+    "real": GaussianRBM,
+    "spin": SpinRBM,
 }
 
 
@@ -79,11 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_seed(demo, 0)
     demo.set_defaults(run=_demo)
 
-    fit = commands.add_parser("train", help="train an RBM on a file of 0/1 states")
+    fit = commands.add_parser("train", help="train an RBM on a file of states")
     fit.add_argument("data", metavar="DATA", help=".npy or .npz file, (n_samples, n_visible)")
     fit.add_argument(
         "--output", required=True, metavar="MODEL", help="where the model goes (.npz, .safetensors)"
     )
+    fit.add_argument(
+        "--units", choices=sorted(_UNITS), default="binary", help="what the data are (default: binary, 0/1)"
+    )
+    fit.add_argument("--learn-sigma", action="store_true", help="of real units: learn their spreads too")
     fit.add_argument("--hidden", type=int, default=20, metavar="N", help="hidden units (default: 20)")
     fit.add_argument("--method", choices=sorted(METHODS), default="pcd", help="default: pcd")
     fit.add_argument("--epochs", type=int, default=50, help="default: 50")
@@ -130,9 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
     sample.add_argument("model", metavar="MODEL")
-    sample.add_argument(
-        "--output", required=True, metavar="FILE", help="where the visible states go (.npy, uint8)"
-    )
+    sample.add_argument("--output", required=True, metavar="FILE", help="where the visible states go (.npy)")
     sample.add_argument("-n", "--chains", type=int, default=100, metavar="N", help="samples, a chain each")
     sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
     sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
@@ -178,7 +187,7 @@ def _train(arguments: argparse.Namespace) -> int:
     # A run that is continued has its seed in the checkpoint.
     continued = arguments.checkpoint is not None and os.path.exists(arguments.checkpoint)
     seed = arguments.seed if continued else random.seed(arguments.seed)
-    rbm = BernoulliRBM.from_data(data, arguments.hidden, rng=seed)
+    rbm = _UNITS[arguments.units].from_data(data, arguments.hidden, rng=seed)
     finished: list[int] = []
     callbacks: list[Any] = [lambda epoch: finished.append(epoch.number)]
     if arguments.exact_every is not None:
@@ -194,6 +203,7 @@ def _train(arguments: argparse.Namespace) -> int:
         momentum=arguments.momentum,
         weight_decay=arguments.weight_decay,
         centered=arguments.centered,
+        learn_sigma=arguments.learn_sigma,
         n_gibbs_steps=arguments.steps,
         n_chains=arguments.chains,
         rng=seed,
@@ -270,8 +280,8 @@ def _sample(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--output: expected a name that ends in .npy, got {arguments.output}")
     seed = random.seed(arguments.seed)
     rbm = load(arguments.model)
-    if not isinstance(rbm, BernoulliRBM):
-        raise ValueError(f"{arguments.model}: expected a BernoulliRBM to sample from, got {rbm!r}")
+    if isinstance(rbm, Ising):
+        raise ValueError(f"{arguments.model}: expected an RBM to sample from, got {rbm!r}")
     chains = GibbsChains(rbm, arguments.chains, rng=seed, num_threads=arguments.threads)
     chains.step(arguments.steps, beta=arguments.beta)
     write_atomically(arguments.output, lambda file: np.save(file, chains.visible))
@@ -304,16 +314,16 @@ def _check_output(path: str, option: str = "--output", *, not_over: Sequence[str
 
 
 def _read_states(path: str) -> Array:
-    """Read the states in an ``.npy`` file, or the only array of an ``.npz`` file."""
+    """Read the data in an ``.npy`` file, or the only array of an ``.npz`` file."""
     with open(path, "rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
     if not is_archive:
         try:
             array: Array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: expected 0/1 states in a .npy or .npz file of NumPy's") from error
+            raise ValueError(f"{path}: expected states in a .npy or .npz file of NumPy's") from error
         return array
-    arrays = read_arrays(path, "a file of 0/1 states")
+    arrays = read_arrays(path, "a file of states")
     if len(arrays) != 1:
         raise ValueError(f"{path}: expected one array, got {', '.join(arrays) or 'none'}")
     return next(iter(arrays.values()))
