@@ -18,13 +18,16 @@ void bind_gaussian_gibbs(py::module_& module) {
         if (clamped) check_words(*clamped, rbm.n_visible, "clamped");
         py::array visible = new_array(rbm.real, {n_chains, rbm.n_visible});
         Words hidden({n_chains, static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
+        bool overflowed = false;
         run(&runtime::KernelTable::gaussian_gibbs,
             {{rbm, beta.data(), beta.size(), clamped ? clamped->data() : nullptr, clamped ? clamped->shape(0) : 0, seed,
               chain_offset, step_offset, n_chains, n_steps, runtime::checked_threads(num_threads), prepared},
              sigma.data(),
              start.data(),
              visible.mutable_data(),
-             hidden.mutable_data()});
+             hidden.mutable_data(),
+             &overflowed});
+        if (overflowed) throw ArgumentError("weights: expected smaller parameters or states, their products overflow");
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),

@@ -1,5 +1,7 @@
 #include "gaussian_gibbs.hpp"
 
+#include <atomic>
+
 #include "../numerics/normal.hpp"
 #include "gibbs_sweep.hpp"
 #include "real_layer.hpp"
@@ -48,12 +50,11 @@ VFE_HD void tile_normals(const Draw& draw, std::int64_t tile, T (&normals)[tile_
   }
 }
 
-// Weights and states may be large enough for their products to overflow.
 template <class T, class Good>
-VFE_HD void expect(const T (&values)[tile_width], const Good& good) {
+VFE_HD bool all(const T (&values)[tile_width], const Good& good) {
   std::int32_t bad = 0;
   for (std::int64_t l = 0; l < tile_width; ++l) bad |= good(values[l]) ? 0 : 1;
-  if (bad != 0) throw ArgumentError("weights: expected smaller parameters or states, their products overflow");
+  return bad == 0;
 }
 
 template <class T>
@@ -66,6 +67,8 @@ void run(const GaussianGibbsArgs& args) {
   const numerics::Key key = numerics::key_from(args.seed);
   const T* start = static_cast<const T*>(args.start);
   T* out = static_cast<T*>(args.visible);
+  const std::atomic_ref<bool> overflowed(*args.overflowed);
+  overflowed = false;
 
   // For whole tiles: padding has sigma = 0.
   const runtime::Buffer<T> sigma(n_visible_tiles * tile_width), precision(n_visible_tiles * tile_width);
@@ -102,7 +105,7 @@ void run(const GaussianGibbsArgs& args) {
             const T* field = fields.data() + (k * n_chains + c * full);
             for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(field[l] * factor);
           }
-          expect(x, [](float value) { return value == value; });
+          if (!all(x, [](float value) { return value == value; })) overflowed.store(true, std::memory_order_relaxed);
           hidden[tile * n_chains + c] = decide(x, draw, hidden_draws, tile, n_hidden, words);
         }
       };
@@ -120,7 +123,8 @@ void run(const GaussianGibbsArgs& args) {
             const T* mean = fields.data() + (k * n_chains + c * full);
             for (std::int64_t l = 0; l < full; ++l) v[k + l] = mean[l] + of_sigma[k + l] * spread * noise[k + l];
           }
-          expect(v, [](T value) { return numerics::magnitude(value) <= std::numeric_limits<T>::max(); });
+          const auto finite = [](T value) { return numerics::magnitude(value) <= std::numeric_limits<T>::max(); };
+          if (!all(v, finite)) overflowed.store(true, std::memory_order_relaxed);
           if (args.clamped != nullptr) {
             const std::int64_t row = args.n_clamped > 1 ? first + c : 0;
             for (std::uint64_t kept = args.clamped[row * visible_words + tile]; kept != 0; kept &= kept - 1) {

@@ -27,6 +27,7 @@ struct GaussianGibbsArgs : SweepArgs {
   const void* start;      // (n_chains, n_visible): visible states to begin with, finite
   void* visible;          // (n_chains, n_visible): out
   std::uint64_t* hidden;  // (n_chains, words of n_hidden): out; what `visible` was drawn from
+  bool* overflowed;       // out: whether a field or a state was no finite number; the states mean nothing then
 };
 
 inline void check(const GaussianGibbsArgs& args) {
