@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,7 +134,8 @@ def test_training_raises_the_likelihood(method: str, learn_sigma: bool) -> None:
         learn_sigma=learn_sigma, rng=4,
     )  # fmt: skip
     after = mean_log_likelihood(free_parameters(rbm), data)
-    assert after > start + (1.0 if learn_sigma else 0.1)  # two narrow clusters: most is to be gained by σ
+    # Two narrow clusters: most is to be gained by σ, which CD-1 finds slowly.
+    assert after > start + (1.0 if learn_sigma and method != "cd" else 0.3)
     assert np.array_equal(rbm.sigma, sigma) != learn_sigma
 
 
@@ -217,13 +221,86 @@ def test_set_parameters() -> None:
     assert np.array_equal(rbm.sigma, 2 * sigma)
 
 
-def test_divergence_is_an_error() -> None:
-    rbm, data = model(5, 3, dtype=np.float32), samples(60, 5).astype(np.float32)
-    before = rbm.parameters
-    with pytest.raises(ValueError, match="learning_rate"):
-        vf.train(rbm, data, learning_rate=1e30, learn_sigma=True, n_epochs=5, rng=0)
+@pytest.mark.parametrize("learn_sigma", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_does_not_depend_on_units(optimizer: str, learn_sigma: bool) -> None:
+    """Data in other units, per unit a shift and a factor, train the same machine in those units.
+
+    Factors of two and no chains, so that rounding is all that can differ.
+    """
+    data, rng = samples(300, 5), np.random.default_rng(1)
+    shift, factor = rng.normal(size=5) * 20, np.exp2(rng.integers(-12, 12, 5))
+    found = []
+    for x in (data, data * factor + shift):
+        rbm = vf.GaussianRBM.from_data(x, 4, rng=3)
+        vf.train(
+            rbm, x, method="exact", optimizer=optimizer, learn_sigma=learn_sigma, n_epochs=20, batch_size=50,
+            rng=4,
+        )  # fmt: skip
+        log_z = vf.free_energy.exact(rbm).log_z
+        found.append(float(rbm.log_likelihood(x, log_z).mean()))
+    assert found[1] == pytest.approx(found[0] - np.log(factor).sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
+def test_float32_survives_means_far_from_zero(mean: float) -> None:
+    data = np.round(64 * samples(300, 5)) / 64 + mean  # what float32 holds
+    found = []
+    for dtype in (np.float32, np.float64):
+        rbm = vf.GaussianRBM.from_data(data.astype(dtype), 4, rng=3)
+        vf.train(rbm, data.astype(dtype), method="exact", learn_sigma=True, n_epochs=30, batch_size=50, rng=4)
+        found.append(rbm.sigma.astype(np.float64))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_units_that_hardly_vary(method: str, dtype: Any) -> None:
+    """Raw counts, a unit that is nearly always the same: what scanned digits look like."""
+    rng = np.random.default_rng(2)
+    data = rng.integers(0, 17, (200, 6)).astype(dtype)
+    data[:, 2] = 0
+    data[7, 2] = 1
+    rbm = vf.GaussianRBM.from_data(data, 4, rng=1)
+    vf.train(rbm, data, method=method, learn_sigma=True, n_epochs=20, batch_size=50, rng=1)
     assert all(np.isfinite(p).all() for p in rbm.parameters)
-    assert len(before) == 4
+    assert np.isfinite(vf.free_energy.exact(rbm).log_z)
+    vf.gibbs(rbm, data, 2, rng=0)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_divergence_is_an_error(method: str, dtype: Any) -> None:
+    """One that says what to lower, and leaves a model that still samples."""
+    data = 5 * samples(60, 5).astype(dtype)
+    for rate, learn_sigma in ((30.0, False), (1e5, False), (30.0, True), (1e30, True)):
+        rbm = vf.GaussianRBM.from_data(data, 3, rng=0)
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"^(learning_rate|fast_rate): "):
+            vf.train(
+                rbm, data, method=method, learning_rate=rate, learn_sigma=learn_sigma, n_epochs=300, rng=0,
+                batch_size=10,
+            )  # fmt: skip
+        assert all((np.abs(p) < 1e20).all() for p in rbm.parameters)
+        vf.gibbs(rbm, data, 1, rng=0)
+
+
+def test_bits_do_not_depend_on_numpys_instruction_sets() -> None:
+    code = (
+        "import numpy as np, vfe_fast as vf, zlib;"
+        "x = np.random.default_rng(0).integers(-99, 99, (50, 9)).astype(np.float32) / 64;"
+        "rbm = vf.GaussianRBM.from_data(x, 4, rng=0);"
+        "vf.train(rbm, x, learn_sigma=True, n_epochs=20, batch_size=10, learning_rate=0.05, rng=0);"
+        "print(*(zlib.crc32(p.tobytes()) for p in rbm.parameters))"
+    )
+    found = np._core._multiarray_umath.__cpu_dispatch__  # type: ignore[attr-defined]
+    features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    disabled = " ".join(name for name in found if features.get(name))
+    results = set()
+    for names in ("", disabled):
+        environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": names}
+        results.add(subprocess.run([sys.executable, "-c", code], env=environment, check=True,
+                                   capture_output=True, text=True).stdout)  # fmt: skip
+    assert len(results) == 1
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ __all__ = ["Triangle", "TriangleSum", "energy_bound"]
 _MOST_ROWS, _LEAST_ROWS = 512, 64  # states of the first group in a range
 _RANGE_STATES = 1 << 31  # in all: a twentieth of a second, between which a signal is seen
 _SAFE = 300.0  # of |beta E|: then no factor, and no product of factors, leaves the range of float64
+_WHOLE = 2.0**40  # powers of two up to here are whole numbers
 _LN2 = math.log(2.0)
 
 
@@ -242,9 +243,12 @@ def energy_bound(couplings: Array, fields: Array) -> float:
 
 def _row(exponent: float, sums: list[Any]) -> Array:
     """Sums that are multiples of e^exponent, as a row: multiples of a power of two."""
-    power = math.floor(exponent / _LN2)
-    numbers = np.concatenate([np.ravel(x) for x in sums]) * math.exp(exponent - power * _LN2)
-    return np.concatenate(([float(power)], numbers))
+    power = exponent / _LN2
+    rest = 0.0
+    if abs(power) < _WHOLE:
+        power = math.floor(power)
+        rest = exponent - power * _LN2
+    return np.concatenate(([float(power)], np.concatenate([np.ravel(x) for x in sums]) * math.exp(rest)))
 
 
 def _spin_sums(t: Triangle, a: slice, ab: Array, bc: Array, ac: Array) -> list[Array]:

@@ -113,7 +113,7 @@ def _as_float64(rbm: Trained, data: Any) -> Any:
     """Real data in the dtype that averages are taken in."""
     if not isinstance(rbm, GaussianRBM):
         return data
-    return finite_reals(data, rbm.n_visible, rbm.dtype, "data")[0].astype(np.float64)
+    return finite_reals(data, rbm.n_visible, None, "data")[0].astype(np.float64)
 
 
 def _mean(values: Array) -> Array:

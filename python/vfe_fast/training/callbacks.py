@@ -49,7 +49,8 @@ class Epoch:
     rbm : BernoulliRBM, SpinRBM or GaussianRBM
         The model as it is now.
     gradient : Gradient
-        The method, with its chains if it has any.
+        The method, with its chains if it has any; those of real units are in units of training,
+        (v - a) / σ with a and σ of the model at the start of the run.
     num_threads : int or None
         Threads the run may use.
     """
@@ -221,7 +222,8 @@ class ChainAutocorrelation(_EveryFewEpochs):
         if trained is None or trained.n_chains < 2:
             return {}
         # Chains of their own: those that train are left alone.
-        chains = GibbsChains(epoch.rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
+        rbm = getattr(epoch.gradient, "rbm", epoch.rbm)  # which has the chains' units
+        chains = GibbsChains(rbm, trained.n_chains, rng=0, num_threads=epoch.num_threads)
         chains.state = replace(trained.state, seed=trained.state.seed ^ _OTHER)
         before = chains.visible.astype(np.float64)
         chains.step(self.n_steps)

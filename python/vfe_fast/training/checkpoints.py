@@ -19,7 +19,7 @@ from .updates import Ascent, Memory
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT_FORMAT = "vfe_fast.checkpoint"
-FORMAT_VERSION = "3"
+FORMAT_VERSION = "4"
 _CHAINS = "chains_"  # begins the names of what the method remembers
 
 
@@ -31,6 +31,7 @@ def write_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any], sta
         "velocity": state.memory.velocity,
         "squares": state.memory.squares,
         "offset": state.offsets,
+        "frame": state.frame,
     }
     for group, members in groups.items():
         arrays |= {f"{group}_{k}": member for k, member in enumerate(members)}
@@ -61,7 +62,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
         for key, expected in settings.items():
             if found[key] != expected:
                 raise ValueError(f"this run has {key} = {expected}, the checkpoint's had {found[key]}")
-        n_visible, n_hidden, dtype, *_ = found["model"]
+        n_visible, n_hidden, dtype, kind, *_ = found["model"]
         layers = [(n_visible,), (n_hidden,)]
         shapes = [(n_visible, n_hidden), *layers, *([(n_visible,)] if found["learn_sigma"] else [])]
         state = RunState(
@@ -74,6 +75,7 @@ def read_checkpoint(path: str | os.PathLike[str], settings: dict[str, Any]) -> t
             ),
             offsets=_members(arrays, "offset", layers if found["centered"] else [], dtype),
             chains={k.removeprefix(_CHAINS): v for k, v in arrays.items() if k.startswith(_CHAINS)},
+            frame=_members(arrays, "frame", 2 * layers[:1] if kind == "GaussianRBM" else [], dtype),
             epoch=count(about["epoch"], "epoch", 0),
             batch=count(about["batch"], "batch", 0),
             update=count(about["update"], "update", 0),

@@ -33,6 +33,7 @@ from .averages import Contrast, Machine, Statistics, clamped, difference
 __all__ = [
     "METHODS",
     "ContrastiveDivergence",
+    "Diverged",
     "Exact",
     "FastPersistentCD",
     "Gradient",
@@ -61,6 +62,10 @@ def _contrast(
 
 
 State = Mapping[str, Array]
+
+
+class Diverged(ValueError):
+    """Parameters went beyond what a model takes; the message says what to lower."""
 
 
 def direction(rbm: Machine, contrast: Contrast) -> tuple[Array, ...]:
@@ -289,7 +294,7 @@ class FastPersistentCD:
         try:
             pushed = self._pushed()
         except ValueError as error:
-            raise ValueError(f"fast_rate: the fast parameters diverged; lower it ({error})") from error
+            raise Diverged(f"fast_rate: the fast parameters diverged; lower it ({error})") from error
         self.chains.rbm = pushed
         self.chains.step(self.settings.n_steps)
         found = difference(
@@ -371,7 +376,9 @@ class ParallelTempering:
     def _swap(self) -> None:
         replicas, n_chains = self.replicas, self.settings.n_chains
         state = replicas.state
-        energy = self.rbm.energy(replicas.visible, replicas.hidden).reshape(-1, n_chains)
+        energy = self.rbm.energy(
+            replicas.visible, replicas.hidden, num_threads=self.settings.num_threads
+        ).reshape(-1, n_chains)
         parity = state.step // self.settings.n_steps % 2
         lower = np.arange(parity, len(self.betas) - 1, 2)
         draws = generator(state.seed, "swaps", state.step).random((len(lower), n_chains))

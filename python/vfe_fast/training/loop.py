@@ -16,9 +16,10 @@ import numpy.typing as npt
 from ..arguments import count, real
 from ..arrays import Array
 from ..random import generator, seed
+from .averages import Contrast
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import Gradient, Method, SamplerSettings, named
+from .gradients import Diverged, Gradient, Method, SamplerSettings, named
 from .machines import Bits, Trained, machine_of
 from .progress import ProgressBar
 from .state import Record, RunState
@@ -251,20 +252,24 @@ class _Run:
         """Begin at the model as it is."""
         if self.settings["seed"] is None:
             self.settings["seed"] = seed(None)
+        self.machine.start()
         self._make_gradient()
         offsets: tuple[Array, ...] = ()
         if self.settings["centered"]:
             offsets = self.machine.means(self.states, self.num_threads)
         parameters = self.machine.parameters
-        self.state = RunState(parameters, self.ascent.start(parameters), offsets, self.gradient.state)
+        memory = self.ascent.start(parameters)
+        self.state = RunState(parameters, memory, offsets, self.gradient.state, self.machine.frame)
         self.held = parameters
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on where a checkpoint stopped."""
         known = {name: value for name, value in self.settings.items() if name != "seed" or value is not None}
         state, self.settings["seed"] = read_checkpoint(path, known)
-        self._make_gradient()
         try:
+            if state.frame:
+                self.machine.frame = state.frame
+            self._make_gradient()
             self.restore(state)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)}: cannot continue from this checkpoint: {error}") from error
@@ -286,9 +291,13 @@ class _Run:
         self.state = state
 
     def _hold(self, parameters: tuple[Array, ...]) -> None:
-        """Let the model have these; if that is interrupted, it is not known what it has."""
-        self.held = None
-        self.machine.parameters = parameters
+        """Let the model have these, unless it refuses; after an interrupt it is not known what it has."""
+        before, self.held = self.held, None
+        try:
+            self.machine.parameters = parameters
+        except ValueError:
+            self.held = before
+            raise
         self.held = parameters
 
     def epoch(self) -> None:
@@ -328,39 +337,50 @@ class _Run:
         )
         size = self.settings["batch_size"]
         for batch in range(first, self.n_batches):
-            yield self.states[order[batch * size : (batch + 1) * size]]
+            yield self.machine.batch(self.states[order[batch * size : (batch + 1) * size]])
 
     def _rate(self, epoch: float) -> float:
         rate = self.learning_rate(epoch) if callable(self.learning_rate) else self.learning_rate
         return real(rate, "learning_rate", 0.0)
 
+    def _moved(self, offsets: tuple[Array, ...], contrast: Contrast) -> tuple[Array, ...]:
+        """Offsets of a centered run, moved towards the averages over a minibatch."""
+        kind = self.machine.rbm.dtype.type
+        averages = (contrast.data_visible, contrast.data_hidden)[: len(offsets)]
+        return tuple(
+            kind(1 - OFFSET_RATE) * old + kind(OFFSET_RATE) * new
+            for old, new in zip(offsets, averages, strict=True)
+        )
+
+    def _diverged(self, error: Exception) -> Diverged:
+        return Diverged(
+            f"learning_rate: training diverged at update {self.state.update}, the model is left as it was "
+            f"before; lower learning_rate or momentum ({error})"
+        )
+
     def _updated(self, batch: Array) -> RunState:
         """Do one update; return the state after it."""
         state, machine = self.state, self.machine
-        kind = machine.rbm.dtype.type
-        contrast = self.gradient.contrast(batch, state.update)
-        offsets = state.offsets
-        if offsets:
-            offsets = tuple(
-                kind(1 - OFFSET_RATE) * old + kind(OFFSET_RATE) * new
-                for old, new in zip(offsets, (contrast.data_visible, contrast.data_hidden), strict=True)
-            )
         rate = self._rate(state.epoch + state.batch / self.n_batches)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+            try:
+                contrast = self.gradient.contrast(batch, state.update)
+            except (ValueError, OverflowError) as error:
+                if state.update == 0 or isinstance(error, Diverged):
+                    raise
+                raise self._diverged(error) from error
+            offsets = self._moved(state.offsets, contrast)
             slopes, centers = machine.slopes(contrast, offsets)
             parameters, memory = self.ascent(
                 state.parameters, state.memory, slopes, centers, rate, state.update,
                 machine.more_slopes(contrast),
             )  # fmt: skip
-        try:
-            if not all(np.isfinite(array).all() for array in (*memory.velocity, *memory.squares)):
-                raise ValueError("the optimizer's averages overflowed")
-            self._hold(parameters)
-        except ValueError as error:
-            raise ValueError(
-                f"learning_rate: training diverged at update {state.update}, the model is left as it was "
-                f"before; lower learning_rate or momentum ({error})"
-            ) from error
+            try:
+                if not all(np.isfinite(array).all() for array in (*memory.velocity, *memory.squares)):
+                    raise ValueError("the optimizer's averages overflowed")
+                self._hold(parameters)
+            except ValueError as error:
+                raise self._diverged(error) from error
         return replace(
             state,
             parameters=parameters,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from .. import _core
 from ..arrays import Array, borrow, borrow_states, finite_reals
 from ..models import BernoulliRBM, GaussianRBM, SpinRBM
 from ..models.ising import as_spins
@@ -17,6 +19,8 @@ from .gradients import Gradient, Method, SamplerSettings, State, direction
 __all__ = ["Bits", "InSpins", "Reals", "Spins", "Trained", "machine_of"]
 
 Trained = BernoulliRBM | GaussianRBM | SpinRBM
+
+_MOST, _MOST_LOG_VARIANCE = 2.0**40, 40 * math.log(2.0)  # of real units: beyond, training has diverged
 
 
 class Bits:
@@ -34,6 +38,15 @@ class Bits:
     def states(self, data: Any) -> Array:
         """Data as the kernels know them, checked."""
         return borrow_states(self._table(data), self.rbm.n_visible, "data")[0]
+
+    def start(self) -> None:
+        """Begin a run at the model as it is."""
+
+    frame: tuple[Array, ...] = ()  # what a run's units are: nothing to say of binary ones
+
+    def batch(self, states: Array) -> Array:
+        """Make a minibatch of some of the states."""
+        return states
 
     def gradient(self, method: Method, settings: SamplerSettings) -> Gradient:
         """Make the method's gradient, in averages of this machine."""
@@ -158,7 +171,11 @@ class InSpins:
 
 
 class Reals(Bits):
-    """A machine with real visible units: slopes in W and a have a factor 1/σ²; ln σ² may ascend too.
+    """A machine with real visible units, trained in units of its own: v' = (v - m) / s.
+
+    There it is the machine of W' = W / s, a' = (a - m) / s, σ' = σ / s and b'_j = b_j + Σ_i m_i W_ij / σ_i²;
+    m and s are a and σ at the start of a run: steps do not depend on the scale of the data, nor averages on
+    their mean. Slopes in W' and a' have a factor 1/σ'²; ln σ'² may ascend too.
 
     Parameters
     ----------
@@ -171,29 +188,77 @@ class Reals(Bits):
     def __init__(self, rbm: GaussianRBM, learn_sigma: bool) -> None:
         super().__init__(rbm)
         self.learn_sigma = learn_sigma
+        self.frame = np.zeros_like(rbm.sigma), np.ones_like(rbm.sigma)
+
+    def start(self) -> None:
+        """Take a and σ of the model as it is for m and s."""
+        _, visible_bias, _, sigma = self.rbm.parameters
+        self.frame = visible_bias, sigma
+
+    @property
+    def frame(self) -> tuple[Array, ...]:
+        """m and s."""
+        return self._frame
+
+    @frame.setter
+    def frame(self, frame: tuple[Array, ...]) -> None:
+        kind = self.rbm.dtype
+        weights, visible_bias, hidden_bias, sigma = (p.astype(np.float64) for p in self.rbm.parameters)
+        origin, scale = (part.astype(np.float64) for part in frame)
+        pull = _core.product((origin / sigma**2)[None], weights)[0]
+        inner = weights / scale[:, None], (visible_bias - origin) / scale, hidden_bias + pull, sigma / scale
+        self._frame = frame
+        self.machine = GaussianRBM(*(p.astype(kind) for p in inner))
 
     def states(self, data: Any) -> Array:
         """Check that they are finite numbers of the model's dtype."""
         self._table(data)
         return np.array(finite_reals(data, self.rbm.n_visible, self.rbm.dtype, "data")[0])
 
+    def batch(self, states: Array) -> Array:
+        """The same in units of training."""
+        origin, scale = self.frame
+        found: Array = (states - origin) / scale
+        return found
+
+    def gradient(self, method: Method, settings: SamplerSettings) -> Gradient:
+        """Make the method's gradient, in averages in units of training."""
+        return method(self.machine, settings)
+
+    def means(self, states: Array, num_threads: int | None) -> tuple[Array, ...]:
+        """⟨v'⟩ and ⟨h⟩ over the data."""
+        return clamped_means(self.machine, self.batch(states), num_threads)
+
     @property
     def parameters(self) -> tuple[Array, ...]:
-        """Weights, visible bias, hidden bias, and ln σ² if it is learned."""
-        weights, visible_bias, hidden_bias, sigma = self.rbm.parameters
-        log_variance = (2 * np.log(sigma),) if self.learn_sigma else ()
+        """Weights, visible bias, hidden bias, and ln σ² if it is learned, in units of training."""
+        weights, visible_bias, hidden_bias, sigma = self.machine.parameters
+        log_variance = (2 * _core.log(sigma),) if self.learn_sigma else ()
         return (weights, visible_bias, hidden_bias, *log_variance)
 
     @parameters.setter
     def parameters(self, parameters: tuple[Array, ...]) -> None:
         weights, visible_bias, hidden_bias, *log_variance = parameters
-        with np.errstate(over="ignore", under="ignore"):
-            sigma = [np.exp(z / 2) for z in log_variance]
-        self.rbm.set_parameters(weights, visible_bias, hidden_bias, *sigma)
+        for name, array in zip(("weights", "visible_bias", "hidden_bias"), parameters[:3], strict=True):
+            if not (np.abs(array) < _MOST).all():
+                raise ValueError(f"{name}: expected magnitudes below 2^40 in units of the first sigma")
+        if not all((np.abs(z) < _MOST_LOG_VARIANCE).all() for z in log_variance):
+            raise ValueError("sigma: expected it within factors of 2^20 of the first one")
+        sigma = _core.exp(log_variance[0] / 2) if log_variance else self.machine.sigma
+        origin, scale = self.frame
+        wide = origin.astype(np.float64) / (scale * sigma.astype(np.float64) ** 2)
+        pull = _core.product(wide[None], weights.astype(np.float64))[0]
+        self.rbm.set_parameters(
+            weights * scale[:, None],
+            origin + scale * visible_bias,
+            (hidden_bias - pull).astype(weights.dtype),
+            scale * sigma,
+        )
+        self.machine.set_parameters(weights, visible_bias, hidden_bias, sigma)
 
     def slopes(self, contrast: Contrast, offsets: tuple[Array, ...]) -> tuple[Contrast, tuple[Array, ...]]:
-        """Averages of v, and the offsets of its units, over σ²: those of v / σ², which h couples to."""
-        precision = 1 / self.rbm.sigma**2
+        """Averages of v', and the offsets of its units, over σ'²: those of v' / σ'², which h couples to."""
+        precision = 1 / self.machine.sigma**2
         of_scaled = replace(
             contrast,
             data_visible=contrast.data_visible * precision,
@@ -203,8 +268,8 @@ class Reals(Bits):
         return of_scaled, (offsets[0] * precision, *offsets[1:]) if offsets else ()
 
     def more_slopes(self, contrast: Contrast) -> tuple[Array, ...]:
-        """The gradient of ln σ²."""
-        return direction(self.rbm, contrast)[3:] if self.learn_sigma else ()
+        """The gradient of ln σ'²."""
+        return direction(self.machine, contrast)[3:] if self.learn_sigma else ()
 
     @property
     def description(self) -> list[Any]:

@@ -27,6 +27,8 @@ class RunState:
         Offsets μ, λ of a centered run; empty otherwise.
     chains : mapping of str to ndarray
         What the method remembers: its chains, if any.
+    frame : tuple of ndarray
+        Units in which real units are trained; empty otherwise.
     epoch, batch, update : int
         Epochs finished, minibatches done in the one under way, updates in all.
     records : tuple of dict
@@ -39,6 +41,7 @@ class RunState:
     memory: Memory
     offsets: tuple[Array, ...]
     chains: State
+    frame: tuple[Array, ...] = ()
     epoch: int = 0
     batch: int = 0
     update: int = 0
