@@ -22,7 +22,7 @@ SHAPES = [
     (784, 500, 1024, 5),
     (784, 500, 64, 20),
     (64, 64, 100, 100),
-    (784, 500, 1, 500),
+    (784, 500, 1, 1000),
     (100, 30, 10_000, 5),
     (4096, 4096, 256, 1),
 ]
@@ -34,6 +34,7 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
         yield gibbs_case(
             n_visible, n_hidden, n_chains, n_steps=n_steps, threads=threads, rivals=rivals.makers("gibbs")
         )
+    yield gibbs_case(8, 8, 1, n_steps=1, threads=threads, rivals=rivals.makers("gibbs"), function=True)
     if not quick:
         yield gaussian_gibbs_case(
             784, 500, 512, n_steps=10, threads=threads, rivals=rivals.makers("gaussian_gibbs")

@@ -262,17 +262,53 @@ def test_bad_input(change, error, match):
         vf.gibbs(**({"rbm": model(3, 2), "v0": np.zeros((2, 3)), "n_steps": 1} | change))
 
 
+@pytest.mark.parametrize(("n_visible", "n_hidden"), [(1, 1), (3, 64), (64, 3), (17, 33), (100, 5), (5, 100)])
+def test_infinite_fields_are_an_error(n_visible, n_hidden):
+    weights = np.zeros((n_visible, n_hidden), np.float32)
+    weights[0] = 1e25
+    start = np.zeros((2, n_visible), np.float32)
+    start[:, 0] = 1e20
+    rbm = vf.GaussianRBM(weights, np.zeros(n_visible, np.float32), np.zeros(n_hidden, np.float32))
+    with pytest.raises(ValueError, match="overflow"):
+        vf.gibbs(rbm, start, 1, rng=0)
+
+
+def test_other_biases_share_the_tables():
+    """Of all kinds of machine: the sample is that of a machine made anew."""
+    rng = np.random.default_rng(3)
+    w, a, b = (rng.normal(size=s).astype(np.float32) for s in ((70, 40), 70, 40))
+    c, d = (rng.normal(size=n).astype(np.float32) for n in (70, 40))
+    for kind, start in (
+        (vf.GaussianRBM, c[None]),
+        (vf.SpinRBM, np.sign(c[None])),
+        (vf.BernoulliRBM, c[None] > 0),
+    ):
+        rbm = kind(w, a, b)
+        first = vf.gibbs(rbm, start, 3, rng=1)
+        other = rbm.with_biases(c, d)
+        assert other.weights is rbm.weights
+        for found, expected in zip(
+            vf.gibbs(other, start, 3, rng=1), vf.gibbs(kind(w, c, d), start, 3, rng=1), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+        again = vf.gibbs(rbm, start, 3, rng=1)
+        assert all((x == y).all() for x, y in zip(first, again, strict=True))
+        assert np.array_equal(rbm.with_biases(hidden_bias=d).visible_bias, a)
+        with pytest.raises(ValueError, match=r"^hidden_bias: "):
+            rbm.with_biases(hidden_bias=d[1:])
+        with pytest.raises(ValueError, match=r"^visible_bias: "):
+            rbm.with_biases(np.full(70, np.nan, np.float32))
+
+
 def test_overflow_is_an_error():
     rbm = vf.GaussianRBM(
         np.full((2, 2), [[1e29, -1e29], [-1e29, 1e29]], np.float32), *np.zeros((2, 2), np.float32)
     )
     with pytest.raises(ValueError, match="overflow"):
         vf.gibbs(rbm, np.full((3, 2), 1e29, np.float32), 5, rng=0)
-    tiny = vf.GaussianRBM(
-        np.ones((1, 1), np.float32), *np.zeros((2, 1), np.float32), np.array([1e-30], np.float32)
-    )
-    with pytest.raises(ValueError, match="sigma"):
-        vf.gibbs(tiny, np.zeros((1, 1), np.float32), 1)
+    for sigma in (1e-30, 1e30):
+        with pytest.raises(ValueError, match="sigma"):
+            vf.GaussianRBM(np.ones((1, 1), np.float32), *np.zeros((2, 1), np.float32), np.float32([sigma]))
 
 
 def test_lists_are_converted_and_callers_arrays_untouched():

@@ -343,6 +343,8 @@ def test_chain_state_is_restored_bitwise(model):
     chains = vf.GibbsChains(model, 64, rng=5)
     chains.step(3)
     snapshot = chains.state
+    with pytest.raises(ValueError, match="read-only"):
+        snapshot.visible[0] = 0
     chains.step(4)
     ended = chains.visible, chains.hidden
     other = vf.GibbsChains(model, 64, rng=77)
@@ -350,6 +352,33 @@ def test_chain_state_is_restored_bitwise(model):
     other.step(4)
     assert np.array_equal(other.visible, ended[0])
     assert np.array_equal(other.hidden, ended[1])
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM, vf.GaussianRBM])
+def test_chains_on_disk(tmp_path, kind):
+    """Saved in the middle of a run, half of the units clamped: the end is bitwise that of the whole run."""
+    rng = np.random.default_rng(0)
+    rbm = kind(*(rng.normal(size=s).astype(np.float32) for s in ((70, 20), 70, 20)))
+    start = np.where(rng.random((8, 70)) < 0.5, -1 if kind is vf.SpinRBM else 0, 1)
+    start = start.astype(np.float32 if kind is vf.GaussianRBM else np.int8)
+    chains = vf.GibbsChains(rbm, 8, rng=5, start=start, clamped=np.arange(70) < 35)
+    chains.step(3)
+    chains.save(tmp_path / "chains.npz")
+    chains.step(4)
+    again = vf.GibbsChains.load(tmp_path / "chains.npz", rbm)
+    assert again.n_steps == 3
+    again.step(4)
+    assert again.visible.tobytes() == chains.visible.tobytes()
+    assert again.hidden.tobytes() == chains.hidden.tobytes()
+    other = kind(*(np.zeros(s, np.float32) for s in ((70, 21), 70, 21)))
+    with pytest.raises(ValueError, match="70 20"):
+        vf.GibbsChains.load(tmp_path / "chains.npz", other)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "chains.npz").read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"cut\.npz"):
+        vf.GibbsChains.load(tmp_path / "cut.npz", rbm)
+    rbm.save(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match=r"model\.npz"):
+        vf.GibbsChains.load(tmp_path / "model.npz", rbm)
 
 
 def test_first_states_follow_the_visible_biases():

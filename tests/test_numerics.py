@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import mpmath as mp
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 import vfe_fast as vf
-from oracles.philox import NORMAL, box_muller, normals
+from oracles.philox import NORMAL, normals
 from vfe_fast import _core
 
 DOCS = Path(__file__).parents[1] / "docs" / "numerics.md"
@@ -119,10 +120,45 @@ def test_normal_law(dtype):
         assert abs((z[lag:] ** 2 * z[:-lag] ** 2).mean() - 1) < 4.9 * np.sqrt(8 / z.size), lag
 
 
-def test_normal_tails():
-    """The smallest words draw what the contract says the tail ends at."""
-    assert box_muller([np.zeros(1), np.zeros(1)] * 2, np.float32)[0][0] == pytest.approx(6.66, abs=0.01)
-    assert box_muller([np.zeros(1), np.zeros(1)] * 2, np.float64)[0][0] == pytest.approx(9.34, abs=0.01)
+def exact_normal_pair(words, dtype):
+    """Box-Muller in 40 digits, of u and f as the dtype holds them."""
+    first, *_, last = words
+    if dtype == np.float32:
+        u = (np.float32(first >> 1) + np.float32(0.5)) * np.float32(2.0**-31)
+        f = (np.float32(np.int32(np.uint32(last).view(np.int32)) >> 2) + np.float32(0.5)) * np.float32(
+            2.0**-30
+        )
+    else:
+        _, second, third, _ = words
+        u = ((first >> 1) + ((second >> 1) + 0.5) * 2.0**-31) * 2.0**-31
+        f = (int(np.uint32(third).view(np.int32)) + ((last >> 2) + 0.5) * 2.0**-30) * 2.0**-32
+    with mp.workdps(40):
+        radius = mp.sqrt(-2 * mp.log(mp.mpf(float(u)))) * (-1 if last & 2 else 1)
+        angle = mp.pi / 2 * mp.mpf(float(f))
+        pair = radius * mp.cos(angle), radius * mp.sin(angle)
+        return pair[::-1] if last & 1 else pair
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n_words", "bound", "tail"), [(np.float32, 2, 4, 6.66), (np.float64, 4, 4, 9.34)]
+)
+def test_normal_pairs(dtype, n_words, bound, tail):
+    """Against mpmath, extreme words among them: the tail ends where the contract says, all is finite."""
+    rng = np.random.default_rng(5)
+    extreme = [0, 1, 2, 3, 4, 2**31 - 1, 2**31, 2**32 - 4, 2**32 - 1]
+    cases = [tuple(map(int, rng.integers(0, 2**32, n_words))) for _ in range(3000)]
+    cases += [(e, *rest) for e in extreme for rest in itertools.product(extreme, repeat=n_words - 1)]
+    worst = 0.0
+    for words in cases:
+        found = _core.normal_pair_float32(*words) if dtype == np.float32 else _core.normal_pair(words)
+        for z, exact in zip(found, exact_normal_pair(words, dtype), strict=True):
+            assert np.isfinite(z)
+            step = np.spacing(dtype(max(abs(float(exact)), np.finfo(dtype).tiny)))
+            worst = max(worst, float(abs(mp.mpf(z) - exact) / float(step)))
+    assert worst <= bound
+    zeros = (0,) * n_words
+    largest = (_core.normal_pair_float32(*zeros) if dtype == np.float32 else _core.normal_pair(zeros))[0]
+    assert largest == pytest.approx(tail, abs=0.01)
 
 
 @pytest.mark.parametrize("row", accuracy_table(), ids=lambda row: f"{row[0]}-{row[1]}-{row[2]:g}-{row[3]:g}")

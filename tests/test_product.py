@@ -57,7 +57,9 @@ def test_layout_and_threads_do_not_matter(dtype):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        (lambda a, w, b: (a[0], w, b), ValueError, "w"),
+        (lambda a, w, b: (a[0], w, b), ValueError, "a"),
+        (lambda a, w, b: (a, w[0], b), ValueError, "w"),
+        (lambda a, w, b: (a, np.repeat(w, 2, axis=1)[:, ::2], b), ValueError, "w"),
         (lambda a, w, b: (a, w[1:], b), ValueError, "w"),
         (lambda a, w, b: (a, w.astype(np.float32), b), TypeError, "w"),
         (lambda a, w, b: (a, w, b[1:]), ValueError, "bias"),

@@ -30,6 +30,8 @@ __all__: list[str] = [
     "log1p_unit",
     "normal_float32",
     "normal_float64",
+    "normal_pair",
+    "normal_pair_float32",
     "pack_states",
     "pair_sums",
     "philox4x32",
@@ -134,7 +136,13 @@ def build_info() -> dict[str, typing.Any]:
     What was compiled, what was found, and what is in use.
     """
 
-def check_rbm(weights: numpy.ndarray, visible_bias: numpy.ndarray, hidden_bias: numpy.ndarray) -> None:
+def check_rbm(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    *,
+    biases_only: bool = False,
+) -> None:
     """
     Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.
     """
@@ -280,6 +288,22 @@ def normal_float64(
 ) -> numpy.typing.NDArray[numpy.float64]:
     """
     Standard normal numbers.
+    """
+
+def normal_pair(
+    words: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+) -> typing.Annotated[list[float], "FixedSize(2)"]:
+    """
+    Two normal numbers of float64 from four words.
+    """
+
+def normal_pair_float32(
+    first: typing.SupportsInt | typing.SupportsIndex, second: typing.SupportsInt | typing.SupportsIndex
+) -> typing.Annotated[list[float], "FixedSize(2)"]:
+    """
+    Two normal numbers of float32 from two words.
     """
 
 def pack_states(

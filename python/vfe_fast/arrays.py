@@ -94,15 +94,23 @@ def borrow_states(x: Any, n_units: int, name: str) -> tuple[npt.NDArray[np.uint6
         ) from None
 
 
-def finite_reals(x: Any, n_units: int, dtype: np.dtype[Any], name: str) -> tuple[Array, GiveBack]:
-    """View (n_samples, n_units) finite numbers of this dtype, C-ordered; Python's numbers are converted."""
+def finite_reals(
+    x: Any, n_units: int | None, dtype: np.dtype[Any] | None, name: str
+) -> tuple[Array, GiveBack]:
+    """View (n_samples, n_units) finite numbers, C-ordered; Python's numbers are converted.
+
+    Of float32 or float64, or only of the dtype given; of any number of units if that is None.
+    """
     array, give_back = borrow(x, name)
     if not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__") and array.dtype.kind in "iuf":
-        array = array.astype(dtype)
-    if array.ndim != 2 or array.shape[1] != n_units:
-        raise ValueError(f"{name}: expected (n_samples, {n_units}), got {array.shape}")
-    if array.dtype != dtype:
+        array = array.astype(np.float64 if dtype is None else dtype)
+    if array.ndim != 2 or n_units not in (None, array.shape[1]):
+        width = "n_visible" if n_units is None else n_units
+        raise ValueError(f"{name}: expected (n_samples, {width}), got {array.shape}")
+    if dtype is not None and array.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype} like the model, got {array.dtype}")
+    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got others")
     return np.ascontiguousarray(array), give_back

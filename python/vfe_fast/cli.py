@@ -187,6 +187,8 @@ def _train(arguments: argparse.Namespace) -> int:
     # A run that is continued has its seed in the checkpoint.
     continued = arguments.checkpoint is not None and os.path.exists(arguments.checkpoint)
     seed = arguments.seed if continued else random.seed(arguments.seed)
+    if arguments.units == "real" and data.dtype.kind in "iub":
+        data = data.astype(np.float32)
     rbm = _UNITS[arguments.units].from_data(data, arguments.hidden, rng=seed)
     finished: list[int] = []
     callbacks: list[Any] = [lambda epoch: finished.append(epoch.number)]

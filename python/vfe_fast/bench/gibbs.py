@@ -12,7 +12,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..models import BernoulliRBM
-from ..sampling import GibbsChains
+from ..sampling import GibbsChains, gibbs
 from .harness import Call, Case, Maker, WrongAnswerError, made, verified
 from .models import joint, model_of
 
@@ -35,6 +35,7 @@ def gibbs_case(
     threads: int,
     rivals: Mapping[str, Maker | str],
     trained: tuple[Array, Array, Array] | None = None,
+    function: bool = False,
 ) -> Case:
     """Full sweeps of block Gibbs sampling, h given v and v given h, in float32.
 
@@ -48,6 +49,8 @@ def gibbs_case(
         Threads to use.
     trained : tuple of ndarray, optional
         Weights and biases of a model to run, from its own equilibrium; else random ones.
+    function : bool
+        Time calls of `vfe_fast.gibbs`, which takes and returns unpacked states; else persistent chains.
     rivals : mapping of str to callable or str
         ``maker(weights, visible_bias, hidden_bias, start, n_steps=, threads=)`` returns a callable that moves
         the chains on by `n_steps` and returns (v, h), or (v, None) where the rival keeps h to itself.
@@ -65,13 +68,15 @@ def gibbs_case(
         chains = GibbsChains(BernoulliRBM(*model), n_chains, rng=1, num_threads=threads)
         chains.step(_BURN_IN)
         start = chains.visible.astype(bool)
-    _check_gibbs(_our_gibbs)
+    ours = _our_call if function else _our_gibbs
+    _check_gibbs(ours)
     work: dict[str, Any] = {"n_steps": n_steps, "threads": threads}
-    chains_text = f"{n_chains} chain{'s' if n_chains > 1 else ''}"
+    about = [f"{n_chains} chain{'s' if n_chains > 1 else ''}"]
+    about += ["trained"] * (trained is not None) + ["a call"] * function
     return Case(
         bench="gibbs",
-        name=f"{n_visible}x{n_hidden}, {chains_text}{', trained' if trained else ''}",
-        ours=_our_gibbs(*model, start, **work),
+        name=", ".join([f"{n_visible}x{n_hidden}", *about]),
+        ours=ours(*model, start, **work),
         rivals=made(verified(rivals, _check_gibbs), *model, start, **work),
         work=4.0 * n_visible * n_hidden * n_chains * n_steps,
         peak="sgemm",
@@ -90,6 +95,13 @@ def _our_gibbs(
         return chains
 
     return call
+
+
+def _our_call(
+    weights: Array, visible_bias: Array, hidden_bias: Array, start: Array, *, n_steps: int, threads: int
+) -> Call:
+    rbm, v0 = BernoulliRBM(weights, visible_bias, hidden_bias), start.astype(np.uint8)
+    return lambda: gibbs(rbm, v0, n_steps, rng=0, num_threads=threads)
 
 
 def _check_gibbs(maker: Maker) -> None:

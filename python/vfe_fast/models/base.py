@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -95,6 +95,42 @@ class RBM(Parametric):
             )
         self._take(parameters)
 
+    def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
+        """Replace all parameters at once."""
+        raise NotImplementedError
+
+    def with_biases(self, visible_bias: Any = None, hidden_bias: Any = None) -> Self:
+        """The machine with the same weights and other biases.
+
+        It shares the weights, and what the Gibbs kernel prepared of them, with this one, so annealing and
+        fields that change from step to step cost no new tables. `set_parameters` with this model's own
+        `weights` does the same in place.
+
+        Parameters
+        ----------
+        visible_bias : array_like, (n_visible,), optional
+            a; as it is if not given.
+        hidden_bias : array_like, (n_hidden,), optional
+            b; as it is if not given.
+
+        Returns
+        -------
+        RBM
+            Of the same kind.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor does.
+        """
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        weights, *biases = other.parameters[:3]
+        given = zip((visible_bias, hidden_bias), biases, ("visible_bias", "hidden_bias"), strict=True)
+        new = [own if bias is None else _like(own, bias, name) for bias, own, name in given]
+        other.set_parameters(weights, *new)
+        return other
+
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         """Clamped free energy of visible states."""
         raise NotImplementedError
@@ -155,17 +191,26 @@ class BinaryRBM(RBM):
         TypeError, ValueError
             As the constructor does, and if the shapes are not those of the model. It is then unchanged.
         """
-        self._replace(rbm_parameters(weights, visible_bias, hidden_bias))
+        self._replace(rbm_parameters(weights, visible_bias, hidden_bias, self.weights))
 
 
-def rbm_parameters(weights: Any, visible_bias: Any, hidden_bias: Any) -> tuple[Array, Array, Array]:
-    """Copy weights and biases, checked and read-only."""
+def _like(own: Array, bias: Any, name: str) -> Array:
+    array = real_parameters(bias, name)
+    if array.shape != own.shape:
+        raise ValueError(f"{name}: expected {own.shape}, got {array.shape}")
+    return array
+
+
+def rbm_parameters(
+    weights: Any, visible_bias: Any, hidden_bias: Any, known: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Copy weights and biases, checked and read-only; weights that are `known` were checked before."""
     parameters = (
         real_parameters(weights, "weights"),
         real_parameters(visible_bias, "visible_bias"),
         real_parameters(hidden_bias, "hidden_bias"),
     )
-    _core.check_rbm(*parameters)
+    _core.check_rbm(*parameters, biases_only=parameters[0] is known)
     for array in parameters:
         array.setflags(write=False)
     return parameters

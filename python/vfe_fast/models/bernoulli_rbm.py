@@ -123,40 +123,7 @@ class BernoulliRBM(BinaryRBM):
         """The parameters, and what kernels keep of them between calls (about three times their memory)."""
         return self._current
 
-    def with_biases(self, visible_bias: Any = None, hidden_bias: Any = None) -> BernoulliRBM:
-        """The machine with the same weights and other biases.
-
-        It shares the weights, and what the Gibbs kernel prepared of them, with this one, so annealing and
-        fields that change from step to step cost no new tables. `set_parameters` with this model's own
-        `weights` does the same in place.
-
-        Parameters
-        ----------
-        visible_bias : array_like, (n_visible,), optional
-            a; as it is if not given.
-        hidden_bias : array_like, (n_hidden,), optional
-            b; as it is if not given.
-
-        Returns
-        -------
-        BernoulliRBM
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor does.
-        """
-        (weights, own_visible, own_hidden), prepared = self._current
-        other = object.__new__(type(self))
-        other._current = (weights, own_visible, own_hidden), prepared
-        other.set_parameters(
-            weights,
-            own_visible if visible_bias is None else visible_bias,
-            own_hidden if hidden_bias is None else hidden_bias,
-        )
-        return other
-
-    def energy(self, v: Any, h: Any) -> Any:
+    def energy(self, v: Any, h: Any, *, num_threads: int | None = None) -> Any:
         r"""E(v, h) = -a.v - b.h - v'Wh of joint states.
 
         Parameters
@@ -165,6 +132,8 @@ class BernoulliRBM(BinaryRBM):
             States of 0s and 1s.
         h : array_like, (n_samples, n_hidden)
             States of 0s and 1s.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -183,7 +152,8 @@ class BernoulliRBM(BinaryRBM):
         visible = _core.unpack_states(packed_v, self.n_visible).astype(np.float64)
         hidden = _core.unpack_states(packed_h, self.n_hidden).astype(np.float64)
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self.parameters)
-        pull = (_core.product(visible, weights, hidden_bias) * hidden).sum(axis=1)
+        fields = _core.product(visible, weights, hidden_bias, num_threads=threads(num_threads))
+        pull = (fields * hidden).sum(axis=1)
         return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))
 
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:

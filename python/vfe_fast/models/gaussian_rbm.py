@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import count, float_dtype, memory_for, real, threads
-from ..arrays import Array, borrow, borrow_states, finite_reals, real_parameters
+from ..arrays import Array, borrow_states, finite_reals, real_parameters
 from ..random import generator, seed
 from .base import RBM, rbm_parameters
 from .ising import Ising
@@ -34,7 +34,7 @@ class GaussianRBM(RBM):
     hidden_bias : array_like, (n_hidden,)
         b.
     sigma : array_like, (n_visible,), optional
-        σ > 0; 1 if not given.
+        σ > 0, where 1/σ² is a number of that dtype; 1 if not given.
 
     Raises
     ------
@@ -52,7 +52,11 @@ class GaussianRBM(RBM):
         self._take(_gaussian_parameters(weights, visible_bias, hidden_bias, sigma))
 
     def _take(self, parameters: tuple[Array, Array, Array, Array]) -> None:
-        self._current = parameters, _core.Prepared()
+        before: tuple[Any, Any] | None = getattr(self, "_current", None)
+        if before is not None and before[0][0] is parameters[0]:
+            self._current = parameters, before[1].with_other_biases()
+        else:
+            self._current = parameters, _core.Prepared()
 
     @classmethod
     def from_data(
@@ -69,9 +73,10 @@ class GaussianRBM(RBM):
         Parameters
         ----------
         data : array_like, (n_samples, n_visible)
-            Finite real numbers.
+            Finite real numbers. Units that hardly vary count as much as others: leave them out, or
+            raise their σ with `set_parameters`.
         n_hidden : int
-            Hidden units; their biases start at 0.
+            Hidden units; with biases at which they are on half of the time, at the mean of the data.
         rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
             Seed of the weights.
         scale : float
@@ -90,18 +95,19 @@ class GaussianRBM(RBM):
             If an argument is not of the kind described.
         """
         n_hidden = count(n_hidden, "n_hidden", below=1 << 40)
-        array, _ = borrow(data, "data")
-        if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 1:
-            raise ValueError(f"data: expected (n_samples >= 1, n_visible), got {array.shape}")
-        kind = float_dtype(array.dtype if dtype is None else dtype, "data" if dtype is None else "dtype")
-        numbers, _ = finite_reals(array, array.shape[1], array.dtype, "data")
+        numbers, _ = finite_reals(data, None, None, "data")
+        if numbers.shape[0] < 1 or numbers.shape[1] < 1:
+            raise ValueError(f"data: expected (n_samples >= 1, n_visible), got {numbers.shape}")
+        kind = numbers.dtype if dtype is None else float_dtype(dtype)
         scale = real(scale, "scale", 0.0, 1e30)
         mean, sigma = numbers.mean(axis=0, dtype=np.float64), numbers.std(axis=0, dtype=np.float64)
         sigma[sigma == 0] = 1.0
         draw = generator(seed(rng), "weights")
         with memory_for("n_hidden", n_hidden):
             weights = sigma[:, None] * (scale * draw.standard_normal((len(mean), n_hidden)))
-        return cls(weights.astype(kind), mean.astype(kind), np.zeros(n_hidden, kind), sigma.astype(kind))
+        weights, mean, sigma = weights.astype(kind), mean.astype(kind), sigma.astype(kind)
+        pull = _core.product((mean / sigma.astype(np.float64) ** 2)[None], weights.astype(np.float64))
+        return cls(weights, mean, -pull[0].astype(kind), sigma)
 
     @property
     def parameters(self) -> tuple[Array, Array, Array, Array]:
@@ -133,14 +139,14 @@ class GaussianRBM(RBM):
             As the constructor does, and if the shapes are not those of the model. It is then unchanged.
         """
         sigma = self.sigma if sigma is None else sigma
-        self._replace(_gaussian_parameters(weights, visible_bias, hidden_bias, sigma))
+        self._replace(_gaussian_parameters(weights, visible_bias, hidden_bias, sigma, self.weights))
 
     @property
     def sigma(self) -> Array:
         """σ, (n_visible,), read-only."""
         return self.parameters[3]
 
-    def energy(self, v: Any, h: Any) -> Any:
+    def energy(self, v: Any, h: Any, *, num_threads: int | None = None) -> Any:
         """E(v, h) of joint states.
 
         Parameters
@@ -149,6 +155,8 @@ class GaussianRBM(RBM):
             Real numbers, float32 or float64.
         h : array_like, (n_samples, n_hidden)
             States of 0s and 1s.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -167,7 +175,7 @@ class GaussianRBM(RBM):
         hidden = _core.unpack_states(packed, self.n_hidden).astype(np.float64)
         _, visible_bias, _, sigma = self._float64()
         own = 0.5 * (((visible - visible_bias) / sigma) ** 2).sum(axis=1)
-        pull = (self._fields(visible) * hidden).sum(axis=1)
+        pull = (self._fields(visible, num_threads) * hidden).sum(axis=1)
         return give_back((own - pull).astype(self.dtype))
 
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
@@ -227,13 +235,17 @@ class GaussianRBM(RBM):
         fields = real(beta, "beta", 0.0) * self._fields(visible, num_threads)
         return give_back(_core.sigmoid(fields).astype(self.dtype))
 
-    def mean_visible(self, h: Any) -> Any:
+    def mean_visible(self, h: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
         """a + Wh, the mean of v given h.
 
         Parameters
         ----------
         h : array_like, (n_samples, n_hidden)
             States of 0s and 1s.
+        beta : float
+            Inverse temperature, >= 0. The mean does not depend on it.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -243,12 +255,14 @@ class GaussianRBM(RBM):
         Raises
         ------
         TypeError, ValueError
-            If `h` is not as described.
+            If an argument is not as described.
         """
         packed, give_back = borrow_states(h, self.n_hidden, "h")
+        real(beta, "beta", 0.0)
         weights, visible_bias, _, _ = self._float64()
         hidden = _core.unpack_states(packed, self.n_hidden).astype(np.float64)
-        return give_back(_core.product(hidden, weights.T, visible_bias).astype(self.dtype))
+        found = _core.product(hidden, weights.T, visible_bias, num_threads=threads(num_threads))
+        return give_back(found.astype(self.dtype))
 
     def hidden_ising(self) -> tuple[Ising, float]:
         r"""The law of the hidden units, the visible ones integrated out, as spins s = 2h - 1.
@@ -279,28 +293,26 @@ class GaussianRBM(RBM):
         return _core.product(visible / sigma**2, weights, hidden_bias, num_threads=threads(num_threads))
 
     def _visible(self, v: Any) -> tuple[Array, Any]:
-        array, give_back = borrow(v, "v")
-        if array.ndim != 2 or array.shape[1] != self.n_visible:
-            raise ValueError(f"v: expected (n_samples, {self.n_visible}), got {array.shape}")
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"v: expected dtype float32 or float64, got {array.dtype}")
-        if not np.isfinite(array).all():
-            raise ValueError("v: expected finite numbers, got others")
+        array, give_back = finite_reals(v, self.n_visible, None, "v")
         return array.astype(np.float64), give_back
 
 
 def _gaussian_parameters(
-    weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any
+    weights: Any, visible_bias: Any, hidden_bias: Any, sigma: Any, known: Array | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Copy them, checked and read-only; σ = 1 if it is None."""
-    weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias)
+    weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias, known)
     sigma = np.ones_like(visible_bias) if sigma is None else real_parameters(sigma, "sigma")
     if sigma.shape != visible_bias.shape:
         raise ValueError(f"sigma: expected (n_visible,) = {visible_bias.shape}, got {sigma.shape}")
     if sigma.dtype != weights.dtype:
         raise TypeError(f"sigma: expected {weights.dtype} like weights, got {sigma.dtype}")
-    bad = sigma[~((sigma > 0) & (sigma < np.inf))]
+    with np.errstate(all="ignore"):
+        precision = 1 / (sigma * sigma)
+    bad = sigma[~((sigma > 0) & (precision > 0) & (precision < np.inf))]
     if bad.size:
-        raise ValueError(f"sigma: expected finite numbers > 0, got {bad[0]}")
+        raise ValueError(
+            f"sigma: expected numbers > 0 whose 1 / sigma^2 is in range of {sigma.dtype}, got {bad[0]}"
+        )
     sigma.setflags(write=False)
     return weights, visible_bias, hidden_bias, sigma

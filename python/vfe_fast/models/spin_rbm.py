@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..arguments import threads
 from ..arrays import Array, borrow
 from .base import BinaryRBM, rbm_parameters
 from .bernoulli_rbm import BernoulliRBM
@@ -44,9 +45,10 @@ class SpinRBM(BinaryRBM):
     def __init__(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
         self._take(rbm_parameters(weights, visible_bias, hidden_bias))
 
+    _bits: tuple[tuple[Array, Array, Array], BernoulliRBM] | None = None  # for the parameters it was made of
+
     def _take(self, parameters: tuple[Array, Array, Array]) -> None:
-        self._parameters = parameters
-        self._bits: tuple[Any, BernoulliRBM | None] = parameters, None
+        self._parameters: tuple[Array, Array, Array] = parameters
 
     @classmethod
     def from_data(
@@ -122,21 +124,21 @@ class SpinRBM(BinaryRBM):
             E of this machine minus E of `rbm`, the same for all states.
         """
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
-        rbm = BernoulliRBM(
-            4 * weights,
-            2 * visible_bias - 2 * weights.sum(axis=1),
-            2 * hidden_bias - 2 * weights.sum(axis=0),
-        )
+        rbm = BernoulliRBM(4 * weights, *_bit_biases(self._parameters))
         return rbm, float(visible_bias.sum() + hidden_bias.sum() - weights.sum())
 
     @property
     def bits(self) -> BernoulliRBM:
         """The same machine in units 0/1 and the same dtype, kept until the parameters are replaced."""
-        of, machine = self._bits
-        parameters = self._parameters
-        if machine is None or of is not parameters:
-            machine = BernoulliRBM(*(p.astype(self.dtype) for p in self.to_bernoulli()[0].parameters))
-            self._bits = parameters, machine
+        kept, parameters = self._bits, self._parameters
+        if kept is not None and kept[0] is parameters:
+            return kept[1]
+        biases = (bias.astype(self.dtype) for bias in _bit_biases(parameters))
+        if kept is not None and kept[0][0] is parameters[0]:
+            machine = kept[1].with_biases(*biases)
+        else:
+            machine = BernoulliRBM((4 * parameters[0].astype(np.float64)).astype(self.dtype), *biases)
+        self._bits = parameters, machine
         return machine
 
     def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
@@ -169,7 +171,7 @@ class SpinRBM(BinaryRBM):
         found = rbm.free_energy(bits, beta=beta, num_threads=num_threads) + constant
         return give_back(found.astype(self.dtype))
 
-    def energy(self, v: Any, h: Any) -> Any:
+    def energy(self, v: Any, h: Any, *, num_threads: int | None = None) -> Any:
         """E(v, h) = -a.v - b.h - v'Wh of joint states.
 
         Parameters
@@ -178,6 +180,8 @@ class SpinRBM(BinaryRBM):
             Spins, -1 or +1, of any signed integer or float dtype.
         h : array_like, (n_samples, n_hidden)
             Spins.
+        num_threads : int, optional
+            Threads to use; the result does not depend on it.
 
         Returns
         -------
@@ -195,5 +199,12 @@ class SpinRBM(BinaryRBM):
         if len(visible) != len(hidden):
             raise ValueError(f"h: expected n_samples = {len(visible)} like v, got {len(hidden)}")
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self._parameters)
-        pull = (_core.product(visible, weights, hidden_bias) * hidden).sum(axis=1)
+        fields = _core.product(visible, weights, hidden_bias, num_threads=threads(num_threads))
+        pull = (fields * hidden).sum(axis=1)
         return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))
+
+
+def _bit_biases(parameters: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    """The biases of the same machine in units 0/1, in float64."""
+    weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in parameters)
+    return 2 * visible_bias - 2 * weights.sum(axis=1), 2 * hidden_bias - 2 * weights.sum(axis=0)

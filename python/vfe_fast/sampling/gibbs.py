@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,10 +12,13 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, memory_for, real, threads
 from ..arrays import Array, borrow, borrow_states
+from ..files import read_arrays, write_arrays
 from ..random import seed
 from .states import Sampled, Words, own_words, states_of
 
 __all__ = ["ChainState", "GibbsChains", "gibbs"]
+
+_FORMAT, _FORMAT_VERSION = "vfe_fast.chains", "1"
 
 
 def gibbs(
@@ -96,9 +100,10 @@ class ChainState:
     Attributes
     ----------
     visible : ndarray
-        States packed 64 units a word (uint64), chain first; numbers if the units are real.
+        States packed 64 units a word (uint64, unit u in bit u % 64 of word u // 64), chain first, read-only;
+        numbers if the units are real.
     hidden : ndarray of uint64
-        Packed states; no columns before the first step.
+        Packed states, read-only; no columns before the first step.
     seed : int
         Key of the random numbers.
     step : int
@@ -109,6 +114,11 @@ class ChainState:
     hidden: Words
     seed: int
     step: int
+
+    def __post_init__(self) -> None:
+        for array in (self.visible, self.hidden):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
 
 
 class GibbsChains:
@@ -196,7 +206,7 @@ class GibbsChains:
         n_steps : int
             Block Gibbs steps, >= 1.
         beta : float or array_like, (n_chains,)
-            Inverse temperature, >= 0, of all chains or of each.
+            Inverse temperature, >= 0 (real units: >= 2^-100), of all chains or of each.
 
         Raises
         ------
@@ -257,8 +267,80 @@ class GibbsChains:
             )
         self._state = ChainState(visible, hidden, seed(state.seed), step)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the chains to an ``.npz`` file, which appears whole or not at all; the model is not in it.
+
+        Parameters
+        ----------
+        path : path_like
+            The file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        state = self._state
+        arrays = {
+            "format": _FORMAT, "format_version": _FORMAT_VERSION, "units": _units(self.rbm),
+            "visible": state.visible, "hidden": state.hidden,
+            "seed": np.uint64(state.seed), "step": np.int64(state.step),
+        }  # fmt: skip
+        if self._clamped is not None:
+            arrays["clamped"] = self._clamped
+        write_arrays(path, arrays)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], rbm: Sampled, *, num_threads: int | None = None
+    ) -> GibbsChains:
+        """Read chains back: they go on, bit for bit, as those that were saved.
+
+        Parameters
+        ----------
+        path : path_like
+            Written by `save`.
+        rbm : BernoulliRBM, GaussianRBM or SpinRBM
+            The model they are chains of.
+        num_threads : int, optional
+            Threads to use; the sample does not depend on it.
+
+        Returns
+        -------
+        GibbsChains
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        TypeError, ValueError
+            If it holds no chains, or those of a model with other units.
+        """
+        arrays = read_arrays(path, "vfe_fast chains", _FORMAT)
+        name = os.fspath(path)
+        if str(arrays.get("format_version", "")) != _FORMAT_VERSION:
+            raise ValueError(f"{name}: expected format version {_FORMAT_VERSION}")
+        if str(arrays.get("units", "")) != _units(rbm):
+            raise ValueError(f"{name}: expected chains of {_units(rbm)}, got {arrays.get('units')}")
+        try:
+            n_chains, step = len(arrays["visible"]), arrays["step"].item()
+            chains = cls(rbm, n_chains, rng=arrays["seed"].item(), num_threads=num_threads)
+            chains.state = ChainState(arrays["visible"], arrays["hidden"], arrays["seed"].item(), step)
+            if "clamped" in arrays:
+                chains._clamped = own_words(arrays["clamped"], rbm.n_visible, "clamped")
+                if len(chains._clamped) not in (1, n_chains):
+                    raise ValueError(f"clamped: expected 1 or {n_chains} rows, got {len(chains._clamped)}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{name}: expected chains of this model: {error}") from error
+        return chains
+
     def __repr__(self) -> str:
         return f"GibbsChains({self.rbm!r}, n_chains={self.n_chains}, n_steps={self.n_steps})"
+
+
+def _units(rbm: Sampled) -> str:
+    """What a file says of the units."""
+    return f"{type(rbm).__name__} {rbm.n_visible} {rbm.n_hidden} {rbm.dtype}"
 
 
 def _betas(beta: Any) -> Any:

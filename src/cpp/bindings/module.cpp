@@ -75,10 +75,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def("build_info", build_info, "What was compiled, what was found, and what is in use.");
   module.def(
       "check_rbm",
-      [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias) {
-        check(rbm_view(weights, visible_bias, hidden_bias));
+      [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, bool biases_only) {
+        const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
+        biases_only ? check_biases(rbm) : check(rbm);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
+      py::kw_only(), py::arg("biases_only") = false,
       "Raises unless the arrays are the parameters of an RBM: dtype, shapes, finite numbers.");
   module.def(
       "require_device", [](bool cuda) { runtime::table(cuda ? runtime::Device::cuda : runtime::Device::cpu); },

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "../numerics/bernoulli.hpp"
+#include "../numerics/normal.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -17,8 +18,7 @@ void bind_random(py::module_& module) {
     module.def(
         name,
         [draws](std::int64_t size, std::uint64_t seed, int num_threads) {
-          if (size < 0) throw ArgumentError("size: expected size >= 0, got " + std::to_string(size));
-          py::array_t<T> out(size);
+          py::array_t<T> out(size > 0 ? size : 0);
           run(&runtime::KernelTable::random,
               {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)});
           return out;
@@ -40,6 +40,20 @@ void bind_random(py::module_& module) {
         return Four{drawn.word[0], drawn.word[1], drawn.word[2], drawn.word[3]};
       },
       py::arg("counter"), py::arg("key"), "One block of Philox4x32-10.");
+  module.def(
+      "normal_pair",
+      [](const Four& words) {
+        const auto z = numerics::normal_pair(words[0], words[1], words[2], words[3]);
+        return std::array{z.first, z.second};
+      },
+      py::arg("words"), "Two normal numbers of float64 from four words.");
+  module.def(
+      "normal_pair_float32",
+      [](std::uint32_t first, std::uint32_t second) {
+        const auto z = numerics::normal_pair(first, second);
+        return std::array{z.first, z.second};
+      },
+      py::arg("first"), py::arg("second"), "Two normal numbers of float32 from two words.");
   module.def(
       "bernoulli",
       [](float x, std::uint32_t leading, std::uint64_t further) {

@@ -9,7 +9,7 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-// The weights into each layer, prepared once for any number of calls with the same parameters.
+// The weights into each layer, prepared once for any number of calls with the same weights.
 template <class T>
 struct GaussianSweep {
   BitLayer<T> to_hidden, to_visible;
@@ -22,6 +22,9 @@ struct GaussianSweep {
       task < to_hidden.n_strips ? fill_strip<T>(to_hidden, rbm, task, same)
                                 : fill_strip<T>(to_visible, rbm.transposed(), task - to_hidden.n_strips, same);
     });
+    for (const BitLayer<T>* layer : {&to_hidden, &to_visible}) {
+      for (std::int64_t j = 0; j < layer->n_strips * strip_width<T>; ++j) layer->bias[j] = T(0);
+    }
   }
 
   static const GaussianSweep& of(runtime::Cache& cache, const SweepArgs& args) {
@@ -31,7 +34,7 @@ struct GaussianSweep {
       return new GaussianSweep(given.rbm, given.num_threads);
     };
     const auto destroy = [](void* sweep) { delete static_cast<GaussianSweep*>(sweep); };
-    return *static_cast<const GaussianSweep*>(cache.of_parameters().find_or_make(&key, make, destroy, &args));
+    return *static_cast<const GaussianSweep*>(cache.of_weights().find_or_make(&key, make, destroy, &args));
   }
 };
 
@@ -50,11 +53,19 @@ VFE_HD void tile_normals(const Draw& draw, std::int64_t tile, T (&normals)[tile_
   }
 }
 
-template <class T, class Good>
-VFE_HD bool all(const T (&values)[tile_width], const Good& good) {
+// Whether the first `width` values are finite.
+template <class T>
+VFE_HD bool all_finite(const T (&values)[tile_width], std::int64_t width) {
   std::int32_t bad = 0;
-  for (std::int64_t l = 0; l < tile_width; ++l) bad |= good(values[l]) ? 0 : 1;
+  for (std::int64_t l = 0; l < tile_width; ++l) {
+    bad |= l >= width || numerics::magnitude(values[l]) <= std::numeric_limits<T>::max() ? 0 : 1;
+  }
   return bad == 0;
+}
+
+template <class T>
+void pad(const T* values, std::int64_t n, const runtime::Buffer<T>& to) {
+  for (std::int64_t i = 0; i < words_for(n) * tile_width; ++i) to[i] = i < n ? values[i] : T(0);
 }
 
 template <class T>
@@ -70,10 +81,13 @@ void run(const GaussianGibbsArgs& args) {
   const std::atomic_ref<bool> overflowed(*args.overflowed);
   overflowed = false;
 
-  // For whole tiles: padding has sigma = 0.
+  // For whole tiles: padding has zeros.
+  const runtime::Buffer<T> visible_bias(n_visible_tiles * tile_width), hidden_bias(n_hidden_tiles * tile_width);
   const runtime::Buffer<T> sigma(n_visible_tiles * tile_width), precision(n_visible_tiles * tile_width);
+  pad(static_cast<const T*>(args.rbm.visible_bias), n_visible, visible_bias);
+  pad(static_cast<const T*>(args.rbm.hidden_bias), n_hidden, hidden_bias);
+  pad(static_cast<const T*>(args.sigma), n_visible, sigma);
   for (std::int64_t i = 0; i < n_visible_tiles * tile_width; ++i) {
-    sigma[i] = i < n_visible ? static_cast<const T*>(args.sigma)[i] : T(0);
     precision[i] = i < n_visible ? T(1) / (sigma[i] * sigma[i]) : T(0);
   }
 
@@ -95,23 +109,28 @@ void run(const GaussianGibbsArgs& args) {
 
       const auto draw_hidden = [&](std::int64_t tile, Draw draw) {
         constexpr std::int64_t full = strip_width<T>;
+        const T* bias = hidden_bias.data() + tile * tile_width;
+        const std::int64_t left = n_hidden - tile * tile_width, width = left < tile_width ? left : tile_width;
         find_products(sweep.to_hidden, tile, {scaled.data(), n_chains, stride, 1}, fields.data());
         std::uint32_t words[tile_width];
         for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
           if (c == 0 || draw.chain % 2 == 0) tile_words(draw, Stream::gibbs_hidden, tile, words);
           const T factor = static_cast<T>(beta_of(c));
-          float x[tile_width];
+          T scaled_field[tile_width];
           for (std::int64_t k = 0; k < tile_width; k += full) {
             const T* field = fields.data() + (k * n_chains + c * full);
-            for (std::int64_t l = 0; l < full; ++l) x[k + l] = static_cast<float>(field[l] * factor);
+            for (std::int64_t l = 0; l < full; ++l) scaled_field[k + l] = (field[l] + bias[k + l]) * factor;
           }
-          if (!all(x, [](float value) { return value == value; })) overflowed.store(true, std::memory_order_relaxed);
+          if (!all_finite(scaled_field, width)) overflowed.store(true, std::memory_order_relaxed);
+          float x[tile_width];
+          for (std::int64_t l = 0; l < tile_width; ++l) x[l] = static_cast<float>(scaled_field[l]);
           hidden[tile * n_chains + c] = decide(x, draw, hidden_draws, tile, n_hidden, words);
         }
       };
       const auto draw_visible = [&](std::int64_t tile, Draw draw, bool last) {
         constexpr std::int64_t full = strip_width<T>;
         means.find(tile, fields.data());
+        const T* bias = visible_bias.data() + tile * tile_width;
         const T* of_sigma = sigma.data() + tile * tile_width;
         const T* of_precision = precision.data() + tile * tile_width;
         const std::int64_t left = n_visible - tile * tile_width, width = left < tile_width ? left : tile_width;
@@ -121,10 +140,11 @@ void run(const GaussianGibbsArgs& args) {
           tile_normals(draw, tile, noise);
           for (std::int64_t k = 0; k < tile_width; k += full) {
             const T* mean = fields.data() + (k * n_chains + c * full);
-            for (std::int64_t l = 0; l < full; ++l) v[k + l] = mean[l] + of_sigma[k + l] * spread * noise[k + l];
+            for (std::int64_t l = 0; l < full; ++l) {
+              v[k + l] = (mean[l] + bias[k + l]) + of_sigma[k + l] * spread * noise[k + l];
+            }
           }
-          const auto finite = [](T value) { return numerics::magnitude(value) <= std::numeric_limits<T>::max(); };
-          if (!all(v, finite)) overflowed.store(true, std::memory_order_relaxed);
+          if (!all_finite(v, width)) overflowed.store(true, std::memory_order_relaxed);
           if (args.clamped != nullptr) {
             const std::int64_t row = args.n_clamped > 1 ? first + c : 0;
             for (std::uint64_t kept = args.clamped[row * visible_words + tile]; kept != 0; kept &= kept - 1) {

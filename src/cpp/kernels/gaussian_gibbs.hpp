@@ -6,16 +6,19 @@
 //
 // Shapes: hidden states are packed bits as in gibbs.hpp; visible ones are numbers of the model's dtype T, chain first.
 //
-// Precision: all in T, eps = 2^-24 or 2^-53. The field of h_j is summed over v_i / sigma_i^2 (rounded once) in the
-// order of real_layer.hpp: error <= (130 + n_visible / 128) eps (|b_j| + sum_i |v_i W_ij| / sigma_i^2), typically a
-// tenth of that for 784 units. It then becomes a float32 times beta (relative 2^-23), and is decided as in gibbs.hpp.
-// The mean of v_i is summed in the order of bit_layer.hpp: error <= (n_hidden / 4 + 4) eps (|a_i| + sum_j |W_ij|); the
-// noise is sigma_i / sqrt(beta), rounded to T, times a normal number of numerics/normal.hpp, which says where its tail
-// ends.
+// Precision: all in T, eps = 2^-24 or 2^-53. The field of h_j is b_j plus the sum over v_i times 1 / (sigma_i sigma_i),
+// three roundings, in the order of real_layer.hpp: error <= (133 + n_visible / 128) eps (|b_j| + sum_i |v_i W_ij| /
+// sigma_i^2), typically a tenth of that for 784 units. Times beta it becomes a float32 (relative 2^-23), and is decided
+// as in gibbs.hpp. The mean of v_i is a_i plus the sum of W_ij in the order of bit_layer.hpp: error <= (n_hidden / 16 +
+// 6) eps (|a_i| + sum_j |W_ij|); the noise is sigma_i times 1 / sqrt(beta), rounded to T, times a normal number of
+// numerics/normal.hpp, which says where its tail ends.
 //
 // Randomness: hidden units as in gibbs.hpp. Visible unit u of chain c in step t takes normal number (u / 16) % k of
-// block 16 (u / 16k) + u % 16, k = 4 for float32 and 2 for float64: those of philox4x32({block, c, t, stream}). The
-// same bits for any num_threads, any cut of the chains into calls, any instruction set.
+// block 16 (u / (16 k)) + u % 16, k = 4 for float32 and 2 for float64: those of philox4x32({block, c, t, stream}).
+//
+// The same bits for any num_threads, any cut of the chains into calls, any instruction set. A twin must round as said:
+// no fused operations, 128 inputs of a real sum one after the other and then the sum of each such block, set bits four
+// by four as bit_layer.hpp adds them, biases last, sigma_i * spread before the noise.
 #pragma once
 
 #include "gibbs.hpp"

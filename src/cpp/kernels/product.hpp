@@ -13,16 +13,24 @@ namespace vfe::kernels {
 
 struct ProductArgs {
   Real real;
-  std::int64_t n_rows, n_inputs, n_columns;
+  std::int64_t n_rows, n_inputs, w_rows, n_columns;
   const void* a;  // (n_rows, n_inputs)
   std::int64_t a_row_stride, a_column_stride;
-  const void* w;                               // (n_inputs, n_columns)
+  const void* w;                               // (w_rows = n_inputs, n_columns)
   std::int64_t w_row_stride, w_column_stride;  // one of them is 1
   const void* b;                               // (n_columns,), or null for 0
   void* x;                                     // (n_rows, n_columns), row by row: out
   int num_threads;
 };
 
-inline void check(const ProductArgs&) {}
+inline void check(const ProductArgs& args) {
+  if (args.w_rows != args.n_inputs) {
+    throw ArgumentError("w: expected (n_inputs, n_columns) = (" + std::to_string(args.n_inputs) + ", ...), got (" +
+                        std::to_string(args.w_rows) + ", " + std::to_string(args.n_columns) + ")");
+  }
+  if (args.w_row_stride != 1 && args.w_column_stride != 1) {
+    throw ArgumentError("w: expected an array that is contiguous along one axis");
+  }
+}
 
 }  // namespace vfe::kernels

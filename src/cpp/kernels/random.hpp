@@ -21,6 +21,8 @@ struct RandomArgs {
   int num_threads;
 };
 
-inline void check(const RandomArgs&) {}
+inline void check(const RandomArgs& args) {
+  if (args.size < 0) throw ArgumentError("size: expected size >= 0, got " + std::to_string(args.size));
+}
 
 }  // namespace vfe::kernels

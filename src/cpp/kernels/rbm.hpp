@@ -66,19 +66,26 @@ void check_values(const T* values, std::int64_t rows, std::int64_t columns, std:
   }
 }
 
+inline void check_biases(const RbmView& rbm) {
+  const auto check_both = [&]<class T>(T) {
+    check_values(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, "visible_bias");
+    check_values(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, "hidden_bias");
+  };
+  rbm.real == Real::float32 ? check_both(0.0f) : check_both(0.0);
+}
+
 inline void check(const RbmView& rbm) {
   if (rbm.n_visible < 1 || rbm.n_hidden < 1) {
     throw ArgumentError("weights: expected (n_visible, n_hidden) with n_visible >= 1 and n_hidden >= 1, got (" +
                         std::to_string(rbm.n_visible) + ", " + std::to_string(rbm.n_hidden) + ")");
   }
-  const auto check_all = [&]<class T>(T) {
+  const auto check_weights = [&]<class T>(T) {
     const bool by_row = rbm.hidden_stride == 1;
     check_values(static_cast<const T*>(rbm.weights), by_row ? rbm.n_visible : rbm.n_hidden,
                  by_row ? rbm.n_hidden : rbm.n_visible, by_row ? rbm.visible_stride : rbm.hidden_stride, "weights");
-    check_values(static_cast<const T*>(rbm.visible_bias), 1, rbm.n_visible, 0, "visible_bias");
-    check_values(static_cast<const T*>(rbm.hidden_bias), 1, rbm.n_hidden, 0, "hidden_bias");
   };
-  rbm.real == Real::float32 ? check_all(0.0f) : check_all(0.0);
+  rbm.real == Real::float32 ? check_weights(0.0f) : check_weights(0.0);
+  check_biases(rbm);
 }
 
 inline void check_beta(double beta) {

@@ -1,6 +1,6 @@
 // Standard normal numbers from random words, two at a time (G. Box, M. Muller, Ann. Math. Stat. 29 (1958) 610):
 //
-//   z = sqrt(-2 ln u) (cos t, sin t),   u uniform in (0, 1),  t uniform on the circle
+//   z = sqrt(-2 ln u) (cos t, sin t),   u uniform in (0, 1],  t uniform on the circle
 //
 // t is pi/2 times f in [-1/2, 1/2], and a quarter of the circle picked by two bits: small f keep their relative
 // precision, so numbers near 0 are as fine as T. u keeps its own near 0, where the tail is: it ends
