@@ -42,11 +42,13 @@ def peers(train: np.ndarray, test: np.ndarray, n_hidden: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.digits", description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=16)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind, >= 2 (default: 3)")
     arguments = parser.parse_args()
+    if arguments.seeds < 2 or arguments.hidden < 1:
+        parser.error("expected at least two seeds and one hidden unit")
     train, test = digits()
     print(f"{len(train)} training and {len(test)} test images of {train.shape[1]} pixels")
     peers(train, test, arguments.hidden)
@@ -60,7 +62,7 @@ def main() -> None:
             )  # fmt: skip
             log_z = vf.free_energy.exact(rbm).log_z
             found.append(float(rbm.log_likelihood(test, log_z).mean()))
-        spread = statistics.stdev(found) if len(found) > 1 else float("nan")
+        spread = statistics.stdev(found)
         took = (time.perf_counter() - begin) / arguments.seeds
         sigma = "learned" if learn_sigma else "fixed"
         print(

@@ -294,10 +294,29 @@ def test_other_biases_share_the_tables():
         again = vf.gibbs(rbm, start, 3, rng=1)
         assert all((x == y).all() for x, y in zip(first, again, strict=True))
         assert np.array_equal(rbm.with_biases(hidden_bias=d).visible_bias, a)
+        assert np.array_equal(rbm.with_biases(hidden_bias=d.tolist()).hidden_bias, d)
+        with pytest.raises(TypeError, match=r"^weights: "):
+            rbm.set_parameters(w.astype(float), a.astype(float), b.astype(float))
         with pytest.raises(ValueError, match=r"^hidden_bias: "):
             rbm.with_biases(hidden_bias=d[1:])
         with pytest.raises(ValueError, match=r"^visible_bias: "):
             rbm.with_biases(np.full(70, np.nan, np.float32))
+
+
+def test_chains_keep_their_units():
+    """Another model may take the place of theirs if it has the same units, and no other."""
+    rbm, other = model(5, 3), model(5, 3, scale=0.9)
+    chains = vf.GibbsChains(rbm, 4, rng=0)
+    chains.rbm = other
+    chains.step()
+    assert chains.rbm is other
+    for wrong, error in (
+        (model(4, 3), ValueError),
+        (vf.SpinRBM(*rbm.parameters[:3]), ValueError),
+        ("x", TypeError),
+    ):
+        with pytest.raises(error, match=r"^rbm: "):
+            chains.rbm = wrong
 
 
 def test_overflow_is_an_error():

@@ -789,7 +789,7 @@ def test_sizes_beyond_this_memory() -> None:
         lambda: rbm.free_energy(many),
         lambda: vf.gibbs(rbm, many),
         lambda: wide.mean_hidden(np.broadcast_to(np.uint8(1), (2**22, 1))),
-        lambda: vf.train(rbm, [[0, 1, 1]], batch_size=2**31),
+        lambda: vf.train(rbm, [[0, 1, 1]], n_chains=2**31),
     ):
         try:
             call()

@@ -111,8 +111,10 @@ def finite_reals(
         raise TypeError(f"{name}: expected {dtype} like the model, got {array.dtype}")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got others")
+    finite = np.isfinite(array)
+    if not finite.all():
+        at = tuple(map(int, np.argwhere(~finite)[0]))
+        raise ValueError(f"{name}: expected finite numbers, got {array[at]} at {at}")
     return np.ascontiguousarray(array), give_back
 
 

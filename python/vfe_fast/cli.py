@@ -133,7 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     log_z.add_argument("--moments", action="store_true", help="also the energy's and the units' averages")
     log_z.add_argument("--output", metavar="FILE", help="where the moments go, of one beta (.npz)")
-    log_z.add_argument("--max-seconds", type=float, default=600.0, help="refuse longer runs (default: 600)")
+    log_z.add_argument(
+        "--max-seconds",
+        type=float,
+        default=600.0,
+        help="refuse longer runs (default: 600; those of about a second always run)",
+    )
     log_z.add_argument("--progress", action="store_true", help="show states done and time left")
     log_z.add_argument("--checkpoint", metavar="FILE", help="keep what is done there; continue if it exists")
     _add_threads(log_z)
@@ -142,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
     sample.add_argument("model", metavar="MODEL")
     sample.add_argument("--output", required=True, metavar="FILE", help="where the visible states go (.npy)")
-    sample.add_argument("-n", "--chains", type=int, default=100, metavar="N", help="samples, a chain each")
+    sample.add_argument(
+        "-n", "--chains", type=int, default=100, metavar="N", help="samples, a chain each (default: 100)"
+    )
     sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
     sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
     _add_seed(sample, None)

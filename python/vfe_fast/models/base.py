@@ -88,11 +88,13 @@ class RBM(Parametric):
         raise NotImplementedError
 
     def _replace(self, parameters: tuple[Array, ...]) -> None:
-        """The same, if they are of the model's shape."""
+        """The same, if they are of the model's shape and dtype."""
         if parameters[0].shape != self.weights.shape:
             raise ValueError(
                 f"weights: expected (n_visible, n_hidden) = {self.weights.shape}, got {parameters[0].shape}"
             )
+        if parameters[0].dtype != self.dtype:
+            raise TypeError(f"weights: expected {self.dtype} as before, got {parameters[0].dtype}")
         self._take(parameters)
 
     def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
@@ -195,6 +197,8 @@ class BinaryRBM(RBM):
 
 
 def _like(own: Array, bias: Any, name: str) -> Array:
+    if not isinstance(bias, np.ndarray) and not hasattr(bias, "__dlpack__"):
+        bias = np.asarray(bias, own.dtype)
     array = real_parameters(bias, name)
     if array.shape != own.shape:
         raise ValueError(f"{name}: expected {own.shape}, got {array.shape}")

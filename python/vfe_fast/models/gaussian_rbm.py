@@ -16,6 +16,8 @@ from .ising import Ising
 
 __all__ = ["GaussianRBM"]
 
+_NO_SPREAD = 16  # roundings of the mean: a standard deviation up to here says nothing
+
 
 class GaussianRBM(RBM):
     r"""A restricted Boltzmann machine with real visible units and hidden units that are 0 or 1.
@@ -87,7 +89,7 @@ class GaussianRBM(RBM):
         Returns
         -------
         GaussianRBM
-            With σ_i the standard deviation of unit i, or 1 where the data do not vary.
+            With σ_i the standard deviation of unit i, or 1 where the data do not vary by more than rounding.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class GaussianRBM(RBM):
         kind = numbers.dtype if dtype is None else float_dtype(dtype)
         scale = real(scale, "scale", 0.0, 1e30)
         mean, sigma = numbers.mean(axis=0, dtype=np.float64), numbers.std(axis=0, dtype=np.float64)
-        sigma[sigma == 0] = 1.0
+        sigma[sigma <= _NO_SPREAD * np.finfo(numbers.dtype).eps * np.abs(mean)] = 1.0
         draw = generator(seed(rng), "weights")
         with memory_for("n_hidden", n_hidden):
             weights = sigma[:, None] * (scale * draw.standard_normal((len(mean), n_hidden)))

@@ -125,7 +125,12 @@ def as_spins(array: Array, n_spins: int, name: str) -> npt.NDArray[np.float64]:
     if array.ndim != 2 or array.shape[1] != n_spins:
         raise ValueError(f"{name}: expected (n_samples, {n_spins}), got {array.shape}")
     if array.dtype.kind not in "if":
-        raise TypeError(f"{name}: expected spins of a signed integer or float dtype, got {array.dtype}")
-    if not (np.abs(array) == 1).all():
-        raise ValueError(f"{name}: expected spins of -1 and +1, got other values")
+        raise TypeError(
+            f"{name}: expected spins of a signed integer or float dtype, got {array.dtype} (of 0s and 1s, "
+            "2 x - 1 are spins)"
+        )
+    good = np.abs(array) == 1
+    if not good.all():
+        at = tuple(map(int, np.argwhere(~good)[0]))
+        raise ValueError(f"{name}: expected spins of -1 and +1, got {array[at]} at {at}")
     return array.astype(np.float64)

@@ -177,7 +177,7 @@ class GibbsChains:
         if device not in ("cpu", "cuda"):
             raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
         _core.require_device(device == "cuda")
-        self.rbm = rbm
+        self._rbm = rbm
         self._num_threads = threads(num_threads)
         n_chains = count(n_chains, "n_chains", below=(1 << 32) + 1)
         key = seed(rng)
@@ -226,6 +226,18 @@ class GibbsChains:
             num_threads=self._num_threads,
         )
         self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
+
+    @property
+    def rbm(self) -> Sampled:
+        """The model; another one takes its place if it has the same units."""
+        return self._rbm
+
+    @rbm.setter
+    def rbm(self, rbm: Sampled) -> None:
+        states_of(rbm)
+        if _units(rbm) != _units(self._rbm):
+            raise ValueError(f"rbm: expected the units of {_units(self._rbm)}, got {_units(rbm)}")
+        self._rbm = rbm
 
     @property
     def n_chains(self) -> int:

@@ -444,7 +444,7 @@ class Exact:
             ).moments
         except ValueError as error:
             raise ValueError(
-                f"method: 'exact' enumerates all states in every update: {error} Or train with method='pcd'."
+                f"method: 'exact' enumerates all states in every update: {error}. Or train with method='pcd'."
             ) from error
         kind = self.rbm.dtype
         model = [moments.visible, moments.hidden, moments.visible_hidden]

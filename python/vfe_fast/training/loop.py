@@ -126,7 +126,8 @@ def train(
     n_gibbs_steps : int
         Gibbs steps an update, of all methods but ``"exact"``.
     n_chains : int, optional
-        Persistent chains (of ``"pt"`` at each temperature); `batch_size` if not given.
+        Persistent chains (of ``"pt"`` at each temperature; ``"cd"`` and ``"exact"`` have none); as many as
+        samples in a minibatch if not given.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         Seed of the chains and of the order of the minibatches. A resumed run keeps its own.
     callbacks : sequence of callable
@@ -161,6 +162,9 @@ def train(
     Ctrl-C ends the run at the last whole update: the model keeps it, the checkpoint (if any) is written,
     and the history is returned with ``interrupted`` set.
     """
+    for name, flag in (("centered", centered), ("learn_sigma", learn_sigma)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"{name}: expected True or False, got {flag!r}")
     method_name, maker = named(method)
     machine = machine_of(rbm, bool(learn_sigma))
     states = machine.states(data)
@@ -177,7 +181,7 @@ def train(
         "sparsity": [ascent.sparsity_target, ascent.sparsity_cost],
         "centered": bool(centered),
         "n_gibbs_steps": count(n_gibbs_steps, "n_gibbs_steps"),
-        "n_chains": count(batch_size if n_chains is None else n_chains, "n_chains"),
+        "n_chains": count(min(batch_size, len(states)) if n_chains is None else n_chains, "n_chains"),
         "learn_sigma": bool(learn_sigma),
         "model": machine.description,
         "data": [len(states), zlib.crc32(states.data)],

@@ -243,7 +243,10 @@ class Reals(Bits):
             if not (np.abs(array) < _MOST).all():
                 raise ValueError(f"{name}: expected magnitudes below 2^40 in units of the first sigma")
         if not all((np.abs(z) < _MOST_LOG_VARIANCE).all() for z in log_variance):
-            raise ValueError("sigma: expected it within factors of 2^20 of the first one")
+            raise ValueError(
+                "sigma: expected it within factors of 2^20 of the first one; GaussianRBM.from_data starts "
+                "near it, and units that other units determine have none to learn"
+            )
         sigma = _core.exp(log_variance[0] / 2) if log_variance else self.machine.sigma
         origin, scale = self.frame
         wide = origin.astype(np.float64) / (scale * sigma.astype(np.float64) ** 2)
