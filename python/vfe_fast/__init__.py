@@ -8,6 +8,8 @@ The face of the package; every name here is documented where it is defined:
 `SpinRBM`               one with units ±1
 `Ising`                 spins ±1 with couplings between all pairs
 `gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
+`cumulants`             cumulants of samples with errors, whole or streamed (`CumulantAccumulator`),
+                        and the series of ln⟨exp(-βV)⟩ (`log_mean_exp_cumulants`)
 `train`                 contrastive divergence, persistent CD, exact gradient
 `free_energy`           methods that return a `FreeEnergy`: value, error, kind
 `random`                seeds, and random numbers that no thread count changes
@@ -21,21 +23,25 @@ from ._core import TargetUnavailableError, version
 from .config import show_config
 from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
 from .sampling import GibbsChains, gibbs
+from .statistics import CumulantAccumulator, cumulants, log_mean_exp_cumulants
 from .training import train
 
 __version__ = version()
 
 __all__ = [
     "BernoulliRBM",
+    "CumulantAccumulator",
     "GaussianRBM",
     "GibbsChains",
     "Ising",
     "SpinRBM",
     "TargetUnavailableError",
     "__version__",
+    "cumulants",
     "free_energy",
     "gibbs",
     "load",
+    "log_mean_exp_cumulants",
     "random",
     "show_config",
     "train",

@@ -20,12 +20,15 @@ __all__: list[str] = [
     "build_info",
     "check_rbm",
     "contrast",
+    "cumulants",
+    "cumulants_of_sums",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
+    "join_power_sums",
     "log",
     "log1p_unit",
     "normal_float32",
@@ -172,6 +175,43 @@ def contrast(
     Averages over data less those over chains after n_steps from `start`, or from the data; all, and the chains.
     """
 
+def cumulants(
+    x: numpy.ndarray,
+    weights: numpy.ndarray | None,
+    *,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    unbiased: bool,
+    counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    wanted: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.float64] | None,
+]:
+    """
+    Of `wanted`, letters of 'vers': cumulants along the last axis, their errors, estimates without each block, sums.
+    """
+
+def cumulants_of_sums(
+    sums: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    *,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    weighted: bool,
+    unbiased: bool,
+    counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    wanted: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.float64] | None,
+]:
+    """
+    The same from sums, without data.
+    """
+
 def exact_rbm(
     weights: numpy.ndarray,
     visible_bias: numpy.ndarray,
@@ -256,6 +296,14 @@ def gibbs(
 ) -> tuple[numpy.typing.NDArray[numpy.uint64], numpy.typing.NDArray[numpy.uint64]]:
     """
     Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.
+    """
+
+def join_power_sums(
+    a: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Power sums of what two parts hold together.
     """
 
 def log(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:

@@ -6,6 +6,7 @@
 
 #include "../kernels/ascend.hpp"
 #include "../kernels/contrast.hpp"
+#include "../kernels/cumulants.hpp"
 #include "../kernels/elementwise.hpp"
 #include "../kernels/exact_rbm.hpp"
 #include "../kernels/free_energy.hpp"

@@ -1,0 +1,396 @@
+r"""Cumulants of samples, with standard errors.
+
+.. math:: \ln \langle e^{tx} \rangle = \sum_r \kappa_r \frac{t^r}{r!}
+
+(C. Martin, "Free Energies and Variational Inference", 2017, "Cumulants"). Kernel:
+``src/cpp/kernels/cumulants.hpp``.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arguments import array_shape, count, memory_for, threads
+from ..arrays import Array, GiveBack, borrow
+
+__all__ = ["CumulantAccumulator", "Cumulants", "cumulants"]
+
+MOST_ORDERS = 8
+_BLOCKS = {512: 16, 8192: 32}  # of rows up to so many samples; 64 of longer ones
+_LEAST = 4  # orders that are always computed: the error of the variance needs the fourth
+
+
+@dataclass(frozen=True, eq=False)
+class Cumulants:
+    """Estimates of the cumulants κ_1 ... κ_order, in float64.
+
+    Attributes
+    ----------
+    values : array, (..., order)
+        The estimates: mean, variance, third central moment, ...
+    stderr : array, (..., order)
+        Standard errors by the block jackknife: blocks of neighbors are left out in turn, so they hold for
+        samples that are correlated over much less than a block. nan where too few samples are left.
+    stderr_independent : array, (..., 2)
+        Of mean and variance, as they were if all samples were independent; the square of ``stderr`` over this
+        is the statistical inefficiency.
+    n : int
+        Samples.
+    n_blocks : int
+        Blocks of the jackknife.
+    unbiased : bool
+        Whether these are k-statistics, or cumulants of the empirical distribution.
+    """
+
+    values: Any
+    stderr: Any
+    stderr_independent: Any
+    n: int
+    n_blocks: int
+    unbiased: bool
+
+    @property
+    def order(self) -> int:
+        """Highest order."""
+        return int(self.values.shape[-1])
+
+
+def cumulants(
+    x: Any,
+    order: int = 8,
+    *,
+    axis: int = -1,
+    weights: Any = None,
+    unbiased: bool = True,
+    num_threads: int | None = None,
+) -> Cumulants:
+    r"""Estimate the first cumulants of samples, with standard errors.
+
+    Parameters
+    ----------
+    x : array_like
+        Samples along `axis`, float32 or float64, of any shape and memory layout; it is not copied.
+    order : int
+        Highest order, 1 to 8.
+    axis : int
+        Where the samples are.
+    weights : array_like, optional
+        Weights >= 0 of the samples, (n,) or of a shape that broadcasts to that of `x`; their scale does not
+        matter. For repeated samples or samples of another law (importance weights).
+    unbiased : bool
+        k-statistics, whose expectations are the cumulants (R. A. Fisher 1929; for fixed weights, with mean
+        products over distinct samples); else cumulants of the empirical distribution.
+    num_threads : int, optional
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    Cumulants
+        In float64; arrays of the caller's kind. Rows with nan or infinite numbers are nan, as are orders
+        whose powers leave the range of float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or if there are fewer samples than `order` (unbiased).
+
+    Notes
+    -----
+    All sums are in float64 about a center near the mean: samples may lie 1e8 standard deviations from zero.
+    Errors: docs/cumulants.md.
+
+    Examples
+    --------
+    >>> k = cumulants([1.0, 2.0, 4.0, 9.0, 3.0], order=3)
+    >>> k.values.round(6).tolist()
+    [3.8, 9.7, 46.8]
+    """
+    order = count(order, "order", 1, MOST_ORDERS + 1)
+    samples, shared, give_back = samples_and_weights(x, axis, weights, order if unbiased else 1)
+    n = samples.shape[-1]
+    if n < (order if unbiased else 1):
+        raise ValueError(f"x: expected n >= {order if unbiased else 1} samples along axis, got {n}")
+    counts = blocks(n)
+    with memory_for("x", samples.shape):
+        values, stderr, _, _ = _core.cumulants(
+            samples, shared,
+            order=max(order, _LEAST), unbiased=bool(unbiased), counts=counts, wanted="ve",
+            num_threads=threads(num_threads),
+        )  # fmt: skip
+    assert values is not None
+    assert stderr is not None
+    return _result(values, stderr, order, n, len(counts), bool(unbiased), give_back)
+
+
+class CumulantAccumulator:
+    """Cumulants of samples that come in chunks; two of them can be merged.
+
+    It keeps power sums of at most 64 blocks of neighbors: 10 numbers a block and row (6 up to order 4; 73
+    and 21 if weighted and unbiased).
+    Where a stream is cut into chunks changes nothing but rounding.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Shape of the rows: a chunk is of shape ``(*shape, n)``. () for a plain stream of numbers.
+    order : int
+        Highest order, 1 to 8.
+    weighted : bool
+        Whether chunks come with weights.
+    unbiased : bool
+        As in `cumulants`.
+    num_threads : int, optional
+        Threads to use; the result does not depend on it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> acc = CumulantAccumulator(order=2)
+    >>> for chunk in ([1.0, 2.0], [4.0, 9.0, 3.0]):
+    ...     acc.update(chunk)
+    >>> acc.result().values.round(6).tolist()
+    [3.8, 9.7]
+    """
+
+    most_blocks = 64
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...] = (),
+        order: int = 8,
+        *,
+        weighted: bool = False,
+        unbiased: bool = True,
+        num_threads: int | None = None,
+    ) -> None:
+        self.shape = array_shape(shape)
+        self.order = count(order, "order", 1, MOST_ORDERS + 1)
+        self.weighted, self.unbiased = bool(weighted), bool(unbiased)
+        self._num_threads = threads(num_threads)
+        # Samples in each block, their sums (rows, blocks, sums), what a block takes: replaced together.
+        self._state: tuple[Array, Array | None, int] = np.empty(0), None, 1
+
+    @property
+    def n(self) -> int:
+        """Samples so far."""
+        return int(self._state[0].sum())
+
+    def update(self, x: Any, weights: Any = None, *, axis: int = -1) -> None:
+        """Take in a chunk.
+
+        Parameters
+        ----------
+        x : array_like, (*shape, n)
+            Samples, float32 or float64; n along `axis`.
+        weights : array_like, optional
+            Their weights, if the accumulator is weighted; as in `cumulants`.
+        axis : int
+            Where the samples are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described. Nothing is taken in then.
+        """
+        if (weights is not None) != self.weighted:
+            expected = "weights, for a weighted accumulator" if self.weighted else "none"
+            raise ValueError(f"weights: expected {expected}")
+        samples, shared, _ = samples_and_weights(x, axis, weights, 0)
+        if samples.shape[:-1] != self.shape:
+            raise ValueError(f"x: expected {self.shape} and samples along axis, got {np.shape(x)}")
+        n = samples.shape[-1]
+        if n == 0:
+            return
+        counts, sums, length = self._state
+        while counts.sum() + n > self.most_blocks * length:
+            counts, sums, length = _halved(counts), _in_pairs(sums), 2 * length
+        fill = int(min(n, length - counts[-1])) if len(counts) else 0
+        pieces = [fill] * (fill > 0) + _cut(n - fill, length)
+        with memory_for("shape", self.shape):
+            *_, new = _core.cumulants(
+                samples, shared,
+                order=max(self.order, _LEAST), unbiased=self.unbiased, counts=np.array(pieces, float),
+                wanted="s", num_threads=self._num_threads,
+            )  # fmt: skip
+        assert new is not None
+        new = new.reshape(-1, len(pieces), new.shape[-1])
+        if fill:
+            assert sums is not None
+            sums = np.concatenate(
+                [sums[:, :-1], _core.join_power_sums(sums[:, -1:], new[:, :1]), new[:, 1:]], axis=1
+            )
+            counts = np.concatenate([counts[:-1], [counts[-1] + fill], pieces[1:]])
+        else:
+            sums = new if sums is None else np.concatenate([sums, new], axis=1)
+            counts = np.concatenate([counts, pieces])
+        self._state = counts, sums, length
+
+    def merge(self, other: CumulantAccumulator) -> None:
+        """Take in what another one has, as if its samples came after these.
+
+        Parameters
+        ----------
+        other : CumulantAccumulator
+            Of the same shape, order and kind; it stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not.
+        """
+        if not isinstance(other, CumulantAccumulator):
+            raise TypeError(f"other: expected a CumulantAccumulator, got {type(other).__name__}")
+        mine, theirs = ((a.shape, a.order, a.weighted, a.unbiased) for a in (self, other))
+        if mine != theirs:
+            raise ValueError(f"other: expected (shape, order, weighted, unbiased) = {mine}, got {theirs}")
+        counts, sums, length = self._state
+        more, more_sums, other_length = other._state
+        if more_sums is None:
+            return
+        if sums is not None:
+            more, more_sums = np.concatenate([counts, more]), np.concatenate([sums, more_sums], axis=1)
+        length = max(length, other_length)
+        while len(more) > self.most_blocks:
+            more, more_sums, length = _halved(more), _in_pairs(more_sums), 2 * length
+        self._state = more, more_sums, length
+
+    def result(self) -> Cumulants:
+        """Estimate the cumulants of all samples so far.
+
+        Returns
+        -------
+        Cumulants
+
+        Raises
+        ------
+        ValueError
+            If there are fewer samples than `order` (unbiased), or none.
+        """
+        counts, sums, _ = self._state
+        least = self.order if self.unbiased else 1
+        if sums is None or counts.sum() < least:
+            raise ValueError(f"n: expected n >= {least} samples to estimate from, got {self.n}")
+        values, stderr, _ = _core.cumulants_of_sums(
+            sums, order=max(self.order, _LEAST), weighted=self.weighted, unbiased=self.unbiased,
+            counts=counts, wanted="ve", num_threads=self._num_threads,
+        )  # fmt: skip
+        assert values is not None
+        assert stderr is not None
+        values, stderr = (a.reshape(*self.shape, a.shape[-1]) for a in (values, stderr))
+        return _result(values, stderr, self.order, self.n, len(counts), self.unbiased, _plain)
+
+    def __repr__(self) -> str:
+        return f"CumulantAccumulator(shape={self.shape}, order={self.order}, n={self.n})"
+
+
+def blocks(n: int) -> npt.NDArray[np.float64]:
+    """Numbers of neighbors in the blocks that the jackknife leaves out of n samples."""
+    most = next((found for longest, found in _BLOCKS.items() if n <= longest), 64)
+    return np.array(_cut(n, -(-n // most)), float)
+
+
+def jackknife(values: Array, replicates: Array, counts: Array) -> Array:
+    """Standard error of `values`, given estimates without each block: (n_blocks, *values.shape).
+
+    F. Busing, E. Meijer, R. van der Leeden, Statistics and Computing 9 (1999) 3.
+    """
+    others = (counts.sum() / counts - 1).reshape(-1, *[1] * values.ndim)  # n / m - 1
+    off = replicates - values
+    mean = (others / (others + 1) * off).sum(axis=0)
+    found: Array = np.sqrt(((others * off - mean) ** 2 / others).mean(axis=0))
+    return found
+
+
+def _numbers(x: Any, name: str) -> tuple[Array, GiveBack]:
+    """View float32 or float64 samples; Python's numbers are converted."""
+    array, give_back = borrow(x, name)
+    if not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__") and array.dtype.kind in "iuf":
+        array = array.astype(np.float64)
+    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
+    return array if array.flags.aligned else array.copy(), give_back
+
+
+def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Array, Array | None, GiveBack]:
+    """Samples along the last axis, weights of their shape in float64 if there are any, and the way back.
+
+    At least so many weights of a row must be positive.
+    """
+    array, give_back = _numbers(x, "x")
+    if array.ndim == 0:
+        raise ValueError("x: expected at least one axis, got a number")
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis: expected an int, got {type(axis).__name__}") from None
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis: expected an axis of {array.ndim}, got {axis}")
+    shared = None
+    if weights is not None:
+        of, _ = _numbers(weights, "weights")
+        if of.ndim == 1 and of.shape[0] == array.shape[axis]:
+            of = of.reshape(-1, *[1] * (array.ndim - 1 - axis % array.ndim))
+        try:
+            shared = np.broadcast_to(of.astype(np.float64, copy=False), array.shape)
+        except ValueError:
+            raise ValueError(
+                f"weights: expected ({array.shape[axis]},) or a shape that broadcasts to {array.shape}, got "
+                f"{of.shape}"
+            ) from None
+        if not (np.isfinite(of).all() and (of >= 0).all()):
+            raise ValueError("weights: expected finite numbers >= 0, got others")
+        shared = np.moveaxis(shared, axis, -1)
+        of = np.moveaxis(of.reshape(*[1] * (array.ndim - of.ndim), *of.shape), axis, -1)
+        positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)
+        if positive < least:
+            raise ValueError(f"weights: expected {least} > 0 in every row, got {positive}")
+    return np.moveaxis(array, axis, -1), shared, give_back
+
+
+def _result(
+    values: Array, stderr: Array, order: int, n: int, n_blocks: int, unbiased: bool, give_back: GiveBack
+) -> Cumulants:
+    variance, fourth = values[..., 1], values[..., 3]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_mean = np.sqrt(variance / n)
+        # var k_2 = kappa_4 / n + 2 kappa_2^2 / (n - 1), without bias
+        of_variance = np.sqrt((2 * n * variance**2 + (n - 1) * fourth) / (n * (n + 1.0)))
+    independent = np.stack([of_mean, of_variance], axis=-1)
+    first, errors = (np.ascontiguousarray(a[..., :order]) for a in (values, stderr))
+    return Cumulants(give_back(first), give_back(errors), give_back(independent), n, n_blocks, unbiased)
+
+
+def _plain(array: Array) -> Array:
+    return array
+
+
+def _cut(n: int, length: int) -> list[int]:
+    """n in pieces of `length`, and what is left."""
+    return [length] * (n // length) + [n % length] * (n % length > 0)
+
+
+def _halved(counts: Array) -> Array:
+    """Numbers in pairs of blocks."""
+    found: Array = np.add.reduceat(counts, np.arange(0, len(counts), 2)) if len(counts) else counts
+    return found
+
+
+def _in_pairs(sums: Array | None) -> Array | None:
+    """Sums of pairs of blocks; a last one alone stays."""
+    if sums is None or sums.shape[1] < 2:
+        return sums
+    even = sums.shape[1] // 2 * 2
+    joined = _core.join_power_sums(
+        np.ascontiguousarray(sums[:, 0:even:2]), np.ascontiguousarray(sums[:, 1:even:2])
+    )
+    return np.concatenate([joined, sums[:, even:]], axis=1)

@@ -1,0 +1,322 @@
+r"""The cumulant series of ln⟨exp(-βV)⟩, beside its direct estimate.
+
+.. math:: \ln \langle e^{-\lambda\beta V} \rangle = \sum_r \frac{(-\lambda\beta)^r}{r!} \kappa_r
+
+The first term is the Gibbs-Bogoliubov-Feynman bound, the others correct it; "it is unclear if these
+expansions even converge" (C. Martin, "Free Energies and Variational Inference", 2017, "Perturbation theory"),
+so the result says what it sees.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arguments import count, real, threads
+from ..arrays import Array, borrow
+from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
+
+__all__ = ["CumulantSeries", "SeriesWarning", "log_mean_exp_cumulants"]
+
+_SIGNIFICANT = 2.0  # standard errors beyond which a term is taken to be there
+
+
+class SeriesWarning(UserWarning):
+    """A cumulant series that seems not to converge, or is lost in noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class CumulantSeries:
+    """A cumulant series and what it is worth.
+
+    Arrays of float64; their first axis is that of the couplings, if there are several.
+
+    Attributes
+    ----------
+    terms, terms_stderr : ndarray, (..., order)
+        (-λβ)^r κ_r / r! for r = 1, ..., order.
+    partial_sums, partial_sums_stderr : ndarray, (..., order)
+        Their sums up to each order; errors by the jackknife, so correlations between orders are in.
+    ratios : ndarray, (..., order - 1)
+        Each term over the one before.
+    best_order : ndarray of int
+        Where to stop: the order with the least squared standard error plus square of the larger of the next
+        two terms; of a series that diverges, before the last term that stands out from the noise.
+    value, stderr : ndarray
+        The partial sum there.
+    pade, pade_stderr : ndarray
+        The series resummed by a Padé approximant of the sum over λ; nan where that has a pole up to λ.
+    diverges : ndarray of bool
+        Whether, at the last term that stands out from the noise (two standard errors; of order >= 4), two
+        terms are not smaller than the two before.
+    noisy : ndarray of bool
+        Whether the last term is less than two standard errors: nothing can be said of the terms after it.
+    direct, direct_stderr : ndarray
+        ln of the mean of exp(-λβV), of the same samples.
+    ess : ndarray
+        Effective sample size of the direct estimate, (Σ e^(-λβV))² / Σ e^(-2λβV).
+    n : int
+        Samples.
+    """
+
+    terms: Array
+    terms_stderr: Array
+    partial_sums: Array
+    partial_sums_stderr: Array
+    ratios: Array
+    best_order: Array
+    value: Array
+    stderr: Array
+    pade: Array
+    pade_stderr: Array
+    diverges: Array
+    noisy: Array
+    direct: Array
+    direct_stderr: Array
+    ess: Array
+    n: int
+
+    @property
+    def order(self) -> int:
+        """Highest order."""
+        return int(self.terms.shape[-1])
+
+    def __str__(self) -> str:
+        if self.value.ndim:
+            return f"cumulant series of {self.value.shape} samples, {int(self.diverges.sum())} diverge"
+        lines = ["order         term            partial sum"]
+        for r in range(self.order):
+            lines.append(
+                f"{r + 1:>5} {self.terms[r]:>12.5g} ± {self.terms_stderr[r]:<8.2g} "
+                f"{self.partial_sums[r]:>12.6g} ± {self.partial_sums_stderr[r]:<8.2g}"
+                + ("  best" if r + 1 == self.best_order else "")
+            )
+        lines.append(f"Padé   {self.pade:.6g} ± {self.pade_stderr:.2g}")
+        ess = f"effective samples {self.ess:.1f} of {self.n}"
+        lines.append(f"direct {self.direct:.6g} ± {self.direct_stderr:.2g}, {ess}")
+        if self.diverges:
+            lines.append("the series diverges: its terms do not become smaller")
+        elif self.noisy:
+            lines.append("the last term is lost in noise")
+        return "\n".join(lines)
+
+
+def log_mean_exp_cumulants(
+    V: Any,
+    beta: float = 1.0,
+    order: int = 6,
+    weights: Any = None,
+    *,
+    lambda_: float | npt.ArrayLike = 1.0,
+    axis: int = -1,
+    num_threads: int | None = None,
+) -> CumulantSeries:
+    r"""Estimate ln⟨exp(-λβV)⟩ as a series in cumulants, and directly.
+
+    Parameters
+    ----------
+    V : array_like
+        Samples of the perturbation along `axis`, float32 or float64.
+    beta : float
+        Inverse temperature.
+    order : int
+        Highest order, 1 to 8.
+    weights : array_like, optional
+        Weights of the samples, as in `cumulants`; estimates are then biased, those of the weighted sample.
+    lambda_ : float or array_like, (n_couplings,)
+        Couplings at which the series is summed; the cumulants are computed once.
+    axis : int
+        Where the samples are.
+    num_threads : int, optional
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    CumulantSeries
+
+    Warns
+    -----
+    SeriesWarning
+        If a series diverges, as far as its terms tell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> V = np.random.default_rng(0).normal(1.0, 0.5, 10_000)
+    >>> found = log_mean_exp_cumulants(V, order=4)          # -1 + 0.25 / 2 for normal numbers
+    >>> bool(abs(found.value + 0.875) < 4 * found.stderr)
+    True
+    """
+    order = count(order, "order", 1, MOST_ORDERS + 1)
+    unbiased = weights is None
+    samples, shared, _ = _samples_of(V, axis, weights, order)
+    n = samples.shape[-1]
+    if n < order + 1:
+        raise ValueError(f"V: expected n >= order + 1 = {order + 1} samples along axis, got {n}")
+    couplings = np.asarray(borrow(lambda_, "lambda_")[0], np.float64)
+    if couplings.ndim > 1 or not np.isfinite(couplings).all():
+        raise ValueError(
+            f"lambda_: expected a finite number or (n_couplings,) of them, got {couplings.shape}"
+        )
+    beta = real(beta, "beta")
+    if not math.isfinite(beta):
+        raise ValueError(f"beta: expected a finite number, got {beta}")
+    counts = blocks(n)
+    values, _, replicates, _ = _core.cumulants(
+        samples, shared,
+        order=order, unbiased=unbiased, counts=counts, wanted="vr", num_threads=threads(num_threads),
+    )  # fmt: skip
+    assert values is not None
+    assert replicates is not None
+    if not np.isfinite(values).all():
+        raise ValueError("V: expected numbers whose powers up to `order` are finite, got others")
+    found = [
+        _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
+        for coupling in couplings.ravel()
+    ]
+    parts = {name: np.stack([one[name] for one in found]) for name in found[0]} if found else {}
+    if couplings.ndim == 0:
+        parts = {name: part[0] for name, part in parts.items()}
+    result = CumulantSeries(**parts, n=n)
+    if result.diverges.any():
+        n_diverge, n_all = int(result.diverges.sum()), result.diverges.size
+        many = f" in {n_diverge} of {n_all} cases" if result.diverges.ndim else ""
+        warnings.warn(
+            f"the cumulant series diverges{many}: its terms do not become smaller; stop at `best_order`, or "
+            "compare with `direct` and `pade`",
+            SeriesWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _samples_of(V: Any, axis: Any, weights: Any, order: int) -> Any:
+    try:
+        return samples_and_weights(V, axis, weights, 1)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("x:"):
+            raise type(error)(f"V{str(error)[1:]}") from error
+        raise
+
+
+def _summed(
+    values: Array, replicates: Array, counts: Array, t: float, samples: Array, shared: Array | None,
+    num_threads: int | None,
+) -> dict[str, Array]:  # fmt: skip
+    """The series at -λβ = -t."""
+    order = values.shape[-1]
+    factors = np.array([(-t) ** r / math.factorial(r) for r in range(1, order + 1)])
+    terms, left_out = values * factors, replicates * factors
+    terms_stderr = jackknife(terms, left_out, counts)
+    sums = terms.cumsum(axis=-1)
+    sums_stderr = jackknife(sums, left_out.cumsum(axis=-1), counts)
+    with np.errstate(all="ignore"):
+        ratios = terms[..., 1:] / terms[..., :-1]
+    significant = np.where(np.abs(terms) > _SIGNIFICANT * terms_stderr, np.abs(terms), 0.0)
+    padded = np.concatenate([np.abs(terms), np.zeros((*terms.shape[:-1], 2))], axis=-1)
+    rest = np.maximum(padded[..., 1:-1], padded[..., 2:])
+    rest[..., -1] = padded[..., order - 1] / 2  # nothing is known of what follows
+    diverges = np.zeros(terms.shape[:-1], bool)
+    for r in range(3, order):  # the last term that stands out decides
+        grows = significant[..., r - 1 : r + 1].max(axis=-1) >= significant[..., r - 3 : r - 1].max(axis=-1)
+        diverges = np.where(significant[..., r] > 0, grows, diverges)
+    off = sums_stderr**2 + rest**2
+    # Of a series that diverges, before the last term that stands out: those after it are larger, seen or not.
+    seen_later = (significant[..., ::-1].cumsum(axis=-1)[..., ::-1] - significant) > 0
+    best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
+    pade, poles = _pade(terms)
+    pade_left_out, _ = _pade(left_out)
+    direct, direct_stderr, ess = _direct(samples, shared, counts, t, num_threads)
+
+    def at_best(array: Array) -> Array:
+        found: Array = np.take_along_axis(array, best[..., None], axis=-1)[..., 0]
+        return found
+
+    return {
+        "terms": terms,
+        "terms_stderr": terms_stderr,
+        "partial_sums": sums,
+        "partial_sums_stderr": sums_stderr,
+        "ratios": ratios,
+        "best_order": best + 1,
+        "value": at_best(sums),
+        "stderr": at_best(sums_stderr),
+        "pade": np.where(poles, np.nan, pade),
+        "pade_stderr": np.where(poles, np.nan, jackknife(pade, pade_left_out, counts)),
+        "diverges": diverges,
+        "noisy": significant[..., -1] == 0,
+        "direct": direct,
+        "direct_stderr": direct_stderr,
+        "ess": ess,
+    }
+
+
+def _pade(terms: Array) -> tuple[Array, Array]:
+    """Σ_r terms_r λ^r at λ = 1 as λ P(λ) / Q(λ), and whether Q has a zero in (0, 1].
+
+    P is of the degree of Q, or one more: for strong couplings ln⟨exp(-λβV)⟩ / λ goes to a constant if V is
+    bounded. Without a solution, the plain sum.
+    """
+    order = terms.shape[-1]
+    m = (order - 1) // 2  # degree of Q
+    if m == 0:
+        return terms.sum(axis=-1), np.zeros(terms.shape[:-1], bool)
+    low = order - 1 - m  # degree of P
+    c = np.concatenate(
+        [np.zeros((*terms.shape[:-1], m)), terms], axis=-1
+    )  # c[m + r] is the term of λ^r, r >= 0
+    matrix = np.stack([c[..., m + low + 1 - k : 2 * m + low + 1 - k] for k in range(1, m + 1)], axis=-1)
+    right = -c[..., m + low + 1 : 2 * m + low + 1]
+    scale = np.abs(terms).max(axis=-1)[..., None, None]
+    with np.errstate(all="ignore"):
+        regular = np.linalg.cond(matrix / np.where(scale > 0, scale, 1.0)) < 1e13
+    safe = np.where(regular[..., None, None], matrix, np.eye(m))
+    q = np.where(regular[..., None], np.linalg.solve(safe, right[..., None])[..., 0], 0.0)
+    q = np.concatenate([np.ones((*q.shape[:-1], 1)), q], axis=-1)
+    # P at 1: the sum over k of q_k times the first terms of the series, up to degree low - k.
+    p = np.stack([q[..., k] * c[..., m : m + low + 1 - k].sum(axis=-1) for k in range(m + 1)]).sum(axis=0)
+    powers = np.linspace(0.0, 1.0, 65)[1:, None] ** np.arange(m + 1)
+    denominators: Array = (q[..., None, :] * powers).sum(axis=-1)
+    found: Array = np.where(regular, p / denominators[..., -1], terms.sum(axis=-1))
+    poles: Array = np.any(denominators <= 0, axis=-1, keepdims=True)[..., 0]
+    return found, poles
+
+
+def _direct(
+    samples: Array, shared: Array | None, counts: Array, t: float, num_threads: int | None
+) -> tuple[Array, Array, Array]:
+    """ln of the mean of exp(-t V), its error, and its effective sample size, block by block."""
+    n_threads = threads(num_threads)
+    top = np.maximum(-t * samples.min(axis=-1), -t * samples.max(axis=-1)).astype(np.float64)
+    sums, squares, weights = [], [], []
+    first = 0
+    for size in counts.astype(int):
+        block = slice(first, first + size)
+        first += size
+        exponent = -t * samples[..., block].astype(np.float64) - top[..., None]
+        each = _core.exp(np.ascontiguousarray(exponent), num_threads=n_threads)
+        if shared is not None:
+            each = each * shared[..., block]
+            weights.append(shared[..., block].sum(axis=-1))
+        else:
+            weights.append(np.full(each.shape[:-1], float(size)))
+        sums.append(each.sum(axis=-1))
+        squares.append((each**2).sum(axis=-1))
+    of_blocks, of_weights = np.stack(sums), np.stack(weights)
+    total, weight = of_blocks.sum(axis=0), of_weights.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.log(total / weight) + top
+        left_out = np.log((total - of_blocks) / (weight - of_weights)) + top
+        stderr = jackknife(value, left_out, counts)
+    return value, stderr, total**2 / np.stack(squares).sum(axis=0)

@@ -1,0 +1,572 @@
+#include "cumulants.hpp"
+
+#include "../numerics/elementary.hpp"
+#include "../runtime/threads.hpp"
+#include "bit_layer.hpp"
+#include "vectors.hpp"
+
+namespace vfe::kernels::inline VFE_LEVEL {
+namespace {
+
+using numerics::PowerSums;
+
+// Rows that are done together, or neighbors of one row: the lanes of all arrays below.
+constexpr std::int64_t lanes = 8;
+using Lanes = Row<double>;
+static_assert(strip_width<double> == lanes);
+
+constexpr std::int64_t panel_numbers = 2048;                   // 16 kB of them: half of a first-level cache
+constexpr std::int64_t panel_height = panel_numbers / lanes;   // of rows side by side
+constexpr std::int64_t short_row = 512;                        // rows up to here are turned, to lie side by side
+constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
+constexpr std::int64_t groups_together = 16;  // of rows side by side: a kilobyte of neighbors
+
+template <class T>
+VFE_HD T number_at(const char* at) {
+  T value;
+  __builtin_memcpy(&value, at, sizeof value);
+  return value;
+}
+
+// As many numbers as a vector of float64 holds.
+template <class T>
+VFE_HD Vector<double> load(const T* from) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    Vector<double> values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return values;
+  } else {
+    typedef T Narrow [[gnu::vector_size(vector_bytes / 2)]];
+    Narrow values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return __builtin_convertvector(values, Vector<double>);
+  }
+}
+
+// `height` times eight numbers: number l of line r at x[r * stride + l].
+template <class T>
+struct Panel {
+  const T* x;
+  const double* w;  // null without weights
+  std::int64_t height, stride, w_stride;
+  std::int64_t ahead = 0;  // elements from here to what will be read next, for which memory is asked in time
+};
+
+constexpr std::int64_t width_of_vector = vector_bytes / static_cast<std::int64_t>(sizeof(double));
+
+// Adds the sums of x and of w, lane by lane: of four lines in turns, so that additions need not wait for each other.
+template <bool weighted, class T>
+VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weight)[lanes]) {
+  for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
+    Vector<double> sums[4] = {}, weights[4] = {};
+    const auto add_line = [&](std::int64_t r, std::int64_t turn) {
+      const Vector<double> x = load(panel.x + r * panel.stride + l);
+      if constexpr (weighted) {
+        const Vector<double> w = load(panel.w + r * panel.w_stride + l);
+        sums[turn] += w * x;
+        weights[turn] += w;
+      } else {
+        sums[turn] += x;
+      }
+    };
+    std::int64_t r = 0;
+    for (; r + 4 <= panel.height; r += 4) {
+      VFE_UNROLL
+      for (std::int64_t turn = 0; turn < 4; ++turn) add_line(r + turn, turn);
+    }
+    for (; r < panel.height; ++r) add_line(r, 0);
+    const Vector<double> total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    const Vector<double> of_weights = (weights[0] + weights[1]) + (weights[2] + weights[3]);
+    for (std::int64_t k = 0; k < width_of_vector; ++k) {
+      sum[l + k] += total[k];
+      weight[l + k] += weighted ? of_weights[k] : static_cast<double>(panel.height);
+    }
+  }
+}
+
+// Adds the power sums about `center` of each lane.
+template <int width, int powers, bool weighted, class T>
+VFE_HD void add_powers(const Panel<T>& panel, const double (&center)[lanes], double (&sums)[powers][width + 1][lanes]) {
+  using V = Vector<double>;
+  for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
+    const V c = load(center + l);
+    V s[powers][width + 1] = {};
+    for (std::int64_t r = 0; r < panel.height; ++r) {
+      const V d = load(panel.x + r * panel.stride + l) - c;
+      __builtin_prefetch(panel.x + r * panel.stride + l + panel.ahead, 0, 2);
+      V power[width + 1];
+      power[1] = d;
+      VFE_UNROLL
+      for (int q = 2; q <= width; ++q) power[q] = power[q / 2] * power[q - q / 2];
+      if constexpr (weighted) {
+        const V w = load(panel.w + r * panel.w_stride + l);
+        V times = w;
+        for (int k = 0; k < powers; ++k, times *= w) {
+          s[k][0] += times;
+          for (int q = 1; q <= width; ++q) s[k][q] += times * power[q];
+        }
+      } else {
+        VFE_UNROLL
+        for (int q = 1; q <= width; ++q) s[0][q] += power[q];
+      }
+    }
+    if constexpr (!weighted) s[0][0] += static_cast<double>(panel.height);
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= width; ++q) {
+        for (std::int64_t m = 0; m < width_of_vector; ++m) sums[k][q][l + m] += s[k][q][m];
+      }
+    }
+  }
+}
+
+// Where the rows of a group of eight begin; missing ones repeat the first.
+struct Starts {
+  const char *x[lanes], *w[lanes];
+};
+
+template <class T, int width, int powers, bool weighted>
+struct Reader {
+  const CumulantsArgs& args;
+  const bool side_by_side;  // neighbors in memory are neighboring rows
+  const bool by_rows;       // rows in the lanes; else neighbors of one row
+  const runtime::Buffer<T> x_panel;
+  const runtime::Buffer<double> w_panel;
+
+  using Sums = PowerSums<width, powers, Lanes>;
+  using OfRow = PowerSums<width, powers, double>;
+
+  static bool are_side_by_side(const CumulantsArgs& given) {
+    constexpr std::int64_t size = sizeof(T);
+    const std::int64_t last = given.n_dims - 1;
+    return given.n_dims > 0 && given.data.strides[last] == size && given.data.stride != size &&
+           given.shape[last] >= lanes;
+  }
+
+  explicit Reader(const CumulantsArgs& given)
+      : args(given),
+        side_by_side(are_side_by_side(given)),
+        by_rows(side_by_side || given.n <= short_row),
+        x_panel(short_row * lanes),
+        w_panel(weighted ? short_row * lanes : 0) {}
+
+  static const char* start_of(const CumulantsArgs& args, const Strided& of, std::int64_t row) {
+    const char* at = static_cast<const char*>(of.data);
+    for (std::int64_t d = args.n_dims - 1; d >= 0; --d) {
+      at += row % args.shape[d] * of.strides[d];
+      row /= args.shape[d];
+    }
+    return at;
+  }
+
+  Starts starts(std::int64_t group) const {
+    Starts found;
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      const std::int64_t row = group * lanes + l < args.n_rows ? group * lanes + l : group * lanes;
+      found.x[l] = start_of(args, args.data, row);
+      found.w[l] = weighted ? start_of(args, args.weights, row) : nullptr;
+    }
+    return found;
+  }
+
+  // Numbers [first, first + height) of eight rows, side by side.
+  Panel<T> turned(const Starts& at, std::int64_t first, std::int64_t height) const {
+    Panel<T> panel{x_panel.data(), w_panel.data(), height, lanes, lanes};
+    constexpr std::int64_t size = sizeof(T);
+    bool neighbors = args.data.stride % size == 0;
+    for (std::int64_t l = 1; l < lanes; ++l) neighbors = neighbors && at.x[l] - at.x[0] == l * size;
+    if (neighbors) {
+      panel.x = reinterpret_cast<const T*>(at.x[0] + first * args.data.stride);
+      panel.stride = args.data.stride / size;
+    } else {
+      turn(at.x, args.data.stride, first, height, x_panel.data());
+    }
+    if constexpr (weighted) turn(at.w, args.weights.stride, first, height, w_panel.data());
+    return panel;
+  }
+
+  template <class N>
+  static void turn(const char* const (&at)[lanes], std::int64_t stride, std::int64_t first, std::int64_t height,
+                   N* to) {
+    std::int64_t r = 0;
+    if constexpr (sizeof(N) == sizeof(double)) {
+      for (; stride == sizeof(N) && r + lanes <= height; r += lanes) {
+        Row<N> square[lanes];
+        for (std::int64_t l = 0; l < lanes; ++l) {
+          __builtin_memcpy(&square[l], at[l] + (first + r) * stride, sizeof square[l]);
+        }
+        transpose_rows<N>(square);
+        for (std::int64_t l = 0; l < lanes; ++l) *reinterpret_cast<Row<N>*>(to + (r + l) * lanes) = square[l];
+      }
+    }
+    for (; r < height; ++r) {
+      for (std::int64_t l = 0; l < lanes; ++l) to[r * lanes + l] = number_at<N>(at[l] + (first + r) * stride);
+    }
+  }
+
+  // Rows in the lanes.
+  void read_rows(const Starts& at, std::int64_t first, std::int64_t count, Sums& into) const {
+    into.clear();
+    for (std::int64_t done = 0; done < count;) {
+      const std::int64_t left = count - done, height = left < panel_height ? left : panel_height;
+      const Panel<T> panel = turned(at, first + done, height);
+      double sum[lanes] = {}, weight[lanes] = {};
+      add_means<weighted>(panel, sum, weight);
+      for (std::int64_t l = 0; l < lanes; ++l) sum[l] /= weight[l] > 0 ? weight[l] : 1.0;
+      Sums found;
+      add_about(panel, sum, found);
+      if (done == 0) {
+        into = found;
+      } else {
+        into.join(found);
+      }
+      done += height;
+    }
+  }
+  static void add_about(const Panel<T>& panel, const double (&center)[lanes], Sums& found) {
+    double sums[powers][width + 1][lanes] = {};
+    add_powers<width, powers, weighted>(panel, center, sums);
+    __builtin_memcpy(&found.center, center, sizeof found.center);
+    __builtin_memcpy(&found.of, sums, sizeof found.of);
+  }
+
+  // All blocks of rows that are a panel, about one center.
+  void read_short_rows(const Starts& at, Sums* blocks) const {
+    const Panel<T> whole = turned(at, 0, args.n);
+    double center[lanes] = {}, weight[lanes] = {};
+    add_means<weighted>(whole, center, weight);
+    for (std::int64_t l = 0; l < lanes; ++l) center[l] /= weight[l] > 0 ? weight[l] : 1.0;
+    std::int64_t first = 0;
+    for (std::int64_t block = 0; block < args.n_blocks; ++block) {
+      const auto count = static_cast<std::int64_t>(args.counts[block]);
+      add_about({whole.x + first * whole.stride, whole.w + (weighted ? first * lanes : 0), count, whole.stride, lanes},
+                center, blocks[block]);
+      first += count;
+    }
+  }
+
+  // Neighbors of one row in the lanes.
+  OfRow read_row(const char* x, const char* w, std::int64_t first, std::int64_t count) const {
+    OfRow total;
+    for (std::int64_t done = 0; done < count;) {
+      const std::int64_t left = count - done, n = left < panel_numbers ? left : panel_numbers;
+      const OfRow found = read_panel(x + (first + done) * args.data.stride, w + (first + done) * args.weights.stride, n);
+      if (done == 0) {
+        total = found;
+      } else {
+        total.join(found);
+      }
+      done += n;
+    }
+    return total;
+  }
+  OfRow read_panel(const char* x, const char* w, std::int64_t n) const {
+    Panel<T> panel{reinterpret_cast<const T*>(x), reinterpret_cast<const double*>(w), n / lanes, lanes, lanes, n};
+    if (args.data.stride != sizeof(T)) {
+      for (std::int64_t k = 0; k < n; ++k) x_panel[k] = number_at<T>(x + k * args.data.stride);
+      panel.x = x_panel.data();
+      panel.ahead = 0;
+    }
+    if constexpr (weighted) {
+      if (args.weights.stride != sizeof(double)) {
+        for (std::int64_t k = 0; k < n; ++k) w_panel[k] = number_at<double>(w + k * args.weights.stride);
+        panel.w = w_panel.data();
+      }
+    }
+    double sum[lanes] = {}, weight[lanes] = {};
+    add_means<weighted>(panel, sum, weight);
+    // A last line, filled up with numbers that count nothing.
+    const std::int64_t full = n / lanes * lanes, rest = n - full;
+    double total = 0, of_weights = 0, last_x[lanes], last_w[lanes] = {};
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      total += sum[l];
+      of_weights += weight[l];
+    }
+    for (std::int64_t l = 0; l < rest; ++l) {
+      last_x[l] = static_cast<double>(panel.x[full + l]);
+      last_w[l] = weighted ? panel.w[full + l] : 1.0;
+      total += last_w[l] * last_x[l];
+      of_weights += last_w[l];
+    }
+    const double mean = total / (of_weights > 0 ? of_weights : 1.0);
+    double center[lanes], sums[powers][width + 1][lanes] = {};
+    for (std::int64_t l = 0; l < lanes; ++l) center[l] = mean;
+    for (std::int64_t l = rest; l < lanes; ++l) last_x[l] = mean;
+    add_powers<width, powers, weighted>(panel, center, sums);
+    if (rest > 0) add_powers<width, powers, weighted>(Panel<double>{last_x, last_w, 1, lanes, lanes}, center, sums);
+    OfRow found;
+    found.center = mean;
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= width; ++q) {
+        const auto& s = sums[k][q];
+        found.of[k][q] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+      }
+    }
+    if constexpr (!weighted) found.of[0][0] = static_cast<double>(n);
+    return found;
+  }
+};
+
+// Estimates from the sums of a group's blocks, and what goes out.
+template <int width, int powers>
+struct Estimator {
+  using Sums = PowerSums<width, powers, Lanes>;
+
+  const CumulantsArgs& args;
+  const double n;
+  const numerics::CumulantCoefficients of_all;
+  const runtime::Buffer<numerics::CumulantCoefficients> without;  // each block
+  // How blocks enter the jackknife's variance: with h = n / m, h - 1, 1 - 1/h and 1 / (h - 1) over their number.
+  struct Share {
+    double others, of_mean, of_square;
+  };
+  const runtime::Buffer<Share> shares;
+
+  static double total(const CumulantsArgs& given) {
+    double n = 0;
+    for (std::int64_t b = 0; b < given.n_blocks; ++b) n += given.counts[b];
+    return n;
+  }
+
+  explicit Estimator(const CumulantsArgs& given)
+      : args(given), n(total(given)), of_all(coefficients(given, n)), without(given.n_blocks), shares(given.n_blocks) {
+    for (std::int64_t b = 0; b < given.n_blocks; ++b) {
+      const bool as_before = b > 0 && given.counts[b] == given.counts[b - 1];
+      const double others = n / given.counts[b] - 1.0;
+      shares[b] = {others, 1.0 - given.counts[b] / n, 1.0 / (others * static_cast<double>(given.n_blocks))};
+      without[b] = as_before ? without[b - 1] : coefficients(given, n - given.counts[b]);
+    }
+  }
+  static numerics::CumulantCoefficients coefficients(const CumulantsArgs& args, double n) {
+    return numerics::cumulant_coefficients(args.unbiased ? n : std::numeric_limits<double>::infinity());
+  }
+
+  // Cumulants from sums about a center from which the first is counted.
+  static void estimate(const Sums& given, const numerics::CumulantCoefficients& coefficients, Lanes (&found)[width]) {
+    Sums sums = given;
+    Lanes offset;
+    sums.find_offset(offset);
+    const Lanes mean = sums.center + offset;
+    sums.move_to(mean);
+    if constexpr (powers > 1) {
+      numerics::weighted_cumulants<width>(sums.of, found);
+    } else {
+      const Lanes weight = sums.of[0][0];
+      const Lanes inverse = 1.0 / weight;
+      Lanes moments[width + 1];
+      for (int q = 2; q <= width; ++q) moments[q] = sums.of[0][q] * inverse;
+      numerics::cumulants_of_moments<width>(moments, coefficients, found);
+      found[0] = Lanes{};
+    }
+    found[0] += offset;
+  }
+
+  void operator()(std::int64_t group, Sums* blocks, bool same_center, Lanes (*left_out)[width]) const {
+    const std::int64_t n_rows = args.n_rows - group * lanes < lanes ? args.n_rows - group * lanes : lanes;
+    if (args.data.data != nullptr && args.sums != nullptr) put_sums(group, n_rows, blocks);
+    if (args.values == nullptr) return;
+    Sums all = blocks[0];
+    for (std::int64_t b = 1; b < args.n_blocks; ++b) {
+      if (same_center) {
+        add(all, blocks[b], 1.0);
+      } else {
+        all.join(blocks[b]);
+      }
+    }
+    Lanes found[width];
+    estimate(all, of_all, found);
+    for (std::int64_t r = 0; r < args.order; ++r) {
+      for (std::int64_t l = 0; l < n_rows; ++l) {
+        args.values[(group * lanes + l) * args.order + r] = found[r][l] + (r == 0 ? all.center[l] : 0.0);
+      }
+    }
+    if (args.errors == nullptr && args.replicates == nullptr) return;
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+      if (!same_center) blocks[b].move_to(all.center);
+      Sums rest = all;
+      add(rest, blocks[b], -1.0);
+      estimate(rest, without[b], left_out[b]);
+      if (args.replicates != nullptr) {
+        double* to = args.replicates + (b * args.n_rows + group * lanes) * args.order;
+        for (std::int64_t l = 0; l < n_rows; ++l) {
+          for (std::int64_t r = 0; r < args.order; ++r) {
+            to[l * args.order + r] = left_out[b][r][l] + (r == 0 ? all.center[l] : 0.0);
+          }
+        }
+      }
+    }
+    if (args.errors == nullptr) return;
+    for (std::int64_t r = 0; r < args.order; ++r) {
+      Lanes mean{}, square{};
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) mean += shares[b].of_mean * (left_out[b][r] - found[r]);
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+        const Lanes off = shares[b].others * (left_out[b][r] - found[r]) - mean;
+        square += off * off * shares[b].of_square;
+      }
+      double error[lanes];
+      for (std::int64_t l = 0; l < lanes; ++l) error[l] = numerics::square_root(square[l]);
+      for (std::int64_t l = 0; l < n_rows; ++l) args.errors[(group * lanes + l) * args.order + r] = error[l];
+    }
+  }
+
+  static void add(Sums& to, const Sums& other, double times) {
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= width; ++q) to.of[k][q] += times * other.of[k][q];
+    }
+  }
+
+  static constexpr std::int64_t size = sums_size(width, powers);
+  double* of_block(std::int64_t row, std::int64_t block) const {
+    return args.sums + (row * args.n_blocks + block) * size;
+  }
+  void put_sums(std::int64_t group, std::int64_t n_rows, const Sums* blocks) const {
+    for (std::int64_t l = 0; l < n_rows; ++l) {
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+        double* to = of_block(group * lanes + l, b);
+        *to++ = blocks[b].center[l];
+        for (int k = 0; k < powers; ++k) {
+          for (int q = 0; q <= width; ++q) *to++ = blocks[b].of[k][q][l];
+        }
+      }
+    }
+  }
+  void take_sums(std::int64_t group, Sums* blocks) const {
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      const std::int64_t row = group * lanes + l < args.n_rows ? group * lanes + l : group * lanes;
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+        const double* from = of_block(row, b);
+        blocks[b].center[l] = *from++;
+        for (int k = 0; k < powers; ++k) {
+          for (int q = 0; q <= width; ++q) blocks[b].of[k][q][l] = *from++;
+        }
+      }
+    }
+  }
+};
+
+// What there is of a block: its first number, and how many threads take at a time.
+struct Segments {
+  std::int64_t n_blocks, most = 1;  // segments of the largest block
+  const double* counts;
+
+  explicit Segments(const CumulantsArgs& args) : n_blocks(args.n_blocks), counts(args.counts) {
+    for (std::int64_t b = 0; b < n_blocks; ++b) {
+      const std::int64_t of_block = ceil_div(static_cast<std::int64_t>(counts[b]), segment_numbers);
+      most = of_block > most ? of_block : most;
+    }
+  }
+};
+
+template <class T, int width, int powers, bool weighted>
+void run(const CumulantsArgs& args) {
+  using Read = Reader<T, width, powers, weighted>;
+  using Sums = typename Read::Sums;
+  const std::int64_t n_groups = ceil_div(args.n_rows, lanes);
+  const Estimator<width, powers> estimator(args);
+  const double nanoseconds = static_cast<double>(args.n_rows) *
+                             (0.4 * static_cast<double>(args.n) * powers + 60.0 * static_cast<double>(args.n_blocks));
+
+  if (args.data.data == nullptr) {
+    return runtime::parallel_for(n_groups, nanoseconds, args.num_threads, [&](std::int64_t group) {
+      runtime::check_interrupt();
+      const runtime::Buffer<Sums> blocks(args.n_blocks);
+      const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
+      estimator.take_sums(group, blocks.data());
+      estimator(group, blocks.data(), false, left_out.data());
+    });
+  }
+
+  const Segments segments(args);
+  const bool by_rows = Read(args).by_rows, turned = by_rows && args.n <= short_row;
+  const std::int64_t together = Read(args).side_by_side ? groups_together : 1;
+  const std::int64_t n_sets = ceil_div(n_groups, together);
+
+  // Sums of one segment, or if it is -1 of all short rows, of a set of groups: `into` is group by group.
+  const auto read = [&](const Read& reader, std::int64_t set, std::int64_t block, std::int64_t first, std::int64_t count,
+                        Sums* into, std::int64_t stride) {
+    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, into += stride) {
+      runtime::check_interrupt();
+      const Starts at = reader.starts(g);
+      if (block < 0) {
+        reader.read_short_rows(at, into);
+      } else if (by_rows) {
+        reader.read_rows(at, first, count, *into);
+      } else {
+        for (std::int64_t l = 0; l < lanes; ++l) {
+          if (l > 0 && g * lanes + l >= args.n_rows) break;
+          const auto found = reader.read_row(at.x[l], at.w[l], first, count);
+          into->center[l] = found.center;
+          for (int k = 0; k < powers; ++k) {
+            for (int q = 0; q <= width; ++q) into->of[k][q][l] = found.of[k][q];
+          }
+        }
+      }
+    }
+  };
+  const auto finish = [&](std::int64_t set, Sums* sums, std::int64_t per_block) {
+    const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
+    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g) {
+      Sums* blocks = sums + (g - set * together) * args.n_blocks * per_block;
+      for (std::int64_t b = 0; b < args.n_blocks && per_block > 1; ++b) {
+        const std::int64_t n = ceil_div(static_cast<std::int64_t>(args.counts[b]), segment_numbers);
+        Sums of_block = blocks[b * per_block];
+        for (std::int64_t k = 1; k < n; ++k) of_block.join(blocks[b * per_block + k]);
+        blocks[b] = of_block;
+      }
+      estimator(g, blocks, turned, left_out.data());
+    }
+  };
+  // Block b, segment k of it.
+  const auto each_segment = [&](std::int64_t b, std::int64_t k, const auto& body) {
+    std::int64_t begin = 0;
+    for (std::int64_t before = 0; before < b; ++before) begin += static_cast<std::int64_t>(args.counts[before]);
+    const std::int64_t first = k * segment_numbers, left = static_cast<std::int64_t>(args.counts[b]) - first;
+    if (left > 0) body(begin + first, left < segment_numbers ? left : segment_numbers);
+  };
+
+  const std::int64_t per_block = segments.most, of_group = args.n_blocks * per_block;
+  if (turned || n_sets >= 64) {
+    return runtime::parallel_for(n_sets, nanoseconds, args.num_threads, [&](std::int64_t set) {
+      const Read reader(args);
+      const runtime::Buffer<Sums> sums(together * of_group);
+      if (turned) {
+        read(reader, set, -1, 0, 0, sums.data(), of_group);
+      } else {
+        for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+          for (std::int64_t k = 0; k < per_block; ++k) {
+            each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
+              read(reader, set, b, first, count, sums.data() + b * per_block + k, of_group);
+            });
+          }
+        }
+      }
+      finish(set, sums.data(), per_block);
+    });
+  }
+  // Few long rows: threads share the segments.
+  const runtime::Buffer<Sums> sums(n_sets * together * of_group);
+  runtime::parallel_for(of_group * n_sets, nanoseconds, args.num_threads, [&](std::int64_t task) {
+    const std::int64_t set = task % n_sets, segment = task / n_sets, b = segment / per_block, k = segment % per_block;
+    const Read reader(args);
+    each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
+      read(reader, set, b, first, count, sums.data() + set * together * of_group + segment, of_group);
+    });
+  });
+  for (std::int64_t set = 0; set < n_sets; ++set) finish(set, sums.data() + set * together * of_group, per_block);
+}
+
+template <class T, int width>
+void run_weighted(const CumulantsArgs& args) {
+  if (!args.weighted) return run<T, width, 1, false>(args);
+  args.unbiased ? run<T, width, width, true>(args) : run<T, width, 1, true>(args);
+}
+
+template <class T>
+void run_order(const CumulantsArgs& args) {
+  args.order <= small_width ? run_weighted<T, small_width>(args) : run_weighted<T, large_width>(args);
+}
+
+}  // namespace
+
+void cumulants(const CumulantsArgs& args) { args.real == Real::float32 ? run_order<float>(args) : run_order<double>(args); }
+
+}  // namespace vfe::kernels::inline VFE_LEVEL

@@ -1,0 +1,216 @@
+// Cumulants of numbers x_i from power sums about a center c, S_q = sum_i w_i^k (x_i - c)^q.
+//
+// With m_q = S_q / S_0 about the mean, kappa_r is a sum over the ways to write r as a sum of parts >= 2: products of
+// m_part, times the number of set partitions with blocks of these sizes, times for l parts
+//
+//   biased    (-1)^(l-1) (l-1)!
+//   unbiased  (-1)^(l-1) n^l sum_M c_M (M-1)! / (n (n-1) ... (n-M+1)),  sum_M c_M y^M = prod_parts sum_k S(part, k) (k-1)! y^k
+//
+// S(., .) the Stirling numbers of the second kind. These are R. A. Fisher's k-statistics (Proc. London Math. Soc. 30
+// (1929) 199), found by writing the mean over distinct indices as power sums. No two terms of a coefficient
+// cancel.
+#pragma once
+
+#include <limits>
+#include <utility>
+
+#include "config.hpp"
+
+namespace vfe::numerics::inline VFE_LEVEL {
+
+constexpr int most_cumulants = 8;
+
+// Moves the center of sums S_0 ... S_order by `by`.
+template <int order, class V>
+VFE_HD void shift_center(V (&sums)[order + 1], const V& by) {
+  VFE_UNROLL
+  for (int p = 1; p <= order; ++p) {
+    VFE_UNROLL
+    for (int q = order; q >= p; --q) sums[q] = sums[q] - by * sums[q - 1];
+  }
+}
+
+// What is known of some numbers: their sums about a center, for the first `powers` powers of their weights. V is a
+// number, or a vector of numbers for as many rows.
+template <int order, int powers, class V>
+struct PowerSums {
+  V center;
+  V of[powers][order + 1];
+
+  // The mean, seen from the center; 0 of nothing. (Vectors wider than the instruction set's are not passed by value.)
+  VFE_HD void find_offset(V& offset) const {
+    const V one = V{} + 1.0;
+    offset = of[0][1] / (of[0][0] > V{} ? of[0][0] : one);
+  }
+  VFE_HD void move_to(const V& to) {
+    const V by = to - center;
+    for (int k = 0; k < powers; ++k) shift_center<order>(of[k], by);
+    center = to;
+  }
+  VFE_HD void clear() {
+    center = V{};
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= order; ++q) of[k][q] = V{};
+    }
+  }
+  // Joined with others, about the mean of all.
+  VFE_HD void join(const PowerSums& with) {
+    PowerSums other = with;
+    const V one = V{} + 1.0, all = of[0][0] + other.of[0][0];
+    V offset, of_other;
+    find_offset(offset);
+    other.find_offset(of_other);
+    const V mean = center + offset;
+    const V by = (other.center + of_other - mean) * (other.of[0][0] / (all > V{} ? all : one));
+    const V to = mean + by;
+    move_to(to);
+    other.move_to(to);
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= order; ++q) of[k][q] = of[k][q] + other.of[k][q];
+    }
+  }
+};
+
+// A product of moments: that of `part`, times an earlier term.
+struct CumulantTerm {
+  int order, part, rest;
+  double partitions;  // of a set of `order` elements into blocks of these sizes
+};
+constexpr int n_cumulant_terms = 22;
+constexpr CumulantTerm cumulant_terms[n_cumulant_terms] = {
+    {0, 0, 0, 1},   {2, 2, 0, 1},   {3, 3, 0, 1},    {4, 4, 0, 1},    {4, 2, 1, 3},   {5, 5, 0, 1},
+    {5, 2, 2, 10},  {6, 6, 0, 1},   {6, 2, 3, 15},   {6, 3, 2, 10},   {6, 2, 4, 15},  {7, 7, 0, 1},
+    {7, 2, 5, 21},  {7, 3, 3, 35},  {7, 2, 6, 105},  {8, 8, 0, 1},    {8, 2, 7, 28},  {8, 3, 5, 56},
+    {8, 4, 3, 35},  {8, 2, 8, 210}, {8, 2, 9, 280},  {8, 2, 10, 105},
+};
+constexpr int terms_up_to(int order) {
+  int n = 1;
+  while (n < n_cumulant_terms && cumulant_terms[n].order <= order) ++n;
+  return n;
+}
+
+// What each term is multiplied by; infinity stands for no end of numbers, and gives the biased estimate.
+struct CumulantCoefficients {
+  double of[n_cumulant_terms];
+};
+constexpr CumulantCoefficients cumulant_coefficients(double n) {
+  double stirling[most_cumulants + 1][most_cumulants + 1] = {};  // S(p, k) (k-1)!
+  double partitions[most_cumulants + 1][most_cumulants + 1] = {{1}};
+  for (int p = 1; p <= most_cumulants; ++p) {
+    double factorial = 1;
+    for (int k = 1; k <= p; ++k) {
+      partitions[p][k] = k * partitions[p - 1][k] + partitions[p - 1][k - 1];
+      stirling[p][k] = partitions[p][k] * factorial;
+      factorial *= k;
+    }
+  }
+  CumulantCoefficients coefficients{};
+  double of_blocks[n_cumulant_terms][most_cumulants + 1] = {{1}};  // c_M
+  double parts[n_cumulant_terms] = {};
+  for (int t = 1; t < n_cumulant_terms; ++t) {
+    const CumulantTerm term = cumulant_terms[t];
+    for (int m = 0; m <= most_cumulants; ++m) {
+      for (int k = 1; k <= m; ++k) of_blocks[t][m] += stirling[term.part][k] * of_blocks[term.rest][m - k];
+    }
+    parts[t] = parts[term.rest] + 1;
+    double sign = 1, fewest = 1;  // (-1)^(l-1), (l-1)!
+    for (int l = 1; l < static_cast<int>(parts[t]); ++l) {
+      sign = -sign;
+      fewest *= l;
+    }
+    double total = fewest;
+    if (n <= std::numeric_limits<double>::max()) {
+      total = 0;
+      double falling = 1, powers = 1;  // (M-1)! n^l / (n)_M, step by step
+      for (int l = 0; l < static_cast<int>(parts[t]); ++l) powers *= n;
+      for (int m = 1; m <= term.order; ++m) {
+        falling *= (m > 1 ? m - 1.0 : 1.0) / (n - (m - 1.0));
+        total += of_blocks[t][m] * falling * powers;
+      }
+      if (n < term.order) total = std::numeric_limits<double>::quiet_NaN();
+    }
+    coefficients.of[t] = sign * term.partitions * total;
+  }
+  return coefficients;
+}
+
+// cumulants[r - 1] for r >= 2 from moments about the mean.
+template <int order, class V>
+VFE_HD void cumulants_of_moments(const V (&moments)[order + 1], const CumulantCoefficients& coefficients,
+                                 V (&cumulants)[order]) {
+  V product[terms_up_to(order)];
+  for (int r = 1; r < order; ++r) cumulants[r] = V{};
+  const auto add_term = [&]<int t>(std::integral_constant<int, t>) {
+    constexpr CumulantTerm term = cumulant_terms[t];
+    product[t] = moments[term.part];
+    if constexpr (term.rest != 0) product[t] = product[t] * product[term.rest];
+    cumulants[term.order - 1] = cumulants[term.order - 1] + coefficients.of[t] * product[t];
+  };
+  [&]<int... t>(std::integer_sequence<int, t...>) {
+    (add_term(std::integral_constant<int, t + 1>{}), ...);
+  }(std::make_integer_sequence<int, terms_up_to(order) - 1>{});
+}
+
+// The same without bias for weighted numbers: the k-statistic of `order` distinct numbers, averaged over all such
+// choices with the product of their weights. With
+//
+//   G = prod_i (1 + y w_i (1 + z (e^(t (x_i - c)) - 1))),
+//
+// [y^r z^m] G / (C(r, m) [y^r z^0] G) has the expectation <e^(t (x - c)) - 1>^m, and kappa_r = r! [t^r] of the sum of
+// (-1)^(m-1) / m times these. G is the exponential of its logarithm, which is a series in the sums at hand:
+//
+//   [y^p z^j t^q] ln G = (-1)^(p-1) / p C(p, j) j! S(q, j) / q! sum_i w_i^p (x_i - c)^q
+//
+// NaN where so few numbers carry the weight that [y^r z^0] G is next to nothing.
+template <int order, class V>
+VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)[order]) {
+  constexpr double least = 1e-8;  // of r! [y^r z^0] G / (sum w)^r
+  double surjections[order + 1][order + 1] = {{1}};  // j! S(q, j) / q!
+  for (int q = 1; q <= order; ++q) {
+    for (int j = 1; j <= q; ++j) surjections[q][j] = (surjections[q - 1][j] + surjections[q - 1][j - 1]) * j / q;
+  }
+  // By degrees of y, z and t; t's is never below z's.
+  V logarithm[order + 1][order + 1][order + 1], product[order + 1][order + 1][order + 1];
+  const V scale = 1.0 / sums[0][0];
+  V of_weight = V{} + 1.0;
+  for (int p = 1; p <= order; ++p) {
+    of_weight = of_weight * scale;
+    double choose = (p % 2 == 0 ? -1.0 : 1.0) / p;  // times C(p, j)
+    for (int j = 0; j <= p; ++j) {
+      for (int q = j; q <= order; ++q) logarithm[p][j][q] = choose * surjections[q][j] * (of_weight * sums[p - 1][q]);
+      choose = choose * (p - j) / (j + 1);
+    }
+  }
+  for (int q = 0; q <= order; ++q) product[0][0][q] = q == 0 ? V{} + 1.0 : V{};
+  double factorial = 1;
+  for (int r = 1; r <= order; ++r) {
+    factorial *= r;
+    for (int m = 0; m <= r; ++m) {
+      for (int q = m; q <= order; ++q) product[r][m][q] = V{};
+    }
+    for (int p = 1; p <= r; ++p) {
+      const double share = static_cast<double>(p) / r;
+      for (int j = 0; j <= p; ++j) {
+        for (int q = j; q <= (j == 0 ? 0 : order); ++q) {
+          const V of_term = share * logarithm[p][j][q];
+          for (int m = 0; m <= r - p; ++m) {
+            for (int s = m; s <= order - q; ++s) {
+              product[r][j + m][q + s] = product[r][j + m][q + s] + of_term * product[r - p][m][s];
+            }
+          }
+        }
+      }
+    }
+    const V nothing = V{} + std::numeric_limits<double>::quiet_NaN();
+    const V inverse = factorial * product[r][0][0] > V{} + least ? 1.0 / product[r][0][0] : nothing;
+    V total = V{};
+    double choose = 1;
+    for (int m = 1; m <= r; ++m) {
+      choose = choose * (r - m + 1) / m;
+      total = total + (m % 2 == 0 ? -1.0 : 1.0) / (m * choose) * product[r][m][r];
+    }
+    cumulants[r - 1] = factorial * (total * inverse);
+  }
+}
+
+}  // namespace vfe::numerics::inline VFE_LEVEL
