@@ -295,7 +295,7 @@ def test_other_biases_share_the_tables():
         assert all((x == y).all() for x, y in zip(first, again, strict=True))
         assert np.array_equal(rbm.with_biases(hidden_bias=d).visible_bias, a)
         assert np.array_equal(rbm.with_biases(hidden_bias=d.tolist()).hidden_bias, d)
-        with pytest.raises(TypeError, match=r"^weights: "):
+        with pytest.raises(TypeError, match=r"^(weights|sigma): "):
             rbm.set_parameters(w.astype(float), a.astype(float), b.astype(float))
         with pytest.raises(ValueError, match=r"^hidden_bias: "):
             rbm.with_biases(hidden_bias=d[1:])
