@@ -20,6 +20,8 @@ constexpr std::int64_t panel_height = panel_numbers / lanes;   // of rows side b
 constexpr std::int64_t short_row = 512;                        // rows up to here are turned, to lie side by side
 constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
 constexpr std::int64_t groups_together = 16;  // of rows side by side: a kilobyte of neighbors
+constexpr std::int64_t most_sets = 256;       // of groups, of a task
+constexpr std::int64_t many_sets = 64;        // enough to be shared out among threads
 
 template <class T>
 VFE_HD T number_at(const char* at) {
@@ -84,9 +86,9 @@ VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weig
   }
 }
 
-// Adds the power sums about `center` of each lane.
-template <int width, int powers, bool weighted, class T>
-VFE_HD void add_powers(const Panel<T>& panel, const double (&center)[lanes], double (&sums)[powers][width + 1][lanes]) {
+// The power sums about `center` of each lane, or what they grow by.
+template <int width, int powers, bool weighted, bool add, class T>
+VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes], double (&sums)[powers][width + 1][lanes]) {
   using V = Vector<double>;
   for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
     const V c = load(center + l);
@@ -113,7 +115,9 @@ VFE_HD void add_powers(const Panel<T>& panel, const double (&center)[lanes], dou
     if constexpr (!weighted) s[0][0] += static_cast<double>(panel.height);
     for (int k = 0; k < powers; ++k) {
       for (int q = 0; q <= width; ++q) {
-        for (std::int64_t m = 0; m < width_of_vector; ++m) sums[k][q][l + m] += s[k][q][m];
+        Vector<double> total = s[k][q];
+        if constexpr (add) total += load(sums[k][q] + l);
+        __builtin_memcpy(sums[k][q] + l, &total, sizeof total);
       }
     }
   }
@@ -187,12 +191,15 @@ struct Reader {
   template <class N>
   static void turn(const char* const (&at)[lanes], std::int64_t stride, std::int64_t first, std::int64_t height,
                    N* to) {
+    const std::int64_t next_group = lanes * (at[1] - at[0]);  // if the rows lie in a row
     std::int64_t r = 0;
     if constexpr (sizeof(N) == sizeof(double)) {
       for (; stride == sizeof(N) && r + lanes <= height; r += lanes) {
         Row<N> square[lanes];
         for (std::int64_t l = 0; l < lanes; ++l) {
-          __builtin_memcpy(&square[l], at[l] + (first + r) * stride, sizeof square[l]);
+          const char* from = at[l] + (first + r) * stride;
+          __builtin_memcpy(&square[l], from, sizeof square[l]);
+          __builtin_prefetch(from + next_group, 0, 3);
         }
         transpose_rows<N>(square);
         for (std::int64_t l = 0; l < lanes; ++l) *reinterpret_cast<Row<N>*>(to + (r + l) * lanes) = square[l];
@@ -223,8 +230,8 @@ struct Reader {
     }
   }
   static void add_about(const Panel<T>& panel, const double (&center)[lanes], Sums& found) {
-    double sums[powers][width + 1][lanes] = {};
-    add_powers<width, powers, weighted>(panel, center, sums);
+    double sums[powers][width + 1][lanes];
+    find_powers<width, powers, weighted, false>(panel, center, sums);
     __builtin_memcpy(&found.center, center, sizeof found.center);
     __builtin_memcpy(&found.of, sums, sizeof found.of);
   }
@@ -288,11 +295,13 @@ struct Reader {
       of_weights += last_w[l];
     }
     const double mean = total / (of_weights > 0 ? of_weights : 1.0);
-    double center[lanes], sums[powers][width + 1][lanes] = {};
+    double center[lanes], sums[powers][width + 1][lanes];
     for (std::int64_t l = 0; l < lanes; ++l) center[l] = mean;
     for (std::int64_t l = rest; l < lanes; ++l) last_x[l] = mean;
-    add_powers<width, powers, weighted>(panel, center, sums);
-    if (rest > 0) add_powers<width, powers, weighted>(Panel<double>{last_x, last_w, 1, lanes, lanes}, center, sums);
+    find_powers<width, powers, weighted, false>(panel, center, sums);
+    if (rest > 0) {
+      find_powers<width, powers, weighted, true>(Panel<double>{last_x, last_w, 1, lanes, lanes}, center, sums);
+    }
     OfRow found;
     found.center = mean;
     for (int k = 0; k < powers; ++k) {
@@ -395,16 +404,23 @@ struct Estimator {
       }
     }
     if (args.errors == nullptr) return;
-    for (std::int64_t r = 0; r < args.order; ++r) {
-      Lanes mean{}, square{};
-      for (std::int64_t b = 0; b < args.n_blocks; ++b) mean += shares[b].of_mean * (left_out[b][r] - found[r]);
-      for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-        const Lanes off = shares[b].others * (left_out[b][r] - found[r]) - mean;
-        square += off * off * shares[b].of_square;
+    Lanes mean[width] = {}, square[width] = {};
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+      for (int r = 0; r < width; ++r) mean[r] += shares[b].of_mean * (left_out[b][r] - found[r]);
+    }
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+      for (int r = 0; r < width; ++r) {
+        const Lanes off = shares[b].others * (left_out[b][r] - found[r]) - mean[r];
+        square[r] += off * off * shares[b].of_square;
       }
-      double error[lanes];
-      for (std::int64_t l = 0; l < lanes; ++l) error[l] = numerics::square_root(square[l]);
-      for (std::int64_t l = 0; l < n_rows; ++l) args.errors[(group * lanes + l) * args.order + r] = error[l];
+    }
+    double error[width][lanes];
+    __builtin_memcpy(error, square, sizeof error);
+    for (int r = 0; r < width; ++r) {
+      for (std::int64_t l = 0; l < lanes; ++l) error[r][l] = numerics::square_root(error[r][l]);
+    }
+    for (std::int64_t l = 0; l < n_rows; ++l) {
+      for (std::int64_t r = 0; r < args.order; ++r) args.errors[(group * lanes + l) * args.order + r] = error[r][l];
     }
   }
 
@@ -502,8 +518,8 @@ void run(const CumulantsArgs& args) {
       }
     }
   };
-  const auto finish = [&](std::int64_t set, Sums* sums, std::int64_t per_block) {
-    const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
+  const std::int64_t per_block = segments.most, of_group = args.n_blocks * per_block;
+  const auto finish = [&](std::int64_t set, Sums* sums, Lanes(*left_out)[width]) {
     for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g) {
       Sums* blocks = sums + (g - set * together) * args.n_blocks * per_block;
       for (std::int64_t b = 0; b < args.n_blocks && per_block > 1; ++b) {
@@ -512,7 +528,7 @@ void run(const CumulantsArgs& args) {
         for (std::int64_t k = 1; k < n; ++k) of_block.join(blocks[b * per_block + k]);
         blocks[b] = of_block;
       }
-      estimator(g, blocks, turned, left_out.data());
+      estimator(g, blocks, turned, left_out);
     }
   };
   // Block b, segment k of it.
@@ -523,23 +539,26 @@ void run(const CumulantsArgs& args) {
     if (left > 0) body(begin + first, left < segment_numbers ? left : segment_numbers);
   };
 
-  const std::int64_t per_block = segments.most, of_group = args.n_blocks * per_block;
-  if (turned || n_sets >= 64) {
-    return runtime::parallel_for(n_sets, nanoseconds, args.num_threads, [&](std::int64_t set) {
+  if (turned || n_sets >= many_sets) {
+    const std::int64_t sets_of_task = runtime::items_per_task(n_sets, most_sets, nanoseconds, args.num_threads);
+    return runtime::parallel_for(ceil_div(n_sets, sets_of_task), nanoseconds, args.num_threads, [&](std::int64_t task) {
       const Read reader(args);
       const runtime::Buffer<Sums> sums(together * of_group);
-      if (turned) {
-        read(reader, set, -1, 0, 0, sums.data(), of_group);
-      } else {
-        for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-          for (std::int64_t k = 0; k < per_block; ++k) {
-            each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
-              read(reader, set, b, first, count, sums.data() + b * per_block + k, of_group);
-            });
+      const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
+      for (std::int64_t set = task * sets_of_task; set < n_sets && set < (task + 1) * sets_of_task; ++set) {
+        if (turned) {
+          read(reader, set, -1, 0, 0, sums.data(), of_group);
+        } else {
+          for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+            for (std::int64_t k = 0; k < per_block; ++k) {
+              each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
+                read(reader, set, b, first, count, sums.data() + b * per_block + k, of_group);
+              });
+            }
           }
         }
+        finish(set, sums.data(), left_out.data());
       }
-      finish(set, sums.data(), per_block);
     });
   }
   // Few long rows: threads share the segments.
@@ -551,7 +570,8 @@ void run(const CumulantsArgs& args) {
       read(reader, set, b, first, count, sums.data() + set * together * of_group + segment, of_group);
     });
   });
-  for (std::int64_t set = 0; set < n_sets; ++set) finish(set, sums.data() + set * together * of_group, per_block);
+  const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
+  for (std::int64_t set = 0; set < n_sets; ++set) finish(set, sums.data() + set * together * of_group, left_out.data());
 }
 
 template <class T, int width>
