@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -176,6 +177,18 @@ def test_layouts() -> None:
     record = np.zeros(200, dtype=[("flag", np.uint8), ("x", np.float64)])
     record["x"] = skewed(200)
     np.testing.assert_allclose(cumulants(record["x"]).values, cumulants(skewed(200)).values, rtol=1e-12)
+
+
+def test_no_hidden_copy() -> None:
+    """Of views that are not contiguous: what is allocated beside the result is small."""
+    x = np.ones((400, 20_000), np.float32)  # 32 MB
+    for view in (x[:, ::2], x.T[::3], x[::-1, ::-1], np.broadcast_to(x[:1], (300, 20_000))):
+        cumulants(view)
+        tracemalloc.start()
+        cumulants(view)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 40 * 8 * view.shape[0] + 200_000
 
 
 def test_exact_laws() -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vfe_fast.bench.cumulants import k_statistics
 from vfe_fast.bench.exact_ising import halves
 from vfe_fast.bench.exact_rbm import Enumeration
 
@@ -196,3 +197,20 @@ def _epoch(model, hidden, key, states, batch_size, n_steps, rate):
     key, for_order = jax.random.split(key)
     order = jax.random.permutation(for_order, len(states)).reshape(-1, batch_size)
     return jax.lax.scan(update, (model, hidden, key), order)[0]
+
+
+def cumulants(x, *, order, threads):
+    x = jnp.asarray(x)
+    n = x.shape[1]
+
+    @jax.jit
+    def statistics(x):
+        mean = x.mean(axis=1)
+        d = x - mean[:, None]
+        powers = [d]
+        for _ in range(2, order + 1):
+            powers.append(powers[-1] * d)
+        moments = [power.mean(axis=1) for power in powers[1:]]
+        return jnp.stack(k_statistics(mean, moments, n) if order == 4 else [mean, *moments], axis=-1)
+
+    return lambda: jax.block_until_ready(statistics(x))

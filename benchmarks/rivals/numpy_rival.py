@@ -1,5 +1,6 @@
 """NumPy: the rival that is always there, so the package itself holds the code."""
 
+from vfe_fast.bench.cumulants import numpy_cumulants as cumulants
 from vfe_fast.bench.exact_ising import numpy_exact_ising as exact_ising
 from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
 from vfe_fast.bench.free_energy import numpy_free_energy as free_energy
@@ -7,4 +8,4 @@ from vfe_fast.bench.gaussian_gibbs import numpy_gaussian_gibbs as gaussian_gibbs
 from vfe_fast.bench.gibbs import numpy_gibbs as gibbs
 from vfe_fast.bench.train import numpy_train as train
 
-__all__ = ["exact_ising", "exact_rbm", "free_energy", "gaussian_gibbs", "gibbs", "train"]
+__all__ = ["cumulants", "exact_ising", "exact_rbm", "free_energy", "gaussian_gibbs", "gibbs", "train"]

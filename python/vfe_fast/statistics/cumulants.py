@@ -9,7 +9,7 @@ r"""Cumulants of samples, with standard errors.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,6 @@ class Cumulants:
     stderr : array, (..., order)
         Standard errors by the block jackknife: blocks of neighbors are left out in turn, so they hold for
         samples that are correlated over much less than a block. nan where too few samples are left.
-    stderr_independent : array, (..., 2)
-        Of mean and variance, as they were if all samples were independent; the square of ``stderr`` over this
-        is the statistical inefficiency.
     n : int
         Samples.
     n_blocks : int
@@ -50,10 +47,25 @@ class Cumulants:
 
     values: Any
     stderr: Any
-    stderr_independent: Any
     n: int
     n_blocks: int
     unbiased: bool
+    _first_four: Array = field(repr=False)
+    _give_back: GiveBack = field(repr=False)
+
+    @property
+    def stderr_independent(self) -> Any:
+        """Standard errors of mean and variance if all samples were independent, (..., 2).
+
+        Analytic, from the second and fourth cumulant; the square of ``stderr`` over this is the statistical
+        inefficiency.
+        """
+        n, variance, fourth = self.n, self._first_four[..., 1], self._first_four[..., 3]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_mean = np.sqrt(variance / n)
+            # var k_2 = kappa_4 / n + 2 kappa_2^2 / (n - 1), without bias
+            of_variance = np.sqrt((2 * n * variance**2 + (n - 1) * fourth) / (n * (n + 1.0)))
+        return self._give_back(np.stack([of_mean, of_variance], axis=-1))
 
     @property
     def order(self) -> int:
@@ -360,14 +372,8 @@ def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Ar
 def _result(
     values: Array, stderr: Array, order: int, n: int, n_blocks: int, unbiased: bool, give_back: GiveBack
 ) -> Cumulants:
-    variance, fourth = values[..., 1], values[..., 3]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_mean = np.sqrt(variance / n)
-        # var k_2 = kappa_4 / n + 2 kappa_2^2 / (n - 1), without bias
-        of_variance = np.sqrt((2 * n * variance**2 + (n - 1) * fourth) / (n * (n + 1.0)))
-    independent = np.stack([of_mean, of_variance], axis=-1)
     first, errors = (np.ascontiguousarray(a[..., :order]) for a in (values, stderr))
-    return Cumulants(give_back(first), give_back(errors), give_back(independent), n, n_blocks, unbiased)
+    return Cumulants(give_back(first), give_back(errors), n, n_blocks, unbiased, values, give_back)
 
 
 def _plain(array: Array) -> Array:

@@ -24,6 +24,7 @@ from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
 
 __all__ = ["CumulantSeries", "SeriesWarning", "log_mean_exp_cumulants"]
 
+_ROUNDING = 1e-12  # singular values below this share of the largest are nothing
 _SIGNIFICANT = 2.0  # standard errors beyond which a term is taken to be there
 
 
@@ -51,7 +52,9 @@ class CumulantSeries:
     value, stderr : ndarray
         The partial sum there.
     pade, pade_stderr : ndarray
-        The series resummed by a Padé approximant of the sum over λ; nan where that has a pole up to λ.
+        The series resummed: the Padé approximant of its sum over λ, with a denominator of the highest degree
+        up to the numerator's for which there is no pole up to λ. For strong couplings its quotient by λ goes
+        to a constant, as that of ln⟨exp(-λβV)⟩ does if V is bounded.
     diverges : ndarray of bool
         Whether, at the last term that stands out from the noise (two standard errors; of order >= 4), two
         terms are not smaller than the two before.
@@ -235,8 +238,7 @@ def _summed(
     # Of a series that diverges, before the last term that stands out: those after it are larger, seen or not.
     seen_later = (significant[..., ::-1].cumsum(axis=-1)[..., ::-1] - significant) > 0
     best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
-    pade, poles = _pade(terms)
-    pade_left_out, _ = _pade(left_out)
+    pade, pade_left_out = _resummed(terms, left_out)
     direct, direct_stderr, ess = _direct(samples, shared, counts, t, num_threads)
 
     def at_best(array: Array) -> Array:
@@ -252,8 +254,8 @@ def _summed(
         "best_order": best + 1,
         "value": at_best(sums),
         "stderr": at_best(sums_stderr),
-        "pade": np.where(poles, np.nan, pade),
-        "pade_stderr": np.where(poles, np.nan, jackknife(pade, pade_left_out, counts)),
+        "pade": pade,
+        "pade_stderr": jackknife(pade, pade_left_out, counts),
         "diverges": diverges,
         "noisy": significant[..., -1] == 0,
         "direct": direct,
@@ -262,35 +264,41 @@ def _summed(
     }
 
 
-def _pade(terms: Array) -> tuple[Array, Array]:
-    """Σ_r terms_r λ^r at λ = 1 as λ P(λ) / Q(λ), and whether Q has a zero in (0, 1].
+def _pade(terms: Array, degree: int) -> tuple[Array, Array]:
+    """Σ_r terms_r λ^r at λ = 1 as λ P(λ) / Q(λ), Q of this degree, and whether Q has a zero in (0, 1].
 
-    P is of the degree of Q, or one more: for strong couplings ln⟨exp(-λβV)⟩ / λ goes to a constant if V is
-    bounded. Without a solution, the plain sum.
+    P has the degree that is left; where Q's equations have many solutions, the smallest.
     """
     order = terms.shape[-1]
-    m = (order - 1) // 2  # degree of Q
-    if m == 0:
-        return terms.sum(axis=-1), np.zeros(terms.shape[:-1], bool)
-    low = order - 1 - m  # degree of P
+    low = order - 1 - degree  # degree of P
     c = np.concatenate(
-        [np.zeros((*terms.shape[:-1], m)), terms], axis=-1
-    )  # c[m + r] is the term of λ^r, r >= 0
-    matrix = np.stack([c[..., m + low + 1 - k : 2 * m + low + 1 - k] for k in range(1, m + 1)], axis=-1)
-    right = -c[..., m + low + 1 : 2 * m + low + 1]
-    scale = np.abs(terms).max(axis=-1)[..., None, None]
-    with np.errstate(all="ignore"):
-        regular = np.linalg.cond(matrix / np.where(scale > 0, scale, 1.0)) < 1e13
-    safe = np.where(regular[..., None, None], matrix, np.eye(m))
-    q = np.where(regular[..., None], np.linalg.solve(safe, right[..., None])[..., 0], 0.0)
-    q = np.concatenate([np.ones((*q.shape[:-1], 1)), q], axis=-1)
+        [np.zeros((*terms.shape[:-1], degree)), terms], axis=-1
+    )  # c[degree + r] is of λ^r, r >= 0
+    q = np.ones((*terms.shape[:-1], 1))
+    if degree > 0:
+        first = degree + low + 1
+        columns = [c[..., first - k : first - k + degree] for k in range(1, degree + 1)]
+        inverse = np.linalg.pinv(np.stack(columns, axis=-1), rcond=_ROUNDING)
+        q = np.concatenate([q, -(inverse @ c[..., first : first + degree, None])[..., 0]], axis=-1)
     # P at 1: the sum over k of q_k times the first terms of the series, up to degree low - k.
-    p = np.stack([q[..., k] * c[..., m : m + low + 1 - k].sum(axis=-1) for k in range(m + 1)]).sum(axis=0)
-    powers = np.linspace(0.0, 1.0, 65)[1:, None] ** np.arange(m + 1)
-    denominators: Array = (q[..., None, :] * powers).sum(axis=-1)
-    found: Array = np.where(regular, p / denominators[..., -1], terms.sum(axis=-1))
+    p = sum(q[..., k] * c[..., degree : degree + low + 1 - k].sum(axis=-1) for k in range(degree + 1))
+    powers = np.linspace(0.0, 1.0, 65)[1:, None] ** np.arange(degree + 1)
+    denominators = (q[..., None, :] * powers).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = p / denominators[..., -1]
     poles: Array = np.any(denominators <= 0, axis=-1, keepdims=True)[..., 0]
     return found, poles
+
+
+def _resummed(terms: Array, left_out: Array) -> tuple[Array, Array]:
+    """The Padé approximant of the highest degree without a pole; and without each block."""
+    found, found_left_out = terms.sum(axis=-1), left_out.sum(axis=-1)
+    for degree in range(1, (terms.shape[-1] - 1) // 2 + 1):
+        better, poles = _pade(terms, degree)
+        better_left_out, _ = _pade(left_out, degree)
+        found = np.where(poles, found, better)
+        found_left_out = np.where(poles, found_left_out, better_left_out)
+    return found, found_left_out
 
 
 def _direct(

@@ -64,7 +64,8 @@ void bind_cumulants(py::module_& module) {
         std::int64_t n_rows = 1;
         for (const std::int64_t length : shape) n_rows *= length;
         const std::int64_t width = kernels::sums_width(order);
-        const std::int64_t size = kernels::sums_size(width, kernels::weight_powers(width, weights.has_value(), unbiased));
+        const std::int64_t size =
+            kernels::sums_size(width, kernels::weight_powers(width, weights.has_value(), unbiased));
         auto [values, errors, replicates, sums] =
             outputs({shape.begin(), shape.end()}, order, wanted, counts.size(), size);
         run(&runtime::KernelTable::cumulants,
@@ -89,7 +90,8 @@ void bind_cumulants(py::module_& module) {
       },
       py::arg("x").noconvert(), py::arg("weights"), py::kw_only(), py::arg("order"), py::arg("unbiased"),
       py::arg("counts"), py::arg("wanted"), py::arg("num_threads") = 0,
-      "Of `wanted`, letters of 'vers': cumulants along the last axis, their errors, estimates without each block, sums.");
+      "Of `wanted`, letters of 'vers': cumulants along the last axis, their errors, estimates without each block, "
+      "sums.");
 
   module.def(
       "cumulants_of_sums",
@@ -98,27 +100,27 @@ void bind_cumulants(py::module_& module) {
         const std::int64_t width = kernels::sums_width(order);
         const std::int64_t size = kernels::sums_size(width, kernels::weight_powers(width, weighted, unbiased));
         if (sums.ndim() != 3 || sums.shape(1) != counts.size() || sums.shape(2) != size) {
-          throw ArgumentError("sums: expected (n_rows, n_blocks, " + std::to_string(size) + "), got " + shape_text(sums));
+          throw ArgumentError("sums: expected (n_rows, n_blocks, " + std::to_string(size) + "), got " +
+                              shape_text(sums));
         }
         auto [values, errors, replicates, none] = outputs({sums.shape(0)}, order, wanted, counts.size(), size);
-        run(&runtime::KernelTable::cumulants,
-            {kernels::Real::float64,
-             0,
-             nullptr,
-             sums.shape(0),
-             0,
-             {nullptr, nullptr, 0},
-             {nullptr, nullptr, 0},
-             order,
-             weighted,
-             unbiased,
-             counts.size(),
-             counts.data(),
-             sums.mutable_data(),
-             data_of(values),
-             data_of(errors),
-             data_of(replicates),
-             runtime::checked_threads(num_threads)});
+        run(&runtime::KernelTable::cumulants, {kernels::Real::float64,
+                                               0,
+                                               nullptr,
+                                               sums.shape(0),
+                                               0,
+                                               {nullptr, nullptr, 0},
+                                               {nullptr, nullptr, 0},
+                                               order,
+                                               weighted,
+                                               unbiased,
+                                               counts.size(),
+                                               counts.data(),
+                                               sums.mutable_data(),
+                                               data_of(values),
+                                               data_of(errors),
+                                               data_of(replicates),
+                                               runtime::checked_threads(num_threads)});
         return std::tuple{values, errors, replicates};
       },
       py::arg("sums"), py::kw_only(), py::arg("order"), py::arg("weighted"), py::arg("unbiased"), py::arg("counts"),

@@ -15,13 +15,13 @@ constexpr std::int64_t lanes = 8;
 using Lanes = Row<double>;
 static_assert(strip_width<double> == lanes);
 
-constexpr std::int64_t panel_numbers = 2048;                   // 16 kB of them: half of a first-level cache
-constexpr std::int64_t panel_height = panel_numbers / lanes;   // of rows side by side
-constexpr std::int64_t short_row = 512;                        // rows up to here are turned, to lie side by side
+constexpr std::int64_t panel_numbers = 2048;                     // 16 kB of them: half of a first-level cache
+constexpr std::int64_t panel_height = panel_numbers / lanes;     // of rows side by side
+constexpr std::int64_t short_row = 512;                          // rows up to here are turned, to lie side by side
 constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
-constexpr std::int64_t groups_together = 16;  // of rows side by side: a kilobyte of neighbors
-constexpr std::int64_t most_sets = 256;       // of groups, of a task
-constexpr std::int64_t many_sets = 64;        // enough to be shared out among threads
+constexpr std::int64_t groups_together = 16;                     // of rows side by side: a kilobyte of neighbors
+constexpr std::int64_t most_sets = 256;                          // of groups, of a task
+constexpr std::int64_t many_sets = 64;                           // enough to be shared out among threads
 
 template <class T>
 VFE_HD T number_at(const char* at) {
@@ -88,7 +88,8 @@ VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weig
 
 // The power sums about `center` of each lane, or what they grow by.
 template <int width, int powers, bool weighted, bool add, class T>
-VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes], double (&sums)[powers][width + 1][lanes]) {
+VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes],
+                        double (&sums)[powers][width + 1][lanes]) {
   using V = Vector<double>;
   for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
     const V c = load(center + l);
@@ -256,7 +257,8 @@ struct Reader {
     OfRow total;
     for (std::int64_t done = 0; done < count;) {
       const std::int64_t left = count - done, n = left < panel_numbers ? left : panel_numbers;
-      const OfRow found = read_panel(x + (first + done) * args.data.stride, w + (first + done) * args.weights.stride, n);
+      const OfRow found =
+          read_panel(x + (first + done) * args.data.stride, w + (first + done) * args.weights.stride, n);
       if (done == 0) {
         total = found;
       } else {
@@ -497,8 +499,8 @@ void run(const CumulantsArgs& args) {
   const std::int64_t n_sets = ceil_div(n_groups, together);
 
   // Sums of one segment, or if it is -1 of all short rows, of a set of groups: `into` is group by group.
-  const auto read = [&](const Read& reader, std::int64_t set, std::int64_t block, std::int64_t first, std::int64_t count,
-                        Sums* into, std::int64_t stride) {
+  const auto read = [&](const Read& reader, std::int64_t set, std::int64_t block, std::int64_t first,
+                        std::int64_t count, Sums* into, std::int64_t stride) {
     for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, into += stride) {
       runtime::check_interrupt();
       const Starts at = reader.starts(g);
@@ -587,6 +589,8 @@ void run_order(const CumulantsArgs& args) {
 
 }  // namespace
 
-void cumulants(const CumulantsArgs& args) { args.real == Real::float32 ? run_order<float>(args) : run_order<double>(args); }
+void cumulants(const CumulantsArgs& args) {
+  args.real == Real::float32 ? run_order<float>(args) : run_order<double>(args);
+}
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

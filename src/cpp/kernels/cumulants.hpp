@@ -4,22 +4,23 @@
 //   stderr: the block jackknife, leaving out each of n_blocks runs of neighbors in turn (F. Busing, E. Meijer,
 //           R. van der Leeden, Statistics and Computing 9 (1999) 3, for blocks of unequal size)
 //
-// Shapes: row (i_0, ..., i_(n_dims-1)) has its element k at data + sum_d i_d strides[d] + k stride bytes; rows are counted with
-// the last index fastest. Weights, if any, are float64 and laid out alike, with strides of their own (0 to repeat).
+// Shapes: row (i_0, ..., i_(n_dims-1)) has its element k at data + sum_d i_d strides[d] + k stride bytes; rows are
+// counted with the last index fastest. Weights, if any, are float64 and laid out alike, with strides of their own (0 to
+// repeat).
 //
 // Instead of data there may be `sums`: for each row and block a center and the sums of (x - center)^q about it,
 // q = 0 ... `width`, times weights to the power 1, ..., n_powers. They can be asked for, too, and joined: that is what
 // streams and parts of data are made of.
 //
-// Method: x is read in panels that stay in the first-level cache, once for their mean and once for their power sums about it
-// (7 multiplications and 9 additions a number at order 8); panels are joined by moving their centers (P. Pebay,
-// Sandia report SAND2008-6212, in its sums without divisions). The mean may be far from zero.
+// Method: x is read in panels that stay in the first-level cache, once for their mean and once for their power sums
+// about it (7 multiplications and 9 additions a number at order 8); panels are joined by moving their centers (P.
+// Pebay, Sandia report SAND2008-6212, in its sums without divisions). The mean may be far from zero.
 //
 // Precision: all in float64. Error of a cumulant of order r: <= 1e-12 of the largest of |c_t prod m_p| over its terms
 // (numerics/cumulants.hpp) for n up to 1e8, and for the weighted unbiased ones 1e-9. An order whose powers leave the
 // range of float64 is NaN or infinite, as is a row with an infinite number or a NaN in it. Blocks of sums are joined
-// in their order, numbers of a block in one that depends on n and on the strides alone: the same bits for any num_threads
-// and instruction set.
+// in their order, numbers of a block in one that depends on n and on the strides alone: the same bits for any
+// num_threads and instruction set.
 #pragma once
 
 #include <string>

@@ -4,7 +4,8 @@
 // m_part, times the number of set partitions with blocks of these sizes, times for l parts
 //
 //   biased    (-1)^(l-1) (l-1)!
-//   unbiased  (-1)^(l-1) n^l sum_M c_M (M-1)! / (n (n-1) ... (n-M+1)),  sum_M c_M y^M = prod_parts sum_k S(part, k) (k-1)! y^k
+//   unbiased  (-1)^(l-1) n^l sum_M c_M (M-1)! / (n (n-1) ... (n-M+1)),  sum_M c_M y^M = prod_parts sum_k S(part, k)
+//   (k-1)! y^k
 //
 // S(., .) the Stirling numbers of the second kind. These are R. A. Fisher's k-statistics (Proc. London Math. Soc. 30
 // (1929) 199), found by writing the mean over distinct indices as power sums. No two terms of a coefficient
@@ -78,10 +79,10 @@ struct CumulantTerm {
 };
 constexpr int n_cumulant_terms = 22;
 constexpr CumulantTerm cumulant_terms[n_cumulant_terms] = {
-    {0, 0, 0, 1},   {2, 2, 0, 1},   {3, 3, 0, 1},    {4, 4, 0, 1},    {4, 2, 1, 3},   {5, 5, 0, 1},
-    {5, 2, 2, 10},  {6, 6, 0, 1},   {6, 2, 3, 15},   {6, 3, 2, 10},   {6, 2, 4, 15},  {7, 7, 0, 1},
-    {7, 2, 5, 21},  {7, 3, 3, 35},  {7, 2, 6, 105},  {8, 8, 0, 1},    {8, 2, 7, 28},  {8, 3, 5, 56},
-    {8, 4, 3, 35},  {8, 2, 8, 210}, {8, 2, 9, 280},  {8, 2, 10, 105},
+    {0, 0, 0, 1},  {2, 2, 0, 1},   {3, 3, 0, 1},   {4, 4, 0, 1},    {4, 2, 1, 3},  {5, 5, 0, 1},
+    {5, 2, 2, 10}, {6, 6, 0, 1},   {6, 2, 3, 15},  {6, 3, 2, 10},   {6, 2, 4, 15}, {7, 7, 0, 1},
+    {7, 2, 5, 21}, {7, 3, 3, 35},  {7, 2, 6, 105}, {8, 8, 0, 1},    {8, 2, 7, 28}, {8, 3, 5, 56},
+    {8, 4, 3, 35}, {8, 2, 8, 210}, {8, 2, 9, 280}, {8, 2, 10, 105},
 };
 constexpr int terms_up_to(int order) {
   int n = 1;
@@ -164,7 +165,7 @@ VFE_HD void cumulants_of_moments(const V (&moments)[order + 1], const CumulantCo
 // NaN where so few numbers carry the weight that [y^r z^0] G is next to nothing.
 template <int order, class V>
 VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)[order]) {
-  constexpr double least = 1e-8;  // of r! [y^r z^0] G / (sum w)^r
+  constexpr double least = 1e-8;                     // of r! [y^r z^0] G / (sum w)^r
   double surjections[order + 1][order + 1] = {{1}};  // j! S(q, j) / q!
   for (int q = 1; q <= order; ++q) {
     for (int j = 1; j <= q; ++j) surjections[q][j] = (surjections[q - 1][j] + surjections[q - 1][j - 1]) * j / q;
