@@ -359,8 +359,6 @@ def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Ar
                 f"weights: expected ({array.shape[axis]},) or a shape that broadcasts to {array.shape}, got "
                 f"{of.shape}"
             ) from None
-        if not (np.isfinite(of).all() and (of >= 0).all()):
-            raise ValueError("weights: expected finite numbers >= 0, got others")
         shared = np.moveaxis(shared, axis, -1)
         of = np.moveaxis(of.reshape(*[1] * (array.ndim - of.ndim), *of.shape), axis, -1)
         positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)

@@ -68,6 +68,7 @@ void bind_cumulants(py::module_& module) {
             kernels::sums_size(width, kernels::weight_powers(width, weights.has_value(), unbiased));
         auto [values, errors, replicates, sums] =
             outputs({shape.begin(), shape.end()}, order, wanted, counts.size(), size);
+        bool bad_weights = false;
         run(&runtime::KernelTable::cumulants,
             {real,
              n_dims,
@@ -85,7 +86,9 @@ void bind_cumulants(py::module_& module) {
              data_of(values),
              data_of(errors),
              data_of(replicates),
+             &bad_weights,
              runtime::checked_threads(num_threads)});
+        if (bad_weights) throw ArgumentError("weights: expected finite numbers >= 0, got others");
         return std::tuple{values, errors, replicates, sums};
       },
       py::arg("x").noconvert(), py::arg("weights"), py::kw_only(), py::arg("order"), py::arg("unbiased"),
@@ -104,6 +107,7 @@ void bind_cumulants(py::module_& module) {
                               shape_text(sums));
         }
         auto [values, errors, replicates, none] = outputs({sums.shape(0)}, order, wanted, counts.size(), size);
+        bool bad_weights = false;
         run(&runtime::KernelTable::cumulants, {kernels::Real::float64,
                                                0,
                                                nullptr,
@@ -120,6 +124,7 @@ void bind_cumulants(py::module_& module) {
                                                data_of(values),
                                                data_of(errors),
                                                data_of(replicates),
+                                               &bad_weights,
                                                runtime::checked_threads(num_threads)});
         return std::tuple{values, errors, replicates};
       },

@@ -1,5 +1,7 @@
 #include "cumulants.hpp"
 
+#include <atomic>
+
 #include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
@@ -57,8 +59,11 @@ struct Panel {
 constexpr std::int64_t width_of_vector = vector_bytes / static_cast<std::int64_t>(sizeof(double));
 
 // Adds the sums of x and of w, lane by lane: of four lines in turns, so that additions need not wait for each other.
+// True if a weight is none.
 template <bool weighted, class T>
-VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weight)[lanes]) {
+VFE_HD bool add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weight)[lanes]) {
+  using V = Vector<double>;
+  auto bad = V{} != V{};
   for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
     Vector<double> sums[4] = {}, weights[4] = {};
     const auto add_line = [&](std::int64_t r, std::int64_t turn) {
@@ -67,6 +72,7 @@ VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weig
         const Vector<double> w = load(panel.w + r * panel.w_stride + l);
         sums[turn] += w * x;
         weights[turn] += w;
+        bad |= ~((w >= V{}) & (w <= V{} + std::numeric_limits<double>::max()));
       } else {
         sums[turn] += x;
       }
@@ -84,6 +90,9 @@ VFE_HD void add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weig
       weight[l + k] += weighted ? of_weights[k] : static_cast<double>(panel.height);
     }
   }
+  bool any = false;
+  for (std::int64_t k = 0; k < width_of_vector; ++k) any = any || bad[k] != 0;
+  return any;
 }
 
 // The power sums about `center` of each lane, or what they grow by.
@@ -154,6 +163,10 @@ struct Reader {
         x_panel(short_row * lanes),
         w_panel(weighted ? short_row * lanes : 0) {}
 
+  void note(bool bad) const {
+    if (bad) std::atomic_ref<bool>(*args.bad_weights).store(true, std::memory_order_relaxed);
+  }
+
   static const char* start_of(const CumulantsArgs& args, const Strided& of, std::int64_t row) {
     const char* at = static_cast<const char*>(of.data);
     for (std::int64_t d = args.n_dims - 1; d >= 0; --d) {
@@ -218,7 +231,7 @@ struct Reader {
       const std::int64_t left = count - done, height = left < panel_height ? left : panel_height;
       const Panel<T> panel = turned(at, first + done, height);
       double sum[lanes] = {}, weight[lanes] = {};
-      add_means<weighted>(panel, sum, weight);
+      note(add_means<weighted>(panel, sum, weight));
       for (std::int64_t l = 0; l < lanes; ++l) sum[l] /= weight[l] > 0 ? weight[l] : 1.0;
       Sums found;
       add_about(panel, sum, found);
@@ -241,7 +254,7 @@ struct Reader {
   void read_short_rows(const Starts& at, Sums* blocks) const {
     const Panel<T> whole = turned(at, 0, args.n);
     double center[lanes] = {}, weight[lanes] = {};
-    add_means<weighted>(whole, center, weight);
+    note(add_means<weighted>(whole, center, weight));
     for (std::int64_t l = 0; l < lanes; ++l) center[l] /= weight[l] > 0 ? weight[l] : 1.0;
     std::int64_t first = 0;
     for (std::int64_t block = 0; block < args.n_blocks; ++block) {
@@ -282,7 +295,7 @@ struct Reader {
       }
     }
     double sum[lanes] = {}, weight[lanes] = {};
-    add_means<weighted>(panel, sum, weight);
+    note(add_means<weighted>(panel, sum, weight));
     // A last line, filled up with numbers that count nothing.
     const std::int64_t full = n / lanes * lanes, rest = n - full;
     double total = 0, of_weights = 0, last_x[lanes], last_w[lanes] = {};
@@ -293,6 +306,7 @@ struct Reader {
     for (std::int64_t l = 0; l < rest; ++l) {
       last_x[l] = static_cast<double>(panel.x[full + l]);
       last_w[l] = weighted ? panel.w[full + l] : 1.0;
+      note(!(last_w[l] >= 0 && last_w[l] <= std::numeric_limits<double>::max()));
       total += last_w[l] * last_x[l];
       of_weights += last_w[l];
     }
@@ -590,6 +604,7 @@ void run_order(const CumulantsArgs& args) {
 }  // namespace
 
 void cumulants(const CumulantsArgs& args) {
+  *args.bad_weights = false;
   args.real == Real::float32 ? run_order<float>(args) : run_order<double>(args);
 }
 

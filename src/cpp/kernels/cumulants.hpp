@@ -61,6 +61,7 @@ struct CumulantsArgs {
   double* values;        // (n_rows, order): out, null if not wanted
   double* errors;        // (n_rows, order): out, null if not wanted
   double* replicates;    // (n_blocks, n_rows, order), estimates without each block: out, null if not wanted
+  bool* bad_weights;     // out: whether a weight is negative or no finite number; results mean nothing then
   int num_threads;
 };
 

@@ -1,0 +1,124 @@
+"""The law of the random numbers, at sizes beyond the test suite: ``python -m benchmarks.randomness --help``.
+
+Normal numbers: Kolmogorov-Smirnov and Anderson-Darling, tails, moments to order 8, and correlations between
+neighbors, streams and seeds. Words: the battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import special, stats
+
+import vfe_fast as vf
+from vfe_fast import _core
+
+PIECE = 1 << 24  # numbers in memory beside the sorted ones
+CRITICAL = {1e-3: 6.0, 1e-2: 3.857, 5e-2: 2.492}  # of Anderson-Darling's A^2, the law known
+
+
+def report(name: str, found: str, p: float) -> None:
+    verdict = "ok" if p > 1e-4 else "SUSPECT"
+    print(f"{name:<44} {found:<34} p = {p:.3g}  {verdict}", flush=True)
+
+
+def two_sided(z: float) -> float:
+    return float(2 * stats.norm.sf(abs(z)))
+
+
+def law(z: np.ndarray) -> None:
+    n = len(z)
+    pieces = [slice(k, min(k + PIECE, n)) for k in range(0, n, PIECE)]
+    for bound in (3.0, 4.0, 5.0, 5.5):
+        count = sum(int((np.abs(z[piece]) > bound).sum()) for piece in pieces)
+        mean = n * 2 * stats.norm.sf(bound)
+        p = min(1.0, 2 * min(stats.poisson.cdf(count, mean), stats.poisson.sf(count - 1, mean)))
+        report(f"beyond {bound} sigma", f"{count}, expected {mean:.1f}", p)
+    for order in range(1, 9):
+        moment = sum(float((z[piece].astype(np.float64) ** order).sum()) for piece in pieces) / n
+        expected = 0.0 if order % 2 else float(special.factorial2(order - 1))
+        variance = float(special.factorial2(2 * order - 1)) - expected**2
+        off = (moment - expected) / math.sqrt(variance / n)
+        report(f"moment {order}", f"{moment:.6f}, {off:+.2f} errors", two_sided(off))
+    for lag in (1, 2, 3, 4, 15, 16, 17, 32, 64, 1024):
+        total = sum(float(np.dot(z[p][:-lag].astype(np.float64), z[p][lag:])) for p in pieces)
+        off = total / math.sqrt(n)
+        report(f"correlation at lag {lag}", f"{off:+.2f} errors", two_sided(off))
+    z.sort()
+    largest, total = 0.0, 0.0
+    for piece in pieces:
+        ranks = np.arange(piece.start, piece.stop, dtype=np.float64)
+        below = special.ndtr(z[piece].astype(np.float64))
+        largest = max(largest, float((below - ranks / n).max()), float(((ranks + 1) / n - below).max()))
+        logs = special.log_ndtr(z[piece].astype(np.float64))
+        mirrored = special.log_ndtr(-z[piece].astype(np.float64))
+        total += float(((2 * ranks + 1) * logs + (2 * (n - ranks) - 1) * mirrored).sum())
+    report(
+        "Kolmogorov-Smirnov",
+        f"D sqrt(n) = {largest * math.sqrt(n):.3f}",
+        float(stats.kstwobign.sf(largest * math.sqrt(n))),
+    )
+    a2 = -n - total / n
+    p = min((level for level, critical in CRITICAL.items() if a2 > critical), default=0.5)
+    report("Anderson-Darling", f"A^2 = {a2:.3f} (5 %: 2.492, 0.1 %: 6.0)", p)
+
+
+def between(n: int) -> None:
+    """Seeds 0 and 1, and two streams of one seed, share nothing."""
+    normals = [vf.random.normal(n, rng=seed) for seed in (0, 1)]
+    uniform = vf.random.uniform(n, rng=0) - 0.5
+    pairs = {
+        "normal numbers of seeds 0 and 1": (normals[0], normals[1], 1.0),
+        "their squares": (normals[0] ** 2 - 1, normals[1] ** 2 - 1, 2.0),
+        "normal and uniform numbers of seed 0": (normals[0], uniform, math.sqrt(1 / 12)),
+        "square and uniform": (normals[0] ** 2 - 1, uniform, math.sqrt(2 / 12)),
+    }
+    for name, (a, b, spread) in pairs.items():
+        off = float(np.dot(a, b)) / (spread * math.sqrt(n))
+        report(name, f"{off:+.2f} errors", two_sided(off))
+
+
+def words() -> Iterator[bytes]:
+    """2^26 words a seed."""
+    for seed in itertools.count():
+        yield _core.random_words(1 << 26, seed=seed).tobytes()
+
+
+def dieharder(options: list[str]) -> None:
+    program = shutil.which("dieharder")
+    if program is None:
+        raise SystemExit("dieharder is not installed")
+    with subprocess.Popen([program, "-g", "200", *options], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        try:
+            for block in words():
+                process.stdin.write(block)
+        except BrokenPipeError:
+            pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.randomness", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--size", type=float, default=1e8, help="normal numbers of each dtype (default: 1e8)")
+    parser.add_argument(
+        "--dieharder", nargs=argparse.REMAINDER, help="run it instead, with these options (such as -a)"
+    )
+    arguments = parser.parse_args()
+    if arguments.dieharder is not None:
+        return dieharder(arguments.dieharder or ["-a"])
+    for dtype in (np.float32, np.float64):
+        print(f"{int(arguments.size):.0e} normal numbers, {np.dtype(dtype)}")
+        law(vf.random.normal(int(arguments.size), rng=0, dtype=dtype))
+    between(int(arguments.size) // 4)
+
+
+if __name__ == "__main__":
+    main()
