@@ -80,6 +80,33 @@ def test_normal_numbers_need_two_terms() -> None:
     assert found.noisy
 
 
+def test_false_alarms() -> None:
+    """Series of normal numbers end at order 2: at most 1 % of data sets are said to diverge."""
+    rng = np.random.default_rng(2)
+    for spread, order in ((0.3, 8), (0.8, 6), (5.0, 6), (10.0, 6)):
+        V = rng.normal(1.0, spread, (400, 2000))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)
+            found = log_mean_exp_cumulants(V, order=order)
+        assert found.diverges.mean() <= 0.01
+        assert (found.best_order >= 2).mean() > 0.95
+        off = np.abs(found.value - (-1.0 + spread**2 / 2)) / found.stderr
+        assert (off < 3).mean() > 0.9
+
+
+def test_samples_that_dominate() -> None:
+    V = gamma(0.3, 2000)
+    V[0] = -2000.0
+    w = np.ones(2000)
+    w[0] = 0
+    found = log_mean_exp_cumulants(V, order=2, weights=w)
+    assert found.direct == pytest.approx(math.log(np.exp(-V[1:]).mean()), rel=1e-12)
+    V[0] = -50.0
+    alone = log_mean_exp_cumulants(V, order=1)
+    assert alone.ess == pytest.approx(1.0)
+    assert alone.direct_stderr > 1
+
+
 def test_errors_cover() -> None:
     """Of 1000 data sets, within one error: 68 % +- 5 % (1.5 % is one standard error of that)."""
     V = gamma(0.3, 1000 * 2000, seed=3).reshape(1000, 2000)
@@ -147,6 +174,10 @@ def test_no_perturbation() -> None:
         ({"beta": "1"}, TypeError, "beta"),
         ({"lambda_": [[1.0]]}, ValueError, "lambda_"),
         ({"lambda_": np.nan}, ValueError, "lambda_"),
+        ({"lambda_": []}, TypeError, "lambda_"),
+        ({"lambda_": "a"}, TypeError, "lambda_"),
+        ({"lambda_": 1 + 5j}, TypeError, "lambda_"),
+        ({"beta": 1e60, "order": 8}, ValueError, "beta"),
         ({"weights": np.ones(3)}, ValueError, "weights"),
         ({"axis": 3}, ValueError, "axis"),
     ],

@@ -50,6 +50,7 @@ class Cumulants:
     n: int
     n_blocks: int
     unbiased: bool
+    _weighted: bool = field(repr=False)
     _first_four: Array = field(repr=False)
     _give_back: GiveBack = field(repr=False)
 
@@ -58,14 +59,15 @@ class Cumulants:
         """Standard errors of mean and variance if all samples were independent, (..., 2).
 
         Analytic, from the second and fourth cumulant; the square of ``stderr`` over this is the statistical
-        inefficiency.
+        inefficiency. nan for weighted samples.
         """
         n, variance, fourth = self.n, self._first_four[..., 1], self._first_four[..., 3]
         with np.errstate(invalid="ignore", divide="ignore"):
             of_mean = np.sqrt(variance / n)
             # var k_2 = kappa_4 / n + 2 kappa_2^2 / (n - 1), without bias
             of_variance = np.sqrt((2 * n * variance**2 + (n - 1) * fourth) / (n * (n + 1.0)))
-        return self._give_back(np.stack([of_mean, of_variance], axis=-1))
+        found = np.stack([of_mean, of_variance], axis=-1)
+        return self._give_back(np.full_like(found, np.nan) if self._weighted else found)
 
     @property
     def order(self) -> int:
@@ -87,14 +89,14 @@ def cumulants(
     Parameters
     ----------
     x : array_like
-        Samples along `axis`, float32 or float64, of any shape and memory layout; it is not copied.
+        Samples along `axis`, float32 or float64, of any shape and memory layout; not copied if aligned.
     order : int
         Highest order, 1 to 8.
     axis : int
         Where the samples are.
     weights : array_like, optional
         Weights >= 0 of the samples, (n,) or of a shape that broadcasts to that of `x`; their scale does not
-        matter. For repeated samples or samples of another law (importance weights).
+        matter between 1e-30 and 1e30. Unbiased orders are nan where a few samples carry all the weight.
     unbiased : bool
         k-statistics, whose expectations are the cumulants (R. A. Fisher 1929; for fixed weights, with mean
         products over distinct samples); else cumulants of the empirical distribution.
@@ -137,7 +139,7 @@ def cumulants(
         )  # fmt: skip
     assert values is not None
     assert stderr is not None
-    return _result(values, stderr, order, n, len(counts), bool(unbiased), give_back)
+    return _result(values, stderr, order, n, len(counts), bool(unbiased), weights is not None, give_back)
 
 
 class CumulantAccumulator:
@@ -239,13 +241,21 @@ class CumulantAccumulator:
         if fill:
             assert sums is not None
             sums = np.concatenate(
-                [sums[:, :-1], _core.join_power_sums(sums[:, -1:], new[:, :1]), new[:, 1:]], axis=1
+                [
+                    sums[:, :-1],
+                    _core.join_power_sums(
+                        np.ascontiguousarray(sums[:, -1:]), np.ascontiguousarray(new[:, :1])
+                    ),
+                    new[:, 1:],
+                ],
+                axis=1,
             )
             counts = np.concatenate([counts[:-1], [counts[-1] + fill], pieces[1:]])
         else:
             sums = new if sums is None else np.concatenate([sums, new], axis=1)
             counts = np.concatenate([counts, pieces])
-        self._state = counts, sums, length
+        assert sums is not None
+        self._state = *_fewer(counts, sums, self.most_blocks), length
 
     def merge(self, other: CumulantAccumulator) -> None:
         """Take in what another one has, as if its samples came after these.
@@ -265,16 +275,16 @@ class CumulantAccumulator:
         mine, theirs = ((a.shape, a.order, a.weighted, a.unbiased) for a in (self, other))
         if mine != theirs:
             raise ValueError(f"other: expected (shape, order, weighted, unbiased) = {mine}, got {theirs}")
-        counts, sums, length = self._state
-        more, more_sums, other_length = other._state
+        counts, sums, _ = self._state
+        more, more_sums, _ = other._state
         if more_sums is None:
             return
         if sums is not None:
             more, more_sums = np.concatenate([counts, more]), np.concatenate([sums, more_sums], axis=1)
-        length = max(length, other_length)
-        while len(more) > self.most_blocks:
-            more, more_sums, length = _halved(more), _in_pairs(more_sums), 2 * length
-        self._state = more, more_sums, length
+        length = 1
+        while more.sum() > self.most_blocks * length:
+            length *= 2
+        self._state = *_fewer(more, more_sums, self.most_blocks), length
 
     def result(self) -> Cumulants:
         """Estimate the cumulants of all samples so far.
@@ -299,7 +309,7 @@ class CumulantAccumulator:
         assert values is not None
         assert stderr is not None
         values, stderr = (a.reshape(*self.shape, a.shape[-1]) for a in (values, stderr))
-        return _result(values, stderr, self.order, self.n, len(counts), self.unbiased, _plain)
+        return _result(values, stderr, self.order, self.n, len(counts), self.unbiased, self.weighted, _plain)
 
     def __repr__(self) -> str:
         return f"CumulantAccumulator(shape={self.shape}, order={self.order}, n={self.n})"
@@ -368,10 +378,11 @@ def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Ar
 
 
 def _result(
-    values: Array, stderr: Array, order: int, n: int, n_blocks: int, unbiased: bool, give_back: GiveBack
-) -> Cumulants:
+    values: Array, stderr: Array, order: int, n: int, n_blocks: int, unbiased: bool, weighted: bool,
+    give_back: GiveBack,
+) -> Cumulants:  # fmt: skip
     first, errors = (np.ascontiguousarray(a[..., :order]) for a in (values, stderr))
-    return Cumulants(give_back(first), give_back(errors), n, n_blocks, unbiased, values, give_back)
+    return Cumulants(give_back(first), give_back(errors), n, n_blocks, unbiased, weighted, values, give_back)
 
 
 def _plain(array: Array) -> Array:
@@ -381,6 +392,18 @@ def _plain(array: Array) -> Array:
 def _cut(n: int, length: int) -> list[int]:
     """n in pieces of `length`, and what is left."""
     return [length] * (n // length) + [n % length] * (n % length > 0)
+
+
+def _fewer(counts: Array, sums: Array, most: int) -> tuple[Array, Array]:
+    """At most so many blocks: neighbors are joined, the smallest first."""
+    while len(counts) > most:
+        k = int((counts[:-1] + counts[1:]).argmin())
+        joined = _core.join_power_sums(
+            np.ascontiguousarray(sums[:, k : k + 1]), np.ascontiguousarray(sums[:, k + 1 : k + 2])
+        )
+        sums = np.concatenate([sums[:, :k], joined, sums[:, k + 2 :]], axis=1)
+        counts = np.concatenate([counts[:k], [counts[k] + counts[k + 1]], counts[k + 2 :]])
+    return counts, sums
 
 
 def _halved(counts: Array) -> Array:

@@ -25,11 +25,11 @@ from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
 __all__ = ["CumulantSeries", "SeriesWarning", "log_mean_exp_cumulants"]
 
 _ROUNDING = 1e-12  # singular values below this share of the largest are nothing
-_SIGNIFICANT = 2.0  # standard errors beyond which a term is taken to be there
+_SIGNIFICANT = 3.0  # standard errors beyond which a term is taken to be there
 
 
 class SeriesWarning(UserWarning):
-    """A cumulant series that seems not to converge, or is lost in noise."""
+    """A cumulant series that seems not to converge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +48,19 @@ class CumulantSeries:
         Each term over the one before.
     best_order : ndarray of int
         Where to stop: the order with the least squared standard error plus square of the larger of the next
-        two terms; of a series that diverges, before the last term that stands out from the noise.
+        two terms (less two of their errors); of a series that diverges, before the last term that stands out
+        from the noise.
     value, stderr : ndarray
-        The partial sum there.
+        The partial sum there; the error is that of sampling, not of stopping.
     pade, pade_stderr : ndarray
         The series resummed: the Padé approximant of its sum over λ, with a denominator of the highest degree
         up to the numerator's for which there is no pole up to λ. For strong couplings its quotient by λ goes
-        to a constant, as that of ln⟨exp(-λβV)⟩ does if V is bounded.
+        to a constant if the order is odd, as that of ln⟨exp(-λβV)⟩ does if V is bounded.
     diverges : ndarray of bool
-        Whether, at the last term that stands out from the noise (two standard errors; of order >= 4), two
-        terms are not smaller than the two before.
+        Whether, at the last term that stands out from the noise (three standard errors; of order >= 4), two
+        terms are not smaller than the two before, one of which stands out too.
     noisy : ndarray of bool
-        Whether the last term is less than two standard errors: nothing can be said of the terms after it.
+        Whether the last term is less than three standard errors: nothing can be said of the terms after it.
     direct, direct_stderr : ndarray
         ln of the mean of exp(-λβV), of the same samples.
     ess : ndarray
@@ -167,7 +168,10 @@ def log_mean_exp_cumulants(
     n = samples.shape[-1]
     if n < order + 1:
         raise ValueError(f"V: expected n >= order + 1 = {order + 1} samples along axis, got {n}")
-    couplings = np.asarray(borrow(lambda_, "lambda_")[0], np.float64)
+    given, _ = borrow(lambda_, "lambda_")
+    if given.dtype.kind not in "iuf" or given.size == 0:
+        raise TypeError(f"lambda_: expected one or more real numbers, got {given.dtype} {given.shape}")
+    couplings = given.astype(np.float64)
     if couplings.ndim > 1 or not np.isfinite(couplings).all():
         raise ValueError(
             f"lambda_: expected a finite number or (n_couplings,) of them, got {couplings.shape}"
@@ -188,7 +192,7 @@ def log_mean_exp_cumulants(
         _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
         for coupling in couplings.ravel()
     ]
-    parts = {name: np.stack([one[name] for one in found]) for name in found[0]} if found else {}
+    parts = {name: np.stack([one[name] for one in found]) for name in found[0]}
     if couplings.ndim == 0:
         parts = {name: part[0] for name, part in parts.items()}
     result = CumulantSeries(**parts, n=n)
@@ -219,21 +223,31 @@ def _summed(
 ) -> dict[str, Array]:  # fmt: skip
     """The series at -λβ = -t."""
     order = values.shape[-1]
-    factors = np.array([(-t) ** r / math.factorial(r) for r in range(1, order + 1)])
-    terms, left_out = values * factors, replicates * factors
+    orders = np.arange(1, order + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        factors = np.power(-t, orders) / np.array([math.factorial(r) for r in orders])
+        terms, left_out = values * factors, replicates * factors
+    if not (np.isfinite(terms).all() and np.isfinite(left_out).all()):
+        raise ValueError(
+            "beta: expected terms (-lambda_ beta)^r kappa_r / r! in the range of float64, got others"
+        )
     terms_stderr = jackknife(terms, left_out, counts)
     sums = terms.cumsum(axis=-1)
     sums_stderr = jackknife(sums, left_out.cumsum(axis=-1), counts)
     with np.errstate(all="ignore"):
         ratios = terms[..., 1:] / terms[..., :-1]
     significant = np.where(np.abs(terms) > _SIGNIFICANT * terms_stderr, np.abs(terms), 0.0)
-    padded = np.concatenate([np.abs(terms), np.zeros((*terms.shape[:-1], 2))], axis=-1)
+    sure = np.maximum(np.abs(terms) - 2 * terms_stderr, 0.0)  # what is no noise
+    padded = np.concatenate([sure, np.zeros((*terms.shape[:-1], 2))], axis=-1)
     rest = np.maximum(padded[..., 1:-1], padded[..., 2:])
     rest[..., -1] = padded[..., order - 1] / 2  # nothing is known of what follows
     diverges = np.zeros(terms.shape[:-1], bool)
     for r in range(3, order):  # the last term that stands out decides
-        grows = significant[..., r - 1 : r + 1].max(axis=-1) >= significant[..., r - 3 : r - 1].max(axis=-1)
-        diverges = np.where(significant[..., r] > 0, grows, diverges)
+        last, before = (
+            significant[..., r - 1 : r + 1].max(axis=-1),
+            significant[..., r - 3 : r - 1].max(axis=-1),
+        )
+        diverges = np.where(significant[..., r] > 0, (last >= before) & (before > 0), diverges)
     off = sums_stderr**2 + rest**2
     # Of a series that diverges, before the last term that stands out: those after it are larger, seen or not.
     seen_later = (significant[..., ::-1].cumsum(axis=-1)[..., ::-1] - significant) > 0
@@ -282,7 +296,7 @@ def _pade(terms: Array, degree: int) -> tuple[Array, Array]:
         q = np.concatenate([q, -(inverse @ c[..., first : first + degree, None])[..., 0]], axis=-1)
     # P at 1: the sum over k of q_k times the first terms of the series, up to degree low - k.
     p = sum(q[..., k] * c[..., degree : degree + low + 1 - k].sum(axis=-1) for k in range(degree + 1))
-    powers = np.linspace(0.0, 1.0, 65)[1:, None] ** np.arange(degree + 1)
+    powers = np.linspace(0.0, 1.0, 1025)[1:, None] ** np.arange(degree + 1)
     denominators = (q[..., None, :] * powers).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Array = p / denominators[..., -1]
@@ -306,13 +320,16 @@ def _direct(
 ) -> tuple[Array, Array, Array]:
     """ln of the mean of exp(-t V), its error, and its effective sample size, block by block."""
     n_threads = threads(num_threads)
-    top = np.maximum(-t * samples.min(axis=-1), -t * samples.max(axis=-1)).astype(np.float64)
+    used = samples if shared is None else np.where(shared > 0, samples, np.nan)
+    ends = (np.fmin.reduce(used, axis=-1), np.fmax.reduce(used, axis=-1))
+    top = np.maximum(*(-t * end.astype(np.float64) for end in ends))
     sums, squares, weights = [], [], []
     first = 0
     for size in counts.astype(int):
         block = slice(first, first + size)
         first += size
         exponent = -t * samples[..., block].astype(np.float64) - top[..., None]
+        np.minimum(exponent, 0.0, out=exponent)  # of samples without weight
         each = _core.exp(np.ascontiguousarray(exponent), num_threads=n_threads)
         if shared is not None:
             each = each * shared[..., block]
@@ -325,6 +342,7 @@ def _direct(
     total, weight = of_blocks.sum(axis=0), of_weights.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.log(total / weight) + top
-        left_out = np.log((total - of_blocks) / (weight - of_weights)) + top
+        others = 1.0 - np.eye(len(counts))  # sums without a block, not differences: one may have nearly all
+        left_out = np.log(np.tensordot(others, of_blocks, 1) / np.tensordot(others, of_weights, 1)) + top
         stderr = jackknife(value, left_out, counts)
     return value, stderr, total**2 / np.stack(squares).sum(axis=0)

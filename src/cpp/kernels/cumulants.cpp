@@ -370,8 +370,10 @@ struct Estimator {
     Sums sums = given;
     Lanes offset;
     sums.find_offset(offset);
-    const Lanes mean = sums.center + offset;
-    sums.move_to(mean);
+    const Lanes nothing = Lanes{} + std::numeric_limits<double>::quiet_NaN();
+    offset += sums.of[0][0] > Lanes{} ? Lanes{} : nothing;
+    // Not to center + offset, rounded: the mean may be far from zero.
+    for (int k = 0; k < powers; ++k) numerics::shift_center<width>(sums.of[k], offset);
     if constexpr (powers > 1) {
       numerics::weighted_cumulants<width>(sums.of, found);
     } else {
@@ -409,6 +411,10 @@ struct Estimator {
       if (!same_center) blocks[b].move_to(all.center);
       Sums rest = all;
       add(rest, blocks[b], -1.0);
+      if (args.weighted) {  // a block may have had all but what rounding leaves
+        const Lanes nothing = Lanes{} + std::numeric_limits<double>::quiet_NaN();
+        rest.of[0][0] = rest.of[0][0] > 1e-12 * all.of[0][0] ? rest.of[0][0] : nothing;
+      }
       estimate(rest, without[b], left_out[b]);
       if (args.replicates != nullptr) {
         double* to = args.replicates + (b * args.n_rows + group * lanes) * args.order;

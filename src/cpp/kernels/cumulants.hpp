@@ -16,11 +16,11 @@
 // about it (7 multiplications and 9 additions a number at order 8); panels are joined by moving their centers (P.
 // Pebay, Sandia report SAND2008-6212, in its sums without divisions). The mean may be far from zero.
 //
-// Precision: all in float64. Error of a cumulant of order r: <= 1e-12 of the largest of |c_t prod m_p| over its terms
-// (numerics/cumulants.hpp) for n up to 1e8, and for the weighted unbiased ones 1e-9. An order whose powers leave the
-// range of float64 is NaN or infinite, as is a row with an infinite number or a NaN in it. Blocks of sums are joined
-// in their order, numbers of a block in one that depends on n and on the strides alone: the same bits for any
-// num_threads and instruction set.
+// Precision: all in float64. Error of a cumulant of order r: <= 1e-12 of the largest c_t prod <|x - mean|^p> of its
+// terms (numerics/cumulants.hpp) for n up to 1e8, and for the weighted unbiased ones 1e-9, or 1e-7 where few numbers
+// carry the weight. An order whose powers leave the range of float64 is NaN or infinite, as is a row with an infinite
+// number or a NaN in it. Blocks of sums are joined in their order, numbers of a block in one that depends on n and on
+// the strides alone: the same bits for any num_threads and instruction set.
 #pragma once
 
 #include <string>
