@@ -75,7 +75,7 @@ def test_against_mpmath(target: str, n: int, dtype: Any, unbiased: bool) -> None
     x = skewed(11, n, seed=n).astype(dtype)
     found = cumulants(x, unbiased=unbiased)
     expected = exact(x[3], unbiased=unbiased)
-    allowed = 1e-12 * largest_terms(x[3].astype(np.float64)) * (1 if n > 50 else 30)
+    allowed = 1e-12 * largest_terms(x[3].astype(np.float64))
     assert (np.abs(found.values[3] - expected) <= allowed).all()
     assert (np.abs(cumulants(x[3], unbiased=unbiased).values - expected) <= allowed).all()
     columns = cumulants(np.ascontiguousarray(x.T), axis=0, unbiased=unbiased)
@@ -90,7 +90,7 @@ def test_weights_against_mpmath(target: str, n: int, unbiased: bool) -> None:
     w = np.random.default_rng(n).uniform(0.2, 3.0, n)
     found = cumulants(x, weights=w, unbiased=unbiased).values
     expected = exact(x, weights=w, unbiased=unbiased)
-    allowed = (1e-9 if unbiased else 1e-12) * largest_terms(x) * (1 if n > 50 else 30)
+    allowed = (1e-9 if unbiased else 1e-12) * largest_terms(x)
     assert (np.abs(found - expected) <= allowed).all()
     scaled = cumulants(x, weights=64 * w, unbiased=unbiased).values
     np.testing.assert_allclose(scaled, found, rtol=1e-10)
@@ -140,7 +140,7 @@ def test_mean_far_from_zero(target: str, shift: float) -> None:
 def test_sorted_and_uneven_data() -> None:
     """Blocks that differ from each other, one of them far away."""
     for x in (np.sort(skewed(5000)), np.concatenate([np.zeros(200), skewed(4800) + 50])):
-        assert (np.abs(cumulants(x).values - exact(x)) <= 1e-11 * largest_terms(x)).all()
+        assert (np.abs(cumulants(x).values - exact(x)) <= 1e-12 * largest_terms(x)).all()
 
 
 @pytest.mark.parametrize("shape", [(7, 5000), (3, 40), (20, 600), (2, 3, 50), (1, 300_001)])
@@ -313,9 +313,10 @@ def test_accumulator(weighted: bool, unbiased: bool) -> None:
     right.merge(c)
     other = pickle.loads(pickle.dumps(a))
     other.merge(right)
-    np.testing.assert_allclose(
-        left.result().values, other.result().values, rtol=1e-9 if weighted and unbiased else 1e-12
-    )
+    share = 1e-9 if weighted and unbiased else 1e-13
+    for k in range(3):
+        off = np.abs(left.result().values[k] - other.result().values[k])
+        assert (off <= share * largest_terms(x[k])).all()
     np.testing.assert_allclose(left.result().values, whole.values, rtol=tolerance)
     np.testing.assert_allclose(left.result().stderr, whole.stderr, rtol=0.8)
     empty = CumulantAccumulator(3, **options)
