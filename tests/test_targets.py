@@ -100,6 +100,7 @@ def test_no_file_without_a_kernel():
         "bit_layer",
         "bit_pairs",
         "gibbs_sweep",
+        "lanes",
         "real_layer",
         "rbm_product",
         "rbm_product_moments",

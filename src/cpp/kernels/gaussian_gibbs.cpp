@@ -2,7 +2,6 @@
 
 #include <atomic>
 
-#include "../numerics/normal.hpp"
 #include "gibbs_sweep.hpp"
 #include "real_layer.hpp"
 
@@ -41,14 +40,13 @@ struct GaussianSweep {
 // Standard normal numbers for the units of one tile.
 template <class T>
 VFE_HD void tile_normals(const Draw& draw, std::int64_t tile, T (&normals)[tile_width]) {
-  constexpr std::int64_t drawn = numerics::block_normals<T> * numerics::philox_lanes;
+  constexpr std::int64_t drawn = numerics::block_normals<T> * block_lanes;
   for (std::int64_t k = 0; k < tile_width; k += drawn) {
     const auto block = static_cast<std::uint32_t>((tile * tile_width + k) / numerics::block_normals<T>);
-    std::uint32_t words[4 * numerics::philox_lanes];
+    std::uint32_t words[4 * block_lanes];
     T some[drawn];
-    numerics::draw_lanes(numerics::draw_counter(block, draw.chain, draw.step, Stream::gaussian_visible), draw.key,
-                         words);
-    numerics::normal_lanes(words, some);
+    draw_lanes(numerics::draw_counter(block, draw.chain, draw.step, Stream::gaussian_visible), draw.key, words);
+    normal_lanes(words, some);
     for (std::int64_t l = 0; l < drawn; ++l) normals[k + l] = some[l];
   }
 }

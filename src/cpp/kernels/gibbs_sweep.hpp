@@ -7,12 +7,13 @@
 #include "../runtime/cache.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
+#include "lanes.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
 using numerics::Stream;
 
-static_assert(tile_width == 4 * numerics::philox_lanes);
+static_assert(tile_width == 4 * block_lanes);
 
 // Where the draws of a layer's states come from.
 struct DrawStreams {
@@ -295,8 +296,8 @@ struct Draw {
 
 // The random words of one tile for two chains: words[u] belongs to unit 64 tile + u.
 VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::uint32_t (&words)[tile_width]) {
-  const auto first_block = static_cast<std::uint32_t>(tile) * numerics::philox_lanes;
-  numerics::draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
+  const auto first_block = static_cast<std::uint32_t>(tile) * block_lanes;
+  draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
 }
 
 // Bytes 0 or 1 to bits: the product gathers the eight bytes of a word in its top byte.

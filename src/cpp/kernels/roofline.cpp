@@ -2,10 +2,9 @@
 
 #include <time.h>
 
-#include "../numerics/philox.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
-#include "vectors.hpp"
+#include "lanes.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
@@ -102,13 +101,13 @@ VFE_HD double copy(Wide* to, const Wide* from, std::int64_t count) {
 
 VFE_HD double philox(std::int64_t repetitions) {
   using namespace numerics;
-  std::uint32_t words[4 * philox_lanes], mixed[4 * philox_lanes] = {};
+  std::uint32_t words[4 * block_lanes], mixed[4 * block_lanes] = {};
   for (std::int64_t r = 0; r < repetitions; ++r) {
     draw_lanes({{0, static_cast<std::uint32_t>(r), 2, 3}}, {4, 5}, words);
-    for (std::uint32_t k = 0; k < 4 * philox_lanes; ++k) mixed[k] ^= words[k];
+    for (std::uint32_t k = 0; k < 4 * block_lanes; ++k) mixed[k] ^= words[k];
   }
   asm volatile("" ::"r"(mixed) : "memory");
-  return 4.0 * philox_lanes * static_cast<double>(repetitions);
+  return 4.0 * block_lanes * static_cast<double>(repetitions);
 }
 
 }  // namespace

@@ -97,6 +97,15 @@ VFE_HD T square_root(T x) {
   }
 }
 
+// An integer of at most mantissa_bits as a T: not every instruction set converts 64 bits.
+template <class T>
+VFE_HD T integer(typename Format<T>::Bits k) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  constexpr Bits one = static_cast<Bits>(F::bias + F::mantissa_bits) << F::mantissa_bits;  // its last bit is worth 1
+  return std::bit_cast<T>(static_cast<Bits>(k | one)) - std::bit_cast<T>(one);
+}
+
 // 2^k for k (an integer given as round_magic + k) within the normal range.
 template <class T>
 VFE_HD T power_of_two(T shifted) {
@@ -152,7 +161,7 @@ VFE_HD T log(T x) {
   const T m = std::bit_cast<T>(static_cast<Bits>((bits & mantissa) | one));
   const bool upper = m > T(1.4142135623730951);
   const T reduced = upper ? m * T(0.5) : m;
-  const T exponent = static_cast<T>(static_cast<std::int64_t>(bits >> F::mantissa_bits) - F::bias + (upper ? 1 : 0));
+  const T exponent = integer<T>(bits >> F::mantissa_bits) - (upper ? T(F::bias - 1) : T(F::bias));
   const T s = (reduced - T(1)) / (reduced + T(1));
   const T z = s * s;
   return exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low);

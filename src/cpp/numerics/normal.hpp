@@ -77,23 +77,4 @@ VFE_HD NormalPair<double> normal_pair(std::uint32_t w0, std::uint32_t w1, std::u
 template <class T>
 constexpr std::uint32_t block_normals = 16 / sizeof(T);
 
-// The normals of the blocks that draw_lanes drew: normals[16 k + lane] is normal k of that block.
-VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * philox_lanes], float (&normals)[4 * philox_lanes]) {
-  for (std::uint32_t k = 0; k < 4 * philox_lanes; k += 2 * philox_lanes) {
-    for (std::uint32_t lane = k; lane < k + philox_lanes; ++lane) {
-      const NormalPair<float> pair = normal_pair(words[lane], words[philox_lanes + lane]);
-      normals[lane] = pair.first;
-      normals[philox_lanes + lane] = pair.second;
-    }
-  }
-}
-VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * philox_lanes], double (&normals)[2 * philox_lanes]) {
-  for (std::uint32_t lane = 0; lane < philox_lanes; ++lane) {
-    const NormalPair<double> pair = normal_pair(words[lane], words[philox_lanes + lane], words[2 * philox_lanes + lane],
-                                                words[3 * philox_lanes + lane]);
-    normals[lane] = pair.first;
-    normals[philox_lanes + lane] = pair.second;
-  }
-}
-
 }  // namespace vfe::numerics::inline VFE_LEVEL

@@ -44,20 +44,6 @@ VFE_HD Words4 draw_counter(std::uint32_t block, std::uint32_t chain, std::uint64
            static_cast<std::uint32_t>(stream) | static_cast<std::uint32_t>((step >> 32) << 8)}};
 }
 
-// The words of 16 consecutive blocks, word by word: words[16 k + lane] is word k of block
-// first + lane. Sixteen blocks are what the widest vectors take at once.
-constexpr std::uint32_t philox_lanes = 16;
-
-VFE_HD void draw_lanes(Words4 first, Key key, std::uint32_t (&words)[4 * philox_lanes]) {
-  for (std::uint32_t lane = 0; lane < philox_lanes; ++lane) {
-    const Words4 drawn = philox4x32({{first.word[0] + lane, first.word[1], first.word[2], first.word[3]}}, key);
-    words[lane] = drawn.word[0];
-    words[philox_lanes + lane] = drawn.word[1];
-    words[2 * philox_lanes + lane] = drawn.word[2];
-    words[3 * philox_lanes + lane] = drawn.word[3];
-  }
-}
-
 constexpr std::uint64_t max_step = (std::uint64_t{1} << 56) - 1;
 
 }  // namespace vfe::numerics::inline VFE_LEVEL
