@@ -34,7 +34,7 @@ VFE_HD void multiply_words(const WideWords& a, const WideWords& b, WideWords& pr
 }
 
 // words[16 k + lane] is word k of philox4x32 of the counter whose first word is first + lane.
-VFE_HD void draw_lanes(numerics::Words4 first, numerics::Key key, std::uint32_t (&words)[4 * block_lanes]) {
+VFE_HD void draw_lanes(numerics::Words4 first, numerics::Key key, std::uint32_t* __restrict words) {
   constexpr std::uint32_t width = sizeof(WideWords) / 8;
   constexpr std::uint32_t together = width < 4 ? 2 : 16 / width;  // vectors that hide each other's latency
   WideWords lanes;
@@ -79,16 +79,16 @@ VFE_HD void draw_lanes(numerics::Words4 first, numerics::Key key, std::uint32_t 
 }
 
 // The normal numbers of those blocks: normals[16 k + lane] is number k of that block.
-VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * block_lanes], float (&normals)[4 * block_lanes]) {
-  for (std::uint32_t k = 0; k < 4 * block_lanes; k += 2 * block_lanes) {
-    for (std::uint32_t lane = k; lane < k + block_lanes; ++lane) {
+VFE_HD void normal_lanes(const std::uint32_t* __restrict words, float* __restrict normals) {
+  for (std::uint32_t half = 0; half < 2; ++half, words += 2 * block_lanes, normals += 2 * block_lanes) {
+    for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
       const numerics::NormalPair<float> pair = numerics::normal_pair(words[lane], words[block_lanes + lane]);
       normals[lane] = pair.first;
       normals[block_lanes + lane] = pair.second;
     }
   }
 }
-VFE_HD void normal_lanes(const std::uint32_t (&words)[4 * block_lanes], double (&normals)[2 * block_lanes]) {
+VFE_HD void normal_lanes(const std::uint32_t* __restrict words, double* __restrict normals) {
   for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
     const numerics::NormalPair<double> pair = numerics::normal_pair(
         words[lane], words[block_lanes + lane], words[2 * block_lanes + lane], words[3 * block_lanes + lane]);

@@ -8,9 +8,10 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-constexpr std::int64_t chunk_blocks = 1 << 12;  // a multiple of block_lanes
-
-using Words = std::uint32_t[4 * block_lanes];
+constexpr std::int64_t group_words = 4 * block_lanes;  // of the blocks drawn at once
+// Groups drawn before they are made into numbers: either loop runs at its own pace then, and words stay in the cache.
+constexpr std::int64_t groups = 16;
+constexpr std::int64_t chunk_runs = 16;  // of so many groups: a task
 
 // How the elements of 16 blocks are made of their words.
 template <class T>
@@ -19,7 +20,7 @@ struct ElementsOf {
   static constexpr std::int64_t per_block = 16 / sizeof(T);
   static constexpr numerics::Stream stream = numerics::Stream::uniform;
 
-  VFE_HD static void make(const Words& words, Element (&made)[per_block * block_lanes]) {
+  VFE_HD static void make(const std::uint32_t* __restrict words, Element* __restrict made) {
     for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
       for (std::int64_t k = 0; k < per_block; ++k) made[lane * per_block + k] = element(words + lane, k);
     }
@@ -40,34 +41,35 @@ struct NormalsOf {
   static constexpr std::int64_t per_block = numerics::block_normals<T>;
   static constexpr numerics::Stream stream = numerics::Stream::normal;
 
-  VFE_HD static void make(const Words& words, Element (&made)[per_block * block_lanes]) { normal_lanes(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, Element* made) { normal_lanes(words, made); }
 };
 
 template <class Out>
 void fill(const RandomArgs& args) {
   using Element = typename Out::Element;
-  constexpr std::int64_t elements = block_lanes * Out::per_block;
+  constexpr std::int64_t group = block_lanes * Out::per_block, run = groups * group;  // elements
   const numerics::Key key = numerics::key_from(args.seed);
-  const std::int64_t n_blocks = ceil_div(args.size, Out::per_block);
   const auto do_chunk = [&](std::int64_t task) {
-    const std::int64_t begin = task * chunk_blocks;
-    const std::int64_t end = begin + chunk_blocks < n_blocks ? begin + chunk_blocks : n_blocks;
-    for (std::int64_t block = begin; block < end; block += block_lanes) {
-      Words words;
-      const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
-      draw_lanes(numerics::draw_counter(low, high, 0, Out::stream), key, words);
-      Element made[elements];
-      Out::make(words, made);
-      Element* out = static_cast<Element*>(args.out) + block * Out::per_block;
-      const std::int64_t left = args.size - block * Out::per_block;
-      if (left >= elements) {
-        for (std::int64_t k = 0; k < elements; ++k) out[k] = made[k];
-      } else {
-        for (std::int64_t k = 0; k < left; ++k) out[k] = made[k];
+    alignas(64) std::uint32_t words[groups * group_words];
+    alignas(64) Element rest[group];
+    const std::int64_t begin = task * chunk_runs * run;
+    for (std::int64_t first = begin; first < begin + chunk_runs * run && first < args.size; first += run) {
+      const std::int64_t left = args.size - first, n_groups = left < run ? ceil_div(left, group) : groups;
+      for (std::int64_t g = 0; g < n_groups; ++g) {
+        const std::int64_t block = first / Out::per_block + g * block_lanes;
+        const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
+        draw_lanes(numerics::draw_counter(low, high, 0, Out::stream), key, words + g * group_words);
+      }
+      Element* out = static_cast<Element*>(args.out) + first;
+      const std::int64_t full = left < run ? left / group : groups;
+      for (std::int64_t g = 0; g < full; ++g) Out::make(words + g * group_words, out + g * group);
+      if (full < n_groups) {
+        Out::make(words + full * group_words, rest);
+        for (std::int64_t k = 0; k < left - full * group; ++k) out[full * group + k] = rest[k];
       }
     }
   };
-  runtime::parallel_for(ceil_div(n_blocks, chunk_blocks), 4.0 * static_cast<double>(args.size), args.num_threads,
+  runtime::parallel_for(ceil_div(args.size, chunk_runs * run), 2.0 * static_cast<double>(args.size), args.num_threads,
                         do_chunk);
 }
 

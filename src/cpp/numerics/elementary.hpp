@@ -106,6 +106,14 @@ VFE_HD T integer(typename Format<T>::Bits k) {
   return std::bit_cast<T>(static_cast<Bits>(k | one)) - std::bit_cast<T>(one);
 }
 
+// 2^-k x, where that is a normal number.
+template <class T>
+VFE_HD T scale_down(T x, int k) {
+  using Bits = typename Format<T>::Bits;
+  return std::bit_cast<T>(
+      static_cast<Bits>(std::bit_cast<Bits>(x) - (static_cast<Bits>(k) << Format<T>::mantissa_bits)));
+}
+
 // 2^k for k (an integer given as round_magic + k) within the normal range.
 template <class T>
 VFE_HD T power_of_two(T shifted) {
@@ -150,21 +158,26 @@ VFE_HD T log1p_unit(T y) {
   return T(2) * (s + s * z * Remainder<T>::log1p(z));
 }
 
-// Positive normal x; anything else is the caller's to avoid.
+// ln(2^-k x) for positive normal x; anything else is the caller's to avoid.
 template <class T>
-VFE_HD T log(T x) {
+VFE_HD T log_scaled(T x, int k) {
   using F = Format<T>;
   using Bits = typename F::Bits;
   constexpr Bits mantissa = (Bits{1} << F::mantissa_bits) - 1;
   constexpr Bits one = static_cast<Bits>(F::bias) << F::mantissa_bits;
-  const Bits bits = std::bit_cast<Bits>(x);
-  const T m = std::bit_cast<T>(static_cast<Bits>((bits & mantissa) | one));
-  const bool upper = m > T(1.4142135623730951);
-  const T reduced = upper ? m * T(0.5) : m;
-  const T exponent = integer<T>(bits >> F::mantissa_bits) - (upper ? T(F::bias - 1) : T(F::bias));
+  constexpr Bits least =
+      std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;  // of what x is reduced to, up to sqrt 2
+  const Bits shifted = std::bit_cast<Bits>(x) + (one - least);
+  const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
+  const T exponent = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias + k);
   const T s = (reduced - T(1)) / (reduced + T(1));
   const T z = s * s;
   return exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low);
+}
+
+template <class T>
+VFE_HD T log(T x) {
+  return log_scaled(x, 0);
 }
 
 // 1 / (1 + e^-x), relative accuracy kept in both tails.

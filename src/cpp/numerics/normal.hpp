@@ -49,28 +49,28 @@ struct CircleRemainder<double> {
   }
 };
 
-// `swap` and `negate` (0 or 1) pick the quarter.
+// Of u = 2^-u_bits `above` and f = 2^-f_bits `across`; `swap` and `negate` (0 or 1) pick the quarter.
 template <class T>
-VFE_HD NormalPair<T> box_muller(T u, T f, std::uint32_t swap, std::uint32_t negate) {
-  const T z = f * f;
+VFE_HD NormalPair<T> box_muller(T above, int u_bits, T across, int f_bits, std::uint32_t swap, std::uint32_t negate) {
+  const T f = scale_down(across, f_bits), z = f * f;
   const T sine = f * (T(1.5707963267948966) + z * CircleRemainder<T>::sin(z));
   const T cosine = T(1) + z * CircleRemainder<T>::cos(z);
-  const T radius = square_root(T(-2) * log(u));
+  const T radius = square_root(T(-2) * log_scaled(above, u_bits));
   const T turned = negate != 0 ? -radius : radius;
   return {turned * (swap != 0 ? sine : cosine), turned * (swap != 0 ? cosine : sine)};
 }
 
 VFE_HD NormalPair<float> normal_pair(std::uint32_t w0, std::uint32_t w1) {
-  const float u = (static_cast<float>(static_cast<std::int32_t>(w0 >> 1)) + 0.5f) * 0x1p-31f;
-  const float f = (static_cast<float>(static_cast<std::int32_t>(w1) >> 2) + 0.5f) * 0x1p-30f;
-  return box_muller(u, f, w1 & 1, w1 & 2);
+  const float above = static_cast<float>(static_cast<std::int32_t>(w0 >> 1)) + 0.5f;
+  const float across = static_cast<float>(static_cast<std::int32_t>(w1) >> 2) + 0.5f;
+  return box_muller(above, 31, across, 30, w1 & 1, w1 & 2);
 }
 
 VFE_HD NormalPair<double> normal_pair(std::uint32_t w0, std::uint32_t w1, std::uint32_t w2, std::uint32_t w3) {
   const auto wide = [](std::uint32_t word) { return static_cast<double>(static_cast<std::int32_t>(word)); };
-  const double u = (wide(w0 >> 1) + (wide(w1 >> 1) + 0.5) * 0x1p-31) * 0x1p-31;
-  const double f = (wide(w2) + (wide(w3 >> 2) + 0.5) * 0x1p-30) * 0x1p-32;
-  return box_muller(u, f, w3 & 1, w3 & 2);
+  const double above = wide(w0 >> 1) + (wide(w1 >> 1) + 0.5) * 0x1p-31;
+  const double across = wide(w2) + (wide(w3 >> 2) + 0.5) * 0x1p-30;
+  return box_muller(above, 31, across, 32, w3 & 1, w3 & 2);
 }
 
 // A block's words make four floats, or two doubles.
