@@ -12,6 +12,7 @@
 
 #include "../runtime/scratch.hpp"
 #include "rbm.hpp"
+#include "vectors.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
@@ -22,18 +23,11 @@ constexpr std::int64_t group_inputs = 4;
 constexpr std::int64_t states_worth_pairs = 4, states_worth_groups = 16;  // measured
 
 // Outputs done together: their 16 tables of 16 sums take half of a first-level cache of 32 kB.
-constexpr std::int64_t strip_bytes = 64;
+constexpr std::int64_t strip_bytes = row_bytes;
 template <class T>
 constexpr std::int64_t strip_width = strip_bytes / static_cast<std::int64_t>(sizeof(T));
 template <class T>
 constexpr std::int64_t table_size = block_inputs / group_inputs * 16 * strip_width<T>;
-template <class T>
-struct StripOf {
-  using Row [[gnu::vector_size(strip_bytes)]] = T;
-};
-template <class T>
-using Row = typename StripOf<T>::Row;
-
 VFE_HD std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 VFE_HD std::int64_t words_for(std::int64_t n_units) { return ceil_div(n_units, word_bits); }
 
@@ -75,28 +69,6 @@ VFE_HD void for_width(std::int64_t width, const Body& body) {
   width == strip_width<T> ? body(std::integral_constant<std::int64_t, strip_width<T>>{}) : body(width);
 }
 
-// Rows to columns, by taking rows k and k + lanes / 2 in turns.
-template <class T>
-VFE_HD void transpose_rows(Row<T> (&rows)[strip_width<T>]) {
-  constexpr std::int64_t full = strip_width<T>;
-  const auto in_turns = [&]<std::size_t... l>(const Row<T>& a, const Row<T>& b, Row<T>& low, Row<T>& high,
-                                              std::index_sequence<l...>) {
-    low = __builtin_shufflevector(a, b, (l / 2 + l % 2 * full)...);
-    high = __builtin_shufflevector(a, b, (full / 2 + l / 2 + l % 2 * full)...);
-  };
-  VFE_UNROLL
-  for (std::int64_t done = 1; done < full; done *= 2) {
-    Row<T> next[full];
-    VFE_UNROLL
-    for (std::int64_t k = 0; k < full / 2; ++k) {
-      in_turns(rows[k], rows[k + full / 2], next[2 * k], next[2 * k + 1],
-               std::make_index_sequence<static_cast<std::size_t>(full)>{});
-    }
-    VFE_UNROLL
-    for (std::int64_t k = 0; k < full; ++k) rows[k] = next[k];
-  }
-}
-
 // Fills one strip of `layer` (visible -> hidden of `rbm`) with convert(value, output - first output of
 // the strip). One stride of the weights is 1: the loops follow the memory.
 template <class Source, class T, class Convert>
@@ -116,21 +88,23 @@ VFE_HD void fill_strip(const BitLayer<T>& layer, const RbmView& rbm, std::int64_
       }
       return;
     }
-    constexpr std::int64_t lanes = strip_width<Source>;
+    constexpr std::int64_t lanes = vector_width<Source>;
     static_assert(full % lanes == 0);
     for (std::int64_t i = 0; i < layer.n_in; i += lanes) {
       const std::int64_t left = layer.n_in - i, count = left < lanes ? left : lanes;
       alignas(strip_bytes) Source block[lanes][full];  // the same weights, input first
       for (std::int64_t begin = 0; begin < width; begin += lanes) {
-        Row<Source> columns[lanes] = {};
+        Vector<Source> columns[lanes] = {};
         for (std::int64_t l = 0; l < lanes && begin + l < width; ++l) {
           const Source* source = weights + (begin + l) * rbm.hidden_stride + i;
-          for_width<Source>(count, [&](auto n) {
-            for (std::int64_t k = 0; k < n; ++k) columns[l][k] = source[k];
-          });
+          if (count == lanes) {
+            __builtin_memcpy(&columns[l], source, vector_bytes);
+          } else {
+            for (std::int64_t k = 0; k < count; ++k) columns[l][k] = source[k];
+          }
         }
-        transpose_rows<Source>(columns);
-        for (std::int64_t k = 0; k < lanes; ++k) __builtin_memcpy(&block[k][begin], &columns[k], strip_bytes);
+        transpose_square<Source>(columns);
+        for (std::int64_t k = 0; k < lanes; ++k) __builtin_memcpy(&block[k][begin], &columns[k], vector_bytes);
       }
       for (std::int64_t k = 0; k < count; ++k) {
         for (std::int64_t l = 0; l < width; ++l) rows[(i + k) * full + l] = convert(block[k][l], l);

@@ -208,15 +208,21 @@ struct Reader {
     const std::int64_t next_group = lanes * (at[1] - at[0]);  // if the rows lie in a row
     std::int64_t r = 0;
     if constexpr (sizeof(N) == sizeof(double)) {
+      constexpr std::int64_t side = vector_width<N>;
       for (; stride == sizeof(N) && r + lanes <= height; r += lanes) {
-        Row<N> square[lanes];
-        for (std::int64_t l = 0; l < lanes; ++l) {
-          const char* from = at[l] + (first + r) * stride;
-          __builtin_memcpy(&square[l], from, sizeof square[l]);
-          __builtin_prefetch(from + next_group, 0, 3);
+        for (std::int64_t l = 0; l < lanes; ++l) __builtin_prefetch(at[l] + (first + r) * stride + next_group, 0, 3);
+        for (std::int64_t l = 0; l < lanes; l += side) {
+          for (std::int64_t k = 0; k < lanes; k += side) {
+            Vector<N> square[side];
+            for (std::int64_t m = 0; m < side; ++m) {
+              __builtin_memcpy(&square[m], at[l + m] + (first + r + k) * stride, sizeof square[m]);
+            }
+            transpose_square<N>(square);
+            for (std::int64_t m = 0; m < side; ++m) {
+              *reinterpret_cast<Vector<N>*>(to + (r + k + m) * lanes + l) = square[m];
+            }
+          }
         }
-        transpose_rows<N>(square);
-        for (std::int64_t l = 0; l < lanes; ++l) *reinterpret_cast<Row<N>*>(to + (r + l) * lanes) = square[l];
       }
     }
     for (; r < height; ++r) {
@@ -365,20 +371,19 @@ struct Estimator {
     return numerics::cumulant_coefficients(args.unbiased ? n : std::numeric_limits<double>::infinity());
   }
 
+  VFE_HD static Lanes nothing() { return Lanes::of(std::numeric_limits<double>::quiet_NaN()); }
+
   // Cumulants from sums about a center from which the first is counted.
   static void estimate(const Sums& given, const numerics::CumulantCoefficients& coefficients, Lanes (&found)[width]) {
     Sums sums = given;
-    Lanes offset;
-    sums.find_offset(offset);
-    const Lanes nothing = Lanes{} + std::numeric_limits<double>::quiet_NaN();
-    offset += sums.of[0][0] > Lanes{} ? Lanes{} : nothing;
+    const Lanes weight = sums.of[0][0];
+    const Lanes offset = sums.offset() + where_greater(weight, Lanes{}, Lanes{}, nothing());
     // Not to center + offset, rounded: the mean may be far from zero.
     for (int k = 0; k < powers; ++k) numerics::shift_center<width>(sums.of[k], offset);
     if constexpr (powers > 1) {
       numerics::weighted_cumulants<width>(sums.of, found);
     } else {
-      const Lanes weight = sums.of[0][0];
-      const Lanes inverse = 1.0 / weight;
+      const Lanes inverse = Lanes::of(1.0) / weight;
       Lanes moments[width + 1];
       for (int q = 2; q <= width; ++q) moments[q] = sums.of[0][q] * inverse;
       numerics::cumulants_of_moments<width>(moments, coefficients, found);
@@ -412,8 +417,7 @@ struct Estimator {
       Sums rest = all;
       add(rest, blocks[b], -1.0);
       if (args.weighted) {  // a block may have had all but what rounding leaves
-        const Lanes nothing = Lanes{} + std::numeric_limits<double>::quiet_NaN();
-        rest.of[0][0] = rest.of[0][0] > 1e-12 * all.of[0][0] ? rest.of[0][0] : nothing;
+        rest.of[0][0] = where_greater(rest.of[0][0], 1e-12 * all.of[0][0], rest.of[0][0], nothing());
       }
       estimate(rest, without[b], left_out[b]);
       if (args.replicates != nullptr) {
@@ -433,7 +437,7 @@ struct Estimator {
     for (std::int64_t b = 0; b < args.n_blocks; ++b) {
       for (int r = 0; r < width; ++r) {
         const Lanes off = shares[b].others * (left_out[b][r] - found[r]) - mean[r];
-        square[r] += off * off * shares[b].of_square;
+        square[r] += shares[b].of_square * (off * off);
       }
     }
     double error[width][lanes];
@@ -472,9 +476,9 @@ struct Estimator {
       const std::int64_t row = group * lanes + l < args.n_rows ? group * lanes + l : group * lanes;
       for (std::int64_t b = 0; b < args.n_blocks; ++b) {
         const double* from = of_block(row, b);
-        blocks[b].center[l] = *from++;
+        blocks[b].center.set(l, *from++);
         for (int k = 0; k < powers; ++k) {
-          for (int q = 0; q <= width; ++q) blocks[b].of[k][q][l] = *from++;
+          for (int q = 0; q <= width; ++q) blocks[b].of[k][q].set(l, *from++);
         }
       }
     }
@@ -532,9 +536,9 @@ void run(const CumulantsArgs& args) {
         for (std::int64_t l = 0; l < lanes; ++l) {
           if (l > 0 && g * lanes + l >= args.n_rows) break;
           const auto found = reader.read_row(at.x[l], at.w[l], first, count);
-          into->center[l] = found.center;
+          into->center.set(l, found.center);
           for (int k = 0; k < powers; ++k) {
-            for (int q = 0; q <= width; ++q) into->of[k][q][l] = found.of[k][q];
+            for (int q = 0; q <= width; ++q) into->of[k][q].set(l, found.of[k][q]);
           }
         }
       }

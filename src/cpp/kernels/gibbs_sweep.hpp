@@ -41,7 +41,7 @@ struct HalfSweep {
 // sums of magnitudes, one for the tables, in which a square of weights is turned while it is at hand.
 template <class T>
 struct Rounding {
-  static constexpr std::int64_t full = strip_width<std::int32_t>, lanes = strip_width<T>, block_rows = 32;
+  static constexpr std::int64_t full = strip_width<std::int32_t>, lanes = vector_width<T>, block_rows = 32;
 
   const RbmView rbm;  // whose weights lie row by row
   HalfSweep &to_columns, &to_rows;
@@ -158,10 +158,10 @@ struct Rounding {
       }
       for (std::int64_t k = 0; k < full; k += lanes) {
         for (std::int64_t l = 0; l < full; l += lanes) {
-          Row<T> square[lanes];
-          for (std::int64_t m = 0; m < lanes; ++m) square[m] = row_at<T>(&block[k + m][l], 0);
-          transpose_rows<T>(square);
-          for (std::int64_t m = 0; m < lanes; ++m) *reinterpret_cast<Row<T>*>(&columns[l + m][k]) = square[m];
+          Vector<T> square[lanes];
+          for (std::int64_t m = 0; m < lanes; ++m) square[m] = *reinterpret_cast<const Vector<T>*>(&block[k + m][l]);
+          transpose_square<T>(square);
+          for (std::int64_t m = 0; m < lanes; ++m) *reinterpret_cast<Vector<T>*>(&columns[l + m][k]) = square[m];
         }
       }
       put(block, column_scales.data() + j, height, to_columns.layer.block_rows(j / full, 0) + first * full);

@@ -1,5 +1,9 @@
-// The widest vectors of the instruction set that a file is compiled for.
+// The widest vectors of the instruction set that a file is compiled for, and rows of 64 bytes made of them.
 #pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
 
 #include "../numerics/config.hpp"
 
@@ -19,5 +23,87 @@ struct VectorOf {
 };
 template <class T>
 using Vector = typename VectorOf<T>::Type;
+template <class T>
+constexpr std::int64_t vector_width = vector_bytes / static_cast<std::int64_t>(sizeof(T));
+
+// Rows to columns, by taking rows k and k + width / 2 in turns.
+template <class T>
+VFE_HD void transpose_square(Vector<T> (&rows)[vector_width<T>]) {
+  constexpr std::int64_t width = vector_width<T>;
+  const auto in_turns = [&]<std::size_t... l>(const Vector<T>& a, const Vector<T>& b, Vector<T>& low, Vector<T>& high,
+                                              std::index_sequence<l...>) {
+    low = __builtin_shufflevector(a, b, (l / 2 + l % 2 * width)...);
+    high = __builtin_shufflevector(a, b, (width / 2 + l / 2 + l % 2 * width)...);
+  };
+  VFE_UNROLL
+  for (std::int64_t done = 1; done < width; done *= 2) {
+    Vector<T> next[width];
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < width / 2; ++k) {
+      in_turns(rows[k], rows[k + width / 2], next[2 * k], next[2 * k + 1],
+               std::make_index_sequence<static_cast<std::size_t>(width)>{});
+    }
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < width; ++k) rows[k] = next[k];
+  }
+}
+
+// Numbers that fill 64 bytes. (The compiler has vector types of any size, but it keeps those that are wider than the
+// instruction set's in memory, and copies them in pieces.)
+constexpr std::int64_t row_bytes = 64;
+
+template <class T>
+struct Row {
+  static constexpr std::int64_t parts = row_bytes / vector_bytes;
+  Vector<T> part[parts];
+
+  VFE_HD Row& operator+=(const Row& other) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) part[k] += other.part[k];
+    return *this;
+  }
+  VFE_HD Row& operator-=(const Row& other) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) part[k] -= other.part[k];
+    return *this;
+  }
+  VFE_HD Row& operator*=(const Row& other) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) part[k] *= other.part[k];
+    return *this;
+  }
+  VFE_HD Row& operator*=(T factor) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) part[k] *= factor;
+    return *this;
+  }
+  VFE_HD Row& operator/=(const Row& other) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) part[k] /= other.part[k];
+    return *this;
+  }
+  VFE_HD friend Row operator+(Row a, const Row& b) { return a += b; }
+  VFE_HD friend Row operator-(Row a, const Row& b) { return a -= b; }
+  VFE_HD friend Row operator*(Row a, const Row& b) { return a *= b; }
+  VFE_HD friend Row operator*(T factor, Row a) { return a *= factor; }
+  VFE_HD friend Row operator/(Row a, const Row& b) { return a /= b; }
+
+  VFE_HD T operator[](std::int64_t l) const { return part[l / vector_width<T>][l % vector_width<T>]; }
+  VFE_HD void set(std::int64_t l, T value) { part[l / vector_width<T>][l % vector_width<T>] = value; }
+
+  VFE_HD static Row of(T value) {
+    Row row;
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) row.part[k] = Vector<T>{} + value;
+    return row;
+  }
+  // Number by number: yes where x > y, else no.
+  VFE_HD friend Row where_greater(const Row& x, const Row& y, const Row& yes, const Row& no) {
+    Row row;
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) row.part[k] = x.part[k] > y.part[k] ? yes.part[k] : no.part[k];
+    return row;
+  }
+};
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "config.hpp"
@@ -31,18 +32,26 @@ VFE_HD void shift_center(V (&sums)[order + 1], const V& by) {
   }
 }
 
+// How sums of one row, or of several side by side, are told from plain numbers.
+VFE_HD double where_greater(double x, double y, double yes, double no) { return x > y ? yes : no; }
+template <class V>
+VFE_HD V all_equal(double value) {
+  if constexpr (std::is_same_v<V, double>) {
+    return value;
+  } else {
+    return V::of(value);
+  }
+}
+
 // What is known of some numbers: their sums about a center, for the first `powers` powers of their weights. V is a
-// number, or a vector of numbers for as many rows.
+// number, or several side by side, of as many rows.
 template <int order, int powers, class V>
 struct PowerSums {
   V center;
   V of[powers][order + 1];
 
-  // The mean, seen from the center; 0 of nothing. (Vectors wider than the instruction set's are not passed by value.)
-  VFE_HD void find_offset(V& offset) const {
-    const V one = V{} + 1.0;
-    offset = of[0][1] / (of[0][0] > V{} ? of[0][0] : one);
-  }
+  // The mean, seen from the center; 0 of nothing.
+  VFE_HD V offset() const { return of[0][1] / where_greater(of[0][0], V{}, of[0][0], all_equal<V>(1.0)); }
   VFE_HD void move_to(const V& to) {
     const V by = to - center;
     for (int k = 0; k < powers; ++k) shift_center<order>(of[k], by);
@@ -57,12 +66,9 @@ struct PowerSums {
   // Joined with others, about the mean of all.
   VFE_HD void join(const PowerSums& with) {
     PowerSums other = with;
-    const V one = V{} + 1.0, all = of[0][0] + other.of[0][0];
-    V offset, of_other;
-    find_offset(offset);
-    other.find_offset(of_other);
-    const V mean = center + offset;
-    const V by = (other.center + of_other - mean) * (other.of[0][0] / (all > V{} ? all : one));
+    const V all = of[0][0] + other.of[0][0], mean = center + offset();
+    const V by =
+        (other.center + other.offset() - mean) * (other.of[0][0] / where_greater(all, V{}, all, all_equal<V>(1.0)));
     const V to = mean + by;
     move_to(to);
     other.move_to(to);
@@ -172,8 +178,8 @@ VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)
   }
   // By degrees of y, z and t; t's is never below z's.
   V logarithm[order + 1][order + 1][order + 1], product[order + 1][order + 1][order + 1];
-  const V scale = 1.0 / sums[0][0];
-  V of_weight = V{} + 1.0;
+  const V one = all_equal<V>(1.0), scale = one / sums[0][0];
+  V of_weight = one;
   for (int p = 1; p <= order; ++p) {
     of_weight = of_weight * scale;
     double choose = (p % 2 == 0 ? -1.0 : 1.0) / p;  // times C(p, j)
@@ -182,7 +188,7 @@ VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)
       choose = choose * (p - j) / (j + 1);
     }
   }
-  for (int q = 0; q <= order; ++q) product[0][0][q] = q == 0 ? V{} + 1.0 : V{};
+  for (int q = 0; q <= order; ++q) product[0][0][q] = q == 0 ? one : V{};
   double factorial = 1;
   for (int r = 1; r <= order; ++r) {
     factorial *= r;
@@ -202,8 +208,8 @@ VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)
         }
       }
     }
-    const V nothing = V{} + std::numeric_limits<double>::quiet_NaN();
-    const V inverse = factorial * product[r][0][0] > V{} + least ? 1.0 / product[r][0][0] : nothing;
+    const V inverse = where_greater(factorial * product[r][0][0], all_equal<V>(least), one / product[r][0][0],
+                                    all_equal<V>(std::numeric_limits<double>::quiet_NaN()));
     V total = V{};
     double choose = 1;
     for (int m = 1; m <= r; ++m) {
