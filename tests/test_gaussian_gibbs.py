@@ -44,9 +44,9 @@ def test_every_draw_is_the_one_defined(target, n_visible, n_hidden, n_chains, dt
     )
     u = gibbs_uniforms(n_chains, n_hidden, seed=seed, layer="hidden", step=step)
     r = sigmoid(-np.abs(beta * field))
-    unsure = np.abs(u - r) < 5e-7 * r + error * r
+    unsure = np.abs(np.where(field >= 0, 1 - u, u) - r) < 5e-7 * r + error * r
     assert unsure.mean() < 0.01
-    assert np.array_equal(h[~unsure], ((field >= 0) != (u < r))[~unsure])
+    assert np.array_equal(h[~unsure], (u < sigmoid(beta * field))[~unsure])
 
     chain, unit = np.arange(n_chains)[:, None], np.arange(n_visible)
     noise = normals(unit, chain, step, GAUSSIAN_VISIBLE, seed, dtype) * sigma / np.sqrt(beta)

@@ -20,8 +20,7 @@ def sigmoid(x):
 
 def draw(u, x):
     """The kernel's decision with P(1) = sigmoid(x), and where u is too near the limit to tell."""
-    r = sigmoid(-np.abs(x))
-    return (x >= 0) != (u < r), np.abs(u - r) < 3e-7 + 1e-9
+    return u < sigmoid(x), np.abs(u - sigmoid(x)) < 3e-7 + 1e-9
 
 
 @pytest.mark.parametrize(("n_visible", "n_hidden"), [(1, 1), (63, 65), (64, 128), (150, 31), (300, 257)])
@@ -54,12 +53,32 @@ def test_field_error_is_within_the_contract(spread):
     total = np.abs(w).sum(axis=0)
     error = n_visible * 2.0**-31 * total + 2.0**-22 * (np.abs(v0 @ w) + np.abs(b))
     u = gibbs_uniforms(n_chains, n_hidden, seed=1, layer="hidden", step=0)
+    u = np.where(x >= 0, 1 - u, u)
     above = u < sigmoid(-np.abs(x) - error) * (1 - 5e-7)
     below = u > sigmoid(-np.abs(x) + error) * (1 + 5e-7)
     minority = h != (x >= 0)
     assert minority[above].all()
     assert not minority[below].any()
     assert (above | below).mean() > 0.99
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 10.0, 1e30])
+@pytest.mark.parametrize(("n_visible", "n_hidden"), [(784, 500), (65, 130), (1100, 33), (40, 16)])
+def test_many_chains_are_drawn_as_few(target, n_visible, n_hidden, scale):
+    """Sums of 16 bits decide for many chains, exact sums for few: the same bits, with some weights far from others."""
+    w, a, b = random_parameters(n_visible, n_hidden, scale=scale / np.sqrt(n_visible))
+    w[:, ::7] -= 0.2 * scale / np.sqrt(n_visible)
+    w[3, 1::5] *= 30
+    rbm = vf.BernoulliRBM(w - w.mean(axis=0), a, b)
+    v0 = np.random.default_rng(2).integers(0, 2, (200, n_visible), dtype=np.uint8)
+    v0[:70] = np.arange(n_visible) % 3 == 0  # blocks of zeros and states that agree
+    beta = np.linspace(0.0, 1.5, 200)
+    v, h = vf.gibbs(rbm, v0, 3, beta=beta, rng=3)
+    for first in range(0, 200, 50):
+        part = slice(first, first + 50)
+        few = vf.gibbs(rbm, v0[part], 3, beta=beta[part], rng=3, chain_offset=first)
+        assert np.array_equal(few[0], v[part])
+        assert np.array_equal(few[1], h[part])
 
 
 # --- law ----------------------------------------------------------------------------------------

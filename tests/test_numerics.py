@@ -213,11 +213,15 @@ class TestBernoulli:
 
     @staticmethod
     def minority_share(x: float) -> float:
-        """The share of the numbers (leading, further) that draw the less likely outcome, by bisection."""
+        """The share of the numbers (leading, further) that draw the less likely outcome, by bisection.
+
+        They are the smallest for x < 0, the largest for x >= 0.
+        """
         low, high = 0, 2**80
+        turn = 2**80 - 1 if x >= 0 else 0
         while low < high:
             middle = (low + high) // 2
-            if _core.bernoulli(x, middle >> 64, middle & (2**64 - 1)) == (x < 0):
+            if _core.bernoulli(x, (middle ^ turn) >> 64, (middle ^ turn) & (2**64 - 1)) == (x < 0):
                 low = middle + 1
             else:
                 high = middle
@@ -234,8 +238,18 @@ class TestBernoulli:
 
     def test_leading_bits_beyond_a_tie_are_majority(self):
         assert _core.bernoulli(-30.0, 1, 0) is False
-        assert _core.bernoulli(30.0, 1, 0) is True
+        assert _core.bernoulli(30.0, 0xFFFE, 2**64 - 1) is True
         assert _core.bernoulli(-30.0, 0, 0) is True
+        assert _core.bernoulli(30.0, 0xFFFF, 2**64 - 1) is False
+
+    def test_is_monotone(self):
+        """A larger x never turns a 1 into a 0."""
+        rng = np.random.default_rng(3)
+        x = np.sort(np.concatenate((rng.normal(size=200), 1e-4 * rng.normal(size=200), [-0.0, 0.0])))
+        for _ in range(200):
+            leading, further = int(rng.integers(2**16)), int(rng.integers(2**64, dtype=np.uint64))
+            drawn = [_core.bernoulli(float(np.float32(at)), leading, further) for at in x]
+            assert drawn == sorted(drawn)
 
 
 class TestSeed:

@@ -99,6 +99,7 @@ def test_no_file_without_a_kernel():
         "rbm",
         "bit_layer",
         "bit_pairs",
+        "coarse_layer",
         "gibbs_sweep",
         "lanes",
         "real_layer",

@@ -44,12 +44,18 @@ def cos_remainder(z: mp.mpf) -> mp.mpf:
     return -((mp.pi / 2) ** 2) / 2 if z < mp.mpf("1e-25") else (mp.cos(mp.pi * mp.sqrt(z) / 2) - 1) / z
 
 
+def power_of_two(f: mp.mpf) -> mp.mpf:
+    """2^f, of which exp_roughly takes no remainder."""
+    return mp.mpf(2) ** f
+
+
 FITS = {
     "exp": (exp_remainder, -HALF_LN2, HALF_LN2, 9, 5),
     "log1p": (atanh_remainder, mp.mpf(0), ATANH_LOG1P, 9, 4),
     "log": (atanh_remainder, mp.mpf(0), ATANH_LOG, 6, 3),
     "sin": (sin_remainder, mp.mpf(0), mp.mpf(1) / 4, 5, 3),
     "cos": (cos_remainder, mp.mpf(0), mp.mpf(1) / 4, 6, 3),
+    "exp_roughly": (power_of_two, -mp.mpf(1) / 2, mp.mpf(1) / 2, 4, 4),
 }
 
 

@@ -57,13 +57,9 @@ void bind_random(py::module_& module) {
   module.def(
       "bernoulli",
       [](float x, std::uint32_t leading, std::uint64_t further) {
-        const auto threshold = numerics::minority_threshold(x);
-        const auto bits = numerics::leading_bits(leading, 0);
-        const bool minority = bits == threshold.bits
-                                  ? numerics::minority_after_tie(threshold, static_cast<std::uint32_t>(further >> 32),
-                                                                 static_cast<std::uint32_t>(further))
-                                  : bits < threshold.bits;
-        return (x >= 0.0f) != minority;
+        return numerics::bernoulli(x, numerics::leading_bits(leading, 0), [&] {
+          return numerics::Words4{{static_cast<std::uint32_t>(further >> 32), static_cast<std::uint32_t>(further)}};
+        });
       },
       py::arg("x"), py::arg("leading"), py::arg("further"),
       "The decision of the Gibbs kernel, P(True) = sigmoid(x), from 16 random bits and, if they tie, 64 more.");

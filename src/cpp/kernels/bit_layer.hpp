@@ -167,23 +167,29 @@ VFE_HD void add_rows_of_tables(Row<T>& sum, const T* table, std::uint64_t bits, 
   sum += (four[0] + four[1]) + (four[2] + four[3]);
 }
 
+// Adds one block of inputs to a strip's fields of all states.
+template <std::int64_t inputs, class T>
+VFE_HD void add_tables_of_block(const States& states, std::int64_t block, const T* table, T* fields) {
+  auto* field = reinterpret_cast<Row<T>*>(fields);
+  for (std::int64_t s = 0; s < states.n; ++s) {
+    const std::uint64_t bits = states.word(s, block);
+    if (bits == 0) continue;
+    Row<T> sum = field[s];
+    VFE_UNROLL
+    for (std::int64_t first = 0; first < block_inputs; first += 16) {
+      if ((bits >> first & 0xFFFF) == 0) continue;
+      add_rows_of_tables<inputs>(sum, table, bits, first);
+    }
+    field[s] = sum;
+  }
+}
+
 // A strip's fields of all states, block by block.
 template <std::int64_t inputs, class T>
 void add_tables(const BitLayer<T>& layer, std::int64_t strip, const States& states, T* fields, T* table) {
   for (std::int64_t block = 0; block < layer.n_blocks; ++block) {
     build_tables<inputs>(layer.block_rows(strip, block), table);
-    auto* field = reinterpret_cast<Row<T>*>(fields);
-    for (std::int64_t s = 0; s < states.n; ++s) {
-      const std::uint64_t bits = states.word(s, block);
-      if (bits == 0) continue;
-      Row<T> sum = field[s];
-      VFE_UNROLL
-      for (std::int64_t first = 0; first < block_inputs; first += 16) {
-        if ((bits >> first & 0xFFFF) == 0) continue;
-        add_rows_of_tables<inputs>(sum, table, bits, first);
-      }
-      field[s] = sum;
-    }
+    add_tables_of_block<inputs>(states, block, table, fields);
   }
 }
 

@@ -39,6 +39,7 @@ template <class T>
 struct Contrast {
   const ContrastArgs& args;
   const Sweep& sweep;
+  const CoarseSweep* coarse;  // null if it is not worth making
   const DrawnLayer to_hidden_layer, to_visible_layer;
   const std::int64_t n_visible, n_hidden, n_all, n_threads;
   const bool from_data;                          // CD
@@ -47,9 +48,10 @@ struct Contrast {
   const runtime::Buffer<std::uint64_t> by_unit;  // (words of n_all, n_visible)
   const BitLayer<T> means;                       // of h: rows h_n / n_data of the data, -h_n / n_chains of the chains
 
-  Contrast(const ContrastArgs& given, const Sweep& prepared, std::int64_t threads)
+  Contrast(const ContrastArgs& given, const Sweep& prepared, const CoarseSweep* of_sweep, std::int64_t threads)
       : args(given),
         sweep(prepared),
+        coarse(of_sweep),
         to_hidden_layer(sweep.to_hidden, args.rbm.real, args.rbm.hidden_bias),
         to_visible_layer(sweep.to_visible, args.rbm.real, args.rbm.visible_bias),
         n_visible(args.rbm.n_visible),
@@ -95,6 +97,17 @@ struct Contrast {
   }
   std::int64_t unit_blocks() const { return ceil_div(n_visible, block_units); }
 
+  void give_back() const {
+    copy_back(visible, n_all, args.n_data, words_for(n_visible), args.visible);
+    if (args.hidden != nullptr) copy_back(hidden, args.n_chains, 0, words_for(n_hidden), args.hidden);
+  }
+  void copy_back(const runtime::Buffer<std::uint64_t>& from, std::int64_t stride, std::int64_t first,
+                 std::int64_t words, std::uint64_t* to) const {
+    for (std::int64_t c = 0; c < args.n_chains; ++c) {
+      for (std::int64_t w = 0; w < words; ++w) to[c * words + w] = from[w * stride + first + c];
+    }
+  }
+
   // One thread's part of the work.
   void share(runtime::Member& member) const;
   void put_means(std::int64_t tile, const std::int32_t* fields, Rows rows) const;
@@ -105,59 +118,63 @@ struct Contrast {
 template <class T>
 void Contrast<T>::share(runtime::Member& member) const {
   const std::int64_t most = n_all < block_states ? n_all : block_states;
-  const runtime::Buffer<std::int32_t> fields(most * tile_width);
-  for (std::int64_t k = 0; k < most * tile_width; ++k) fields[k] = 0;  // padding is read, and comes to nothing
-  TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, most), to_visible(sweep.to_visible.layer, most);
   const numerics::Key key = numerics::key_from(args.seed);
   constexpr double beta = 1.0;
+  DrawnFields averaged(to_hidden_layer, nullptr, beta, most);
+  DrawnFields to_hidden(to_hidden_layer, coarse != nullptr ? &coarse->to_hidden : nullptr, beta, most);
+  DrawnFields to_visible(to_visible_layer, coarse != nullptr ? &coarse->to_visible : nullptr, beta, most);
 
-  const auto each_tile = [&](const HalfSweep& half, TileFields<std::int32_t>& tile_fields, const std::uint64_t* from,
-                             std::int64_t stride, Rows states, const auto& body) {
+  const auto each_tile = [&](const HalfSweep& half, DrawnFields& fields, const std::uint64_t* from, std::int64_t stride,
+                             Rows states, const auto& body) {
     const Blocks blocks(states, half.layer.n_tiles, n_threads);
     for (std::int64_t task; (task = member.next(blocks.n_blocks * half.layer.n_tiles)) >= 0;) {
       runtime::check_interrupt();
       const Rows rows = blocks[task / half.layer.n_tiles];
       const std::int64_t tile = task % half.layer.n_tiles;
-      tile_fields.start({from + rows.first, rows.n, 1, stride});
-      tile_fields.find(tile, fields.data());
-      body(tile, rows);
+      fields.start({from + rows.first, rows.n, 1, stride});
+      body(tile, rows, fields.find(tile));
     }
   };
   // Draws h of the chains in `rows`, whose first n_before states are no chains.
-  const auto draw_hidden = [&](std::int64_t tile, Rows rows, std::int64_t first_chain, std::int64_t n_before,
-                               std::int64_t step) {
+  const auto draw_hidden = [&](std::int64_t tile, Rows rows, FieldsOfTile fields, std::int64_t first_chain,
+                               std::int64_t n_before, std::int64_t step) {
     const Draw draw{key, static_cast<std::uint32_t>(first_chain), static_cast<std::uint64_t>(step)};
     std::uint64_t* to = hidden.data() + tile * args.n_chains + first_chain;
-    draw_tile(to_hidden_layer, tile, {fields.data() + n_before * strip_width<std::int32_t>, rows.n}, rows.n - n_before,
-              draw, &beta, false, [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
+    fields.of_first += n_before * strip_width<std::int32_t>;
+    draw_tile(to_hidden_layer, tile, fields, rows.n - n_before, draw, &beta, false,
+              [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
   };
 
   if (from_data) {
-    each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, data(), [&](std::int64_t tile, Rows rows) {
-      put_means(tile, fields.data(), rows);
-      draw_hidden(tile, rows, rows.first, 0, args.first_step);
-    });
+    each_tile(sweep.to_hidden, averaged, visible.data(), n_all, data(),
+              [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
+                put_means(tile, fields.of_first, rows);
+                draw_hidden(tile, rows, fields, rows.first, 0, args.first_step);
+              });
   }
   for (std::int64_t t = 0; t < args.n_steps; ++t) {
     const std::int64_t step = args.first_step + t;
     each_tile(sweep.to_visible, to_visible, hidden.data(), args.n_chains, {0, args.n_chains},
-              [&](std::int64_t tile, Rows rows) {
+              [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
                 const Draw draw{key, static_cast<std::uint32_t>(rows.first), static_cast<std::uint64_t>(step)};
                 std::uint64_t* to = visible.data() + tile * n_all + args.n_data + rows.first;
-                draw_tile(to_visible_layer, tile, {fields.data(), rows.n}, rows.n, draw, &beta, false,
+                draw_tile(to_visible_layer, tile, fields, rows.n, draw, &beta, false,
                           [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
               });
     if (t + 1 == args.n_steps) break;
     each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, chains(),
-              [&](std::int64_t tile, Rows rows) { draw_hidden(tile, rows, rows.first - args.n_data, 0, step + 1); });
+              [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
+                draw_hidden(tile, rows, fields, rows.first - args.n_data, 0, step + 1);
+              });
   }
-  each_tile(sweep.to_hidden, to_hidden, visible.data(), n_all, from_data ? chains() : everything(),
-            [&](std::int64_t tile, Rows rows) {
-              put_means(tile, fields.data(), rows);
+  each_tile(sweep.to_hidden, averaged, visible.data(), n_all, from_data ? chains() : everything(),
+            [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
+              put_means(tile, fields.of_first, rows);
               if (from_data) return;
               const std::int64_t before = args.n_data - rows.first, n_before = before > 0 ? before : 0;
               if (n_before >= rows.n) return;
-              draw_hidden(tile, rows, rows.first + n_before - args.n_data, n_before, args.first_step + args.n_steps);
+              draw_hidden(tile, rows, fields, rows.first + n_before - args.n_data, n_before,
+                          args.first_step + args.n_steps);
             });
 
   for (std::int64_t word; (word = member.next(words_for(n_visible))) >= 0;) average_visible(word);
@@ -249,22 +266,24 @@ void run(const ContrastArgs& args) {
   // Parameters change between updates: they are rounded here, by the same threads, and not kept.
   Sweep sweep(args.rbm);
   const Rounding<T> rounding = sweep.rounding<T>(args.rbm);
-  const Contrast<T> contrast(args, sweep, n_threads);
-  const std::int64_t most = rounding.most_tasks();
-  runtime::parallel_team(n_threads, most > contrast.most_tasks() ? most : contrast.most_tasks(),
-                         [&](runtime::Member& member) {
-                           rounding.share(member);
-                           contrast.share(member);
-                         });
-  const auto give_back = [](const runtime::Buffer<std::uint64_t>& from, std::int64_t stride, std::int64_t first,
-                            std::int64_t n, std::int64_t words, std::uint64_t* to) {
-    for (std::int64_t c = 0; c < n; ++c) {
-      for (std::int64_t w = 0; w < words; ++w) to[c * words + w] = from[w * stride + first + c];
+  const auto work = [&](CoarseSweep* coarse) {
+    const Contrast<T> contrast(args, sweep, coarse, n_threads);
+    std::int64_t most = contrast.most_tasks();
+    for (const std::int64_t tasks : {rounding.most_tasks(), coarse != nullptr ? coarse->most_tasks() : 0}) {
+      if (tasks > most) most = tasks;
     }
+    runtime::parallel_team(n_threads, most, [&](runtime::Member& member) {
+      rounding.share(member);
+      if (coarse != nullptr) coarse->share(member);
+      contrast.share(member);
+    });
+    contrast.give_back();
   };
-  give_back(contrast.visible, contrast.n_all, args.n_data, args.n_chains, words_for(args.rbm.n_visible), args.visible);
-  if (args.hidden != nullptr) {
-    give_back(contrast.hidden, args.n_chains, 0, args.n_chains, words_for(args.rbm.n_hidden), args.hidden);
+  if (args.n_chains >= states_worth_coarse && args.n_chains * args.n_steps >= chain_steps_worth_coarse) {
+    CoarseSweep coarse(sweep);
+    work(&coarse);
+  } else {
+    work(nullptr);
   }
 }
 

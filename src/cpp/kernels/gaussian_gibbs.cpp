@@ -111,6 +111,7 @@ void run(const GaussianGibbsArgs& args) {
         const std::int64_t left = n_hidden - tile * tile_width, width = left < tile_width ? left : tile_width;
         find_products(sweep.to_hidden, tile, {scaled.data(), n_chains, stride, 1}, fields.data());
         std::uint32_t words[tile_width];
+        constexpr float surely[tile_width] = {};
         for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
           if (c == 0 || draw.chain % 2 == 0) tile_words(draw, Stream::gibbs_hidden, tile, words);
           const T factor = static_cast<T>(beta_of(c));
@@ -122,7 +123,8 @@ void run(const GaussianGibbsArgs& args) {
           if (!all_finite(scaled_field, width)) overflowed.store(true, std::memory_order_relaxed);
           float x[tile_width];
           for (std::int64_t l = 0; l < tile_width; ++l) x[l] = static_cast<float>(scaled_field[l]);
-          hidden[tile * n_chains + c] = decide(x, draw, hidden_draws, tile, n_hidden, words);
+          hidden[tile * n_chains + c] =
+              decide(x, surely, draw, hidden_draws, tile, n_hidden, words, [&](std::int64_t l) { return x[l]; });
         }
       };
       const auto draw_visible = [&](std::int64_t tile, Draw draw, bool last) {

@@ -11,6 +11,13 @@ void gibbs(const GibbsArgs& args) {
   const DrawnLayer to_visible_layer(sweep.to_visible, args.rbm.real, args.rbm.visible_bias);
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
+  const bool again = args.prepared != nullptr || args.n_chains * args.n_steps >= chain_steps_worth_coarse;
+  const bool coarse = again && args.n_chains >= states_worth_coarse;
+  const CoarseSweep* coarse_sweep = coarse ? &CoarseSweep::of(cache, sweep, args.num_threads) : nullptr;
+
+  double largest_beta = 0;
+  for (std::int64_t k = 0; k < args.n_betas; ++k)
+    largest_beta = args.beta[k] > largest_beta ? args.beta[k] : largest_beta;
 
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
@@ -27,18 +34,19 @@ void gibbs(const GibbsArgs& args) {
       }
     }
     const auto share_steps = [&](runtime::Member& member) {
-      const runtime::Buffer<std::int32_t> fields(n_chains * tile_width);
-      for (std::int64_t k = 0; k < n_chains * tile_width; ++k) fields[k] = 0;  // padding keeps it
-      TileFields<std::int32_t> to_hidden(sweep.to_hidden.layer, n_chains), to_visible(sweep.to_visible.layer, n_chains);
-      const auto half_sweep = [&](const DrawnLayer& layer, TileFields<std::int32_t>& tile_fields,
-                                  const std::uint64_t* from, std::uint64_t* to, std::uint64_t step, bool may_clamp) {
-        tile_fields.start({from, n_chains, 1, n_chains});
+      const CoarseLayer* coarse_hidden = coarse_sweep != nullptr ? &coarse_sweep->to_hidden : nullptr;
+      const CoarseLayer* coarse_visible = coarse_sweep != nullptr ? &coarse_sweep->to_visible : nullptr;
+      DrawnFields to_hidden(to_hidden_layer, coarse_hidden, largest_beta, n_chains);
+      DrawnFields to_visible(to_visible_layer, coarse_visible, largest_beta, n_chains);
+      const auto half_sweep = [&](const DrawnLayer& layer, DrawnFields& fields, const std::uint64_t* from,
+                                  std::uint64_t* to, std::uint64_t step, bool may_clamp) {
+        fields.start({from, n_chains, 1, n_chains});
         for (std::int64_t tile; (tile = member.next(layer.half.layer.n_tiles)) >= 0;) {
           runtime::check_interrupt();
-          tile_fields.find(tile, fields.data());
+          const FieldsOfTile found = fields.find(tile);
           const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first), step};
           const double* beta = args.n_betas > 1 ? args.beta + first : args.beta;
-          draw_tile(layer, tile, {fields.data(), n_chains}, n_chains, draw, beta, args.n_betas > 1,
+          draw_tile(layer, tile, found, n_chains, draw, beta, args.n_betas > 1,
                     [&](std::int64_t c, std::uint64_t state) {
                       if (may_clamp && args.clamped != nullptr) {
                         const std::int64_t row = args.n_clamped > 1 ? first + c : 0;

@@ -13,7 +13,9 @@
 // becomes a float32, times the float32 of beta (1 / scale), plus the float32 of beta b_j: error of x
 // <= 2^-22 beta (|sum_i v_i W_ij| + |b_j|); where beta times a field may be beyond 2^100, x is smaller, and beyond
 // any doubt (DrawnLayer in gibbs_sweep.hpp). r = sigmoid(-|x|) has a relative
-// error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp).
+// error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp): 1 if a uniform number is below sigmoid(x).
+// The CPU decides most draws by sums of 16 bits and a rough exponential, but only where they leave no doubt
+// (coarse_layer.hpp); a twin may do as it likes, as long as the decision is that of the exact sum.
 //
 // Randomness: unit u of chain c (counted from first_chain) in step t (from first_step) takes 16 bits, those from
 // bit 16 (c % 2) on, of word (u / 16) % 4 of philox4x32({16 (u / 64) + u % 16, c / 2, t, stream}); in a tie words

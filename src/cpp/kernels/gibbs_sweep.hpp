@@ -6,7 +6,7 @@
 #include "../numerics/fixed_point.hpp"
 #include "../runtime/cache.hpp"
 #include "../runtime/threads.hpp"
-#include "bit_layer.hpp"
+#include "coarse_layer.hpp"
 #include "lanes.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
@@ -274,7 +274,7 @@ struct DrawnLayer {
   };
   VFE_HD void scales(double beta, std::int64_t tile, Scales& scales) const {
     const double *of_unit = half.unit.data() + tile * tile_width, *of_bias = bias.data() + tile * tile_width;
-    if (beta * (half.largest + largest) < most) {
+    if (in_range(beta)) {
       for (std::int64_t l = 0; l < tile_width; ++l) scales.factors[l] = static_cast<float>(beta * of_unit[l]);
       for (std::int64_t l = 0; l < tile_width; ++l) scales.offsets[l] = static_cast<float>(beta * of_bias[l]);
       return;
@@ -285,6 +285,13 @@ struct DrawnLayer {
       scales.factors[l] = static_cast<float>(factor * shrink);
       scales.offsets[l] = static_cast<float>(offset * shrink);
     }
+  }
+  VFE_HD bool in_range(double beta) const { return beta * (half.largest + largest) < most; }
+
+  // How far beta times the field of a unit may be off, with sums that are off by `error` (or, in the worst case, by as
+  // much as float32 rounds).
+  VFE_HD double doubt(double beta, std::int64_t unit, double error) const {
+    return beta * ((error + 0x1p30 * 0x1p-20) * half.unit[unit] + 0x1p-20 * numerics::magnitude(bias[unit]));
   }
 };
 
@@ -300,46 +307,72 @@ VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::
   draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
 }
 
-// Bytes 0 or 1 to bits: the product gathers the eight bytes of a word in its top byte.
-VFE_HD std::uint64_t gather_bits(const std::uint8_t (&flags)[tile_width]) {
-  std::uint64_t bits = 0;
-  for (int k = 0; k < 8; ++k) {
-    std::uint64_t eight = 0;
-    __builtin_memcpy(&eight, flags + 8 * k, 8);
-    bits |= ((eight * 0x0102040810204080u) >> 56) << (8 * k);
-  }
-  return bits;
+constexpr double most_doubt = 0.25;  // of x: beyond, too many draws would need the exact sum
+// By how much sigmoid(x) may be off: slack times its slope at x, which grows by no more than e^doubt on the way.
+VFE_HD float slack_of(double doubt) { return static_cast<float>(1.14 * doubt); }  // >= e^doubt - 1
+
+// e^x for x <= 0 to a relative 1e-5 (2^-126 below that).
+VFE_HD Vector<float> exp_roughly(const Vector<float>& x) {
+  using Bits = Vector<std::int32_t>;
+  constexpr float c[] = {1.0f, 0.693121045f, 0.24022349f, 0.0559219758f, 0.00966636852f};
+  constexpr float round_magic = numerics::Format<float>::round_magic;
+  const Vector<float> lowest = Vector<float>{} - 126.0f, scaled = x * 1.44269504f;
+  const Vector<float> power = scaled < lowest ? lowest : scaled;
+  const Vector<float> shifted = power + round_magic, f = power - (shifted - round_magic);
+  const Vector<float> p = (((c[4] * f + c[3]) * f + c[2]) * f + c[1]) * f + c[0];
+  return reinterpret_cast<Vector<float>>(reinterpret_cast<Bits>(p) + (reinterpret_cast<Bits>(shifted) << 23));
 }
 
-// The states of one tile's units, of which the layer has n_out, given beta times their fields, and random words.
-VFE_HD std::uint64_t decide(const float (&x)[tile_width], const Draw& draw, DrawStreams streams, std::int64_t tile,
-                            std::int64_t n_out, const std::uint32_t (&words)[tile_width]) {
-  std::uint8_t on[tile_width], tie[tile_width];
-  for (std::int64_t l = 0; l < tile_width; ++l) {
-    const std::int32_t threshold = numerics::minority_threshold(x[l]).bits;
-    const std::int32_t leading = numerics::leading_bits(words[l], draw.chain);
-    on[l] = (x[l] >= 0.0f) != (leading < threshold);
-    tie[l] = leading == threshold;
-  }
-  std::uint64_t bits = gather_bits(on);
-  for (std::uint64_t ties = gather_bits(tie); ties != 0; ties &= ties - 1) {
-    const int l = __builtin_ctzll(ties);
-    const auto unit = static_cast<std::uint32_t>(tile * tile_width + l);
-    const numerics::Words4 further =
-        numerics::philox4x32(numerics::draw_counter(unit, draw.chain, draw.step, streams.ties), draw.key);
-    const bool minority =
-        numerics::minority_after_tie(numerics::minority_threshold(x[l]), further.word[0], further.word[1]);
-    const std::uint64_t bit = std::uint64_t{1} << l;
-    bits = (x[l] >= 0.0f) != minority ? bits | bit : bits & ~bit;
+// The states of one tile's units, of which the layer has n_out, given about beta times their fields, how far these may
+// be off, and random words; exact(l) is beta times the field of unit l.
+//
+// With e = e^-|x|, the less likely state is drawn if u (1 + e) < e, u in units of 2^-16 here. Units that are that near
+// to a tie are decided once more, exactly.
+template <class Exact>
+VFE_HD std::uint64_t decide(const float (&x)[tile_width], const float (&slack)[tile_width], const Draw& draw,
+                            DrawStreams streams, std::int64_t tile, std::int64_t n_out,
+                            const std::uint32_t (&words)[tile_width], const Exact& exact) {
+  using F = Vector<float>;
+  using I = Vector<std::int32_t>;
+  constexpr float rounding = 3;  // of e, of u, and of where its cells end
+  std::uint64_t on = 0, unsure = 0;
+  VFE_UNROLL
+  for (std::int64_t l = 0; l < tile_width; l += vector_width<float>) {
+    F field, off;
+    I word;
+    __builtin_memcpy(&field, x + l, sizeof field);
+    __builtin_memcpy(&off, slack + l, sizeof off);
+    __builtin_memcpy(&word, words + l, sizeof word);
+    const I likely = field >= F{};  // to be on
+    const I leading = draw.chain % 2 == 0 ? word & 0xFFFF : (word >> 16) & 0xFFFF;
+    const F u = __builtin_convertvector(leading ^ (likely & 0xFFFF), F);
+    const F e = exp_roughly(likely ? -field : field), above = u * (1.0f + e) - 0x1p16f * e;
+    // e / (1 + e) <= e - e^2 / 2, and that is 1 + e times the slope of sigmoid at x.
+    const F margin = (e - 0.5f * (e * e)) * off * 0x1p16f + rounding * (1.0f + e);
+    const F distance = above < F{} ? -above : above;
+    on |= bits_of(likely ^ (above < F{})) << l;
+    unsure |= bits_of(distance <= margin) << l;
   }
   const std::int64_t width = n_out - tile * tile_width;
-  return width < tile_width ? bits & ((std::uint64_t{1} << width) - 1) : bits;
+  const std::uint64_t all = width < tile_width ? (std::uint64_t{1} << width) - 1 : ~std::uint64_t{0};
+  for (std::uint64_t left = unsure & all; left != 0; left &= left - 1) {
+    const int l = __builtin_ctzll(left);
+    const auto unit = static_cast<std::uint32_t>(tile * tile_width + l);
+    const auto further = [&] {
+      return numerics::philox4x32(numerics::draw_counter(unit, draw.chain, draw.step, streams.ties), draw.key);
+    };
+    const std::uint64_t bit = std::uint64_t{1} << l;
+    on = numerics::bernoulli(exact(l), numerics::leading_bits(words[l], draw.chain), further) ? on | bit : on & ~bit;
+  }
+  return on & all;
 }
 
 // The fields of a tile's units, as TileFields leaves them: (strips of the tile, n_states, strip_width).
 struct FieldsOfTile {
   const std::int32_t* of_first;  // state that is drawn
   std::int64_t n_states;
+  const CoarseLayer* coarse = nullptr;  // whose multiples they are, of `states`; null if they are exact
+  States states = {};
 };
 
 // Draws one tile's units for each of n_chains chains, the first of which is that of `draw`, at one beta or one a
@@ -350,19 +383,122 @@ VFE_HD void draw_tile(const DrawnLayer& to, std::int64_t tile, const FieldsOfTil
   constexpr std::int64_t full = strip_width<std::int32_t>;
   DrawnLayer::Scales scales;
   std::uint32_t words[tile_width];
-  to.scales(beta[0], tile, scales);
+  float factor[tile_width], slack[tile_width];
+  const float unit = fields.coarse != nullptr ? static_cast<float>(fields.coarse->unit()) : 1.0f;
+  const auto scale = [&](double of_chain) {
+    to.scales(of_chain, tile, scales);
+    for (std::int64_t l = 0; l < tile_width; ++l) {
+      factor[l] = scales.factors[l] * unit;
+      slack[l] =
+          fields.coarse == nullptr
+              ? 0.0f
+              : slack_of(to.doubt(of_chain, tile * tile_width + l, fields.coarse->left_out[tile * tile_width + l]));
+    }
+  };
+  scale(beta[0]);
   for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
     if (c == 0 || draw.chain % 2 == 0) tile_words(draw, to.half.streams.draws, tile, words);
-    if (beta_of_each) to.scales(beta[c], tile, scales);
+    if (beta_of_each) scale(beta[c]);
     const std::int32_t* field = fields.of_first + c * full;
     float x[tile_width];
     for (std::int64_t k = 0; k < tile_width; k += full) {
       for (std::int64_t l = 0; l < full; ++l) {
-        x[k + l] = static_cast<float>(field[k * fields.n_states + l]) * scales.factors[k + l] + scales.offsets[k + l];
+        x[k + l] = static_cast<float>(field[k * fields.n_states + l]) * factor[k + l] + scales.offsets[k + l];
       }
     }
-    put(c, decide(x, draw, to.half.streams, tile, to.half.layer.n_out, words));
+    const auto exact = [&](std::int64_t l) {
+      if (fields.coarse == nullptr) return x[l];
+      const std::int32_t coarse = field[l / full * full * fields.n_states + l % full];
+      const std::int32_t sum = fields.coarse->exact(coarse, tile * tile_width + l, fields.states, c);
+      return static_cast<float>(sum) * scales.factors[l] + scales.offsets[l];
+    };
+    put(c, decide(x, slack, draw, to.half.streams, tile, to.half.layer.n_out, words, exact));
   }
 }
+
+// The coarse layers of both directions.
+struct CoarseSweep {
+  CoarseLayer to_hidden, to_visible;
+
+  explicit CoarseSweep(const Sweep& sweep) : to_hidden(sweep.to_hidden.layer), to_visible(sweep.to_visible.layer) {}
+
+  std::int64_t most_tasks() const {
+    return to_hidden.layer.n_strips > to_visible.layer.n_strips ? to_hidden.layer.n_strips : to_visible.layer.n_strips;
+  }
+  void share(runtime::Member& member) {
+    to_hidden.share(member);
+    to_visible.share(member);
+  }
+
+  static const CoarseSweep& of(runtime::Cache& cache, const Sweep& sweep, int num_threads) {
+    static constexpr char key = 0;
+    const Context context{sweep, num_threads};
+    return *static_cast<const CoarseSweep*>(cache.of_weights().find_or_make(&key, make, destroy, &context));
+  }
+
+ private:
+  struct Context {
+    const Sweep& sweep;
+    int num_threads;
+  };
+  static void* make(const void* given) {
+    const auto& context = *static_cast<const Context*>(given);
+    auto* coarse = new CoarseSweep(context.sweep);
+    const BitLayer<std::int32_t>& layer = coarse->to_hidden.exact_layer;
+    const double nanoseconds = static_cast<double>(layer.n_in) * static_cast<double>(layer.n_out);
+    try {
+      runtime::parallel_team(runtime::threads_worth(nanoseconds, context.num_threads), coarse->most_tasks(),
+                             [&](runtime::Member& member) { coarse->share(member); });
+    } catch (...) {
+      delete coarse;
+      throw;
+    }
+    return coarse;
+  }
+  static void destroy(void* coarse) { delete static_cast<CoarseSweep*>(coarse); }
+};
+
+// The fields that a layer is drawn from, tile by tile: coarse ones for many states, where they leave little doubt.
+class DrawnFields {
+ public:
+  // `coarse` may be null.
+  DrawnFields(const DrawnLayer& layer, const CoarseLayer* coarse, double largest_beta, std::int64_t max_states)
+      : coarse_(coarse != nullptr && leaves_little_doubt(layer, *coarse, largest_beta) ? coarse : nullptr),
+        fields_(max_states * tile_width),
+        exact_(layer.half.layer, max_states),
+        table_(coarse_ != nullptr ? table_size<CoarseFields::Upper> : 0),
+        sums_(coarse_ != nullptr ? max_states * CoarseFields::width : 0) {
+    for (std::int64_t k = 0; k < max_states * tile_width; ++k) fields_[k] = 0;  // padding keeps it
+  }
+
+  void start(const States& states) {
+    states_ = states;
+    exact_.start(states);
+  }
+  FieldsOfTile find(std::int64_t tile) {
+    const bool coarse = coarse_ != nullptr && states_.n >= states_worth_coarse;
+    if (coarse) {
+      CoarseFields{*coarse_, states_, table_.data(), sums_.data()}.find(tile, fields_.data());
+    } else {
+      exact_.find(tile, fields_.data());
+    }
+    return {fields_.data(), states_.n, coarse ? coarse_ : nullptr, states_};
+  }
+
+ private:
+  static bool leaves_little_doubt(const DrawnLayer& layer, const CoarseLayer& coarse, double beta) {
+    if (!layer.in_range(beta)) return false;
+    for (std::int64_t j = 0; j < layer.half.layer.n_out; ++j) {
+      if (!(layer.doubt(beta, j, coarse.left_out[j]) <= most_doubt)) return false;
+    }
+    return true;
+  }
+
+  const CoarseLayer* coarse_;
+  runtime::Buffer<std::int32_t> fields_;
+  TileFields<std::int32_t> exact_;
+  runtime::Buffer<CoarseFields::Upper> table_, sums_;
+  States states_{nullptr, 0, 0, 0};
+};
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

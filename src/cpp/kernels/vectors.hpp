@@ -1,6 +1,10 @@
 // The widest vectors of the instruction set that a file is compiled for, and rows of 64 bytes made of them.
 #pragma once
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -25,6 +29,21 @@ template <class T>
 using Vector = typename VectorOf<T>::Type;
 template <class T>
 constexpr std::int64_t vector_width = vector_bytes / static_cast<std::int64_t>(sizeof(T));
+
+// A bit for each number of the outcome of a comparison.
+VFE_HD std::uint64_t bits_of(const Vector<std::int32_t>& outcome) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return static_cast<std::uint64_t>(_mm512_movepi32_mask(reinterpret_cast<__m512i>(outcome)));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(outcome)));
+#elif defined(__SSE2__)
+  return static_cast<std::uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(outcome)));
+#else
+  std::uint64_t bits = 0;
+  for (std::int64_t l = 0; l < vector_width<std::int32_t>; ++l) bits |= (outcome[l] & std::uint64_t{1}) << l;
+  return bits;
+#endif
+}
 
 // Rows to columns, by taking rows k and k + width / 2 in turns.
 template <class T>
@@ -87,6 +106,27 @@ struct Row {
   VFE_HD friend Row operator*(Row a, const Row& b) { return a *= b; }
   VFE_HD friend Row operator*(T factor, Row a) { return a *= factor; }
   VFE_HD friend Row operator/(Row a, const Row& b) { return a /= b; }
+
+  VFE_HD friend Row operator<<(Row a, int bits) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] <<= bits;
+    return a;
+  }
+  VFE_HD friend Row operator>>(Row a, int bits) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] >>= bits;
+    return a;
+  }
+  VFE_HD friend Row operator|(Row a, const Row& b) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] |= b.part[k];
+    return a;
+  }
+  VFE_HD friend Row operator&(Row a, T mask) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] &= mask;
+    return a;
+  }
 
   VFE_HD T operator[](std::int64_t l) const { return part[l / vector_width<T>][l % vector_width<T>]; }
   VFE_HD void set(std::int64_t l, T value) { part[l / vector_width<T>][l % vector_width<T>] = value; }

@@ -37,12 +37,10 @@ __global__ void numerics_check(float* single, double* wide, std::uint64_t seed,
                                numerics::CumulantCoefficients coefficients) {
   using namespace numerics;
   const Words4 words = philox4x32(draw_counter(threadIdx.x, blockIdx.x, 0, Stream::uniform), key_from(seed));
-  const Threshold threshold = minority_threshold(uniform_float(words.word[0]));
-  const bool minority =
-      leading_bits(words.word[1], 1) == threshold.bits && minority_after_tie(threshold, words.word[2], words.word[3]);
+  const bool on = bernoulli(static_cast<float>(threadIdx.x), leading_bits(words.word[1], 1), [&] { return words; });
   const NormalPair<float> pair = normal_pair(words.word[0], words.word[1]);
   const NormalPair<double> wide_pair = normal_pair(words.word[0], words.word[1], words.word[2], words.word[3]);
-  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(minority) + pair.first + pair.second;
+  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(on) + pair.first + pair.second;
   wide[threadIdx.x] = everything(wide[threadIdx.x]) + wide_pair.first + wide_pair.second +
                       uniform_double(words.word[0], words.word[3]) + cumulants(wide[threadIdx.x], coefficients) +
                       to_fixed_point(wide[threadIdx.x], fixed_point_scale(1.0, 1));
