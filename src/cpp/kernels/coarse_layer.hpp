@@ -3,9 +3,9 @@
 // A draw asks whether a uniform number is below sigmoid(x). A bound of the error of x says for which draws the answer
 // cannot change; the others, one in a hundred or so, get the exact sum. So what is drawn is the same, bit for bit.
 //
-// An exact weight is 2^(16 - shift) upper + lower. Sums of upper parts are kept modulo 2^16; over a section of some
-// inputs their range is known, which takes care of the modulus, and sections are added up in 32 bits. Lower parts lie
-// output by output: those that are set add up to what a coarse sum leaves out.
+// An exact weight is unit * upper + lower, unit a power of two. Sums of upper parts are kept modulo 2^16; over a
+// section of some inputs their range is known, which takes care of the modulus, and sections are added up in 32 bits.
+// Lower parts lie output by output: those that are set add up to what a coarse sum leaves out.
 #pragma once
 
 #include "../runtime/threads.hpp"
@@ -26,12 +26,11 @@ struct CoarseLayer {
   const BitLayer<Upper> layer;              // upper parts; a row has those of two strips of the exact layer in turns
   const std::int64_t n_sections, n_inputs;  // inputs with padding
   const std::int64_t n_outputs;             // with padding
-  int shift = 0;
-  const runtime::Buffer<std::int32_t> lowest, highest;  // (n_sections, n_outputs): of sums of a section's weights
-  const runtime::Buffer<std::uint32_t> start;           // (strips, n_sections, exact_width): what sums begin with
-  const runtime::Buffer<std::int32_t> total;            // (n_outputs,): what all sections began with, taken back
-  const runtime::Buffer<std::int16_t> lower;            // (n_outputs, n_inputs)
-  const runtime::Buffer<double> left_out;               // (n_outputs,): no sum of lower parts is larger
+  const runtime::Buffer<std::int32_t> dropped;  // (n_outputs,): bits that lower parts have
+  const runtime::Buffer<std::uint32_t> start;   // (strips, n_sections, exact_width): what sums begin with
+  const runtime::Buffer<std::int32_t> total;    // (n_outputs,): what all sections began with, taken back
+  const runtime::Buffer<std::int16_t> lower;    // (n_outputs, n_inputs)
+  const runtime::Buffer<double> left_out;       // (n_outputs,): no sum of lower parts is larger
 
   explicit CoarseLayer(const BitLayer<std::int32_t>& of)
       : exact_layer(of),
@@ -39,8 +38,7 @@ struct CoarseLayer {
         n_sections(ceil_div(of.n_blocks, section_blocks)),
         n_inputs(of.n_blocks * block_inputs),
         n_outputs(layer.n_strips * width),
-        lowest(n_sections * n_outputs),
-        highest(n_sections * n_outputs),
+        dropped(n_outputs),
         start(layer.n_strips * n_sections * exact_width),
         total(n_outputs),
         lower(n_outputs * n_inputs),
@@ -48,13 +46,15 @@ struct CoarseLayer {
 
   // One thread's part of reading the exact layer.
   void share(runtime::Member& member) {
-    for (std::int64_t strip; (strip = member.next(layer.n_strips)) >= 0;) find_ranges(strip);
-    for (std::int64_t task; (task = member.next(1)) >= 0;) find_shift();
-    for (std::int64_t strip; (strip = member.next(layer.n_strips)) >= 0;) fill(strip);
+    for (std::int64_t strip; (strip = member.next(layer.n_strips)) >= 0;) {
+      runtime::check_interrupt();
+      for (std::int64_t i = 0; i <= layer.zero_row; ++i) upper_row(strip, i) = {};
+      for (std::int64_t k = 0; k < 2; ++k) read(strip, k);
+    }
   }
 
-  // One of a coarse sum, in units of the exact ones.
-  std::int32_t unit() const { return std::int32_t{1} << (16 - shift); }
+  // What one stands for in a coarse sum.
+  VFE_HD std::int32_t unit(std::int64_t output) const { return std::int32_t{1} << dropped[output]; }
 
   // The sum of the weights into one output of the inputs set in state s, of which coarse is the sum of upper parts.
   VFE_HD std::int32_t exact(std::int32_t coarse, std::int64_t output, const States& states, std::int64_t s) const {
@@ -79,7 +79,7 @@ struct CoarseLayer {
         sum += ((pairs << 16) >> 16) + (pairs >> 16);
       }
     }
-    std::int32_t found = coarse * unit();
+    std::int32_t found = coarse * unit(output);
     for (std::int64_t l = 0; l < lanes / 2; ++l) found += sum[l];
     return found;
   }
@@ -87,85 +87,83 @@ struct CoarseLayer {
  private:
   using Long = Row<std::int32_t>;
 
-  const Long& exact_row(std::int64_t strip, std::int64_t input) const {
+  Long exact_row(std::int64_t strip, std::int64_t input) const {
+    if (strip >= exact_layer.n_strips) return {};
     return row_at<std::int32_t>(exact_layer.block_rows(strip, 0) + input * exact_width, 0);
   }
-  static Long& at(const runtime::Buffer<std::int32_t>& buffer, std::int64_t first) {
-    return *reinterpret_cast<Long*>(buffer.data() + first);
+  Row<std::uint32_t>& upper_row(std::int64_t strip, std::int64_t input) const {
+    return reinterpret_cast<Row<std::uint32_t>*>(layer.block_rows(strip, 0))[input];
   }
 
-  void find_ranges(std::int64_t strip) const {
+  // Half k of a strip: one strip of the exact layer.
+  void read(std::int64_t strip, std::int64_t k) const {
+    const std::int64_t of_exact = 2 * strip + k, first = of_exact * exact_width;
+    const runtime::Buffer<Long> lowest(n_sections), highest(n_sections);  // of sums of a section's weights
     for (std::int64_t section = 0; section < n_sections; ++section) {
-      const std::int64_t first = section * section_blocks * block_inputs, after = first + section_blocks * block_inputs;
-      for (std::int64_t k = 0; k < 2; ++k) {
-        const std::int64_t of_exact = 2 * strip + k;
-        Long low = {}, high = {};
-        for (std::int64_t i = first; i < after && i < n_inputs && of_exact < exact_layer.n_strips; ++i) {
-          const Long weights = exact_row(of_exact, i);
-          low += where_greater(weights, {}, {}, weights);
-          high += where_greater(weights, {}, weights, {});
-        }
-        at(lowest, section * n_outputs + of_exact * exact_width) = low;
-        at(highest, section * n_outputs + of_exact * exact_width) = high;
+      const std::int64_t begin = section * section_blocks * block_inputs, end = begin + section_blocks * block_inputs;
+      lowest[section] = highest[section] = {};
+      for (std::int64_t i = begin; i < end && i < n_inputs; ++i) {
+        const Long weights = exact_row(of_exact, i);
+        lowest[section] += where_greater(weights, {}, {}, weights);
+        highest[section] += where_greater(weights, {}, weights, {});
       }
     }
+    for (std::int64_t l = 0; l < exact_width; ++l) {
+      std::int64_t widest = 0;
+      for (std::int64_t section = 0; section < n_sections; ++section) {
+        const std::int64_t range = std::int64_t{highest[section][l]} - lowest[section][l];
+        widest = range > widest ? range : widest;
+      }
+      dropped[first + l] = bits_to_drop(widest);
+      total[first + l] = 0;
+      for (std::int64_t section = 0; section < n_sections; ++section) {
+        const std::int64_t ends = std::int64_t{lowest[section][l]} + highest[section][l];
+        const auto middle = static_cast<std::int32_t>(ends >> (1 + dropped[first + l]));
+        total[first + l] += middle;
+        std::uint32_t& both = start[(strip * n_sections + section) * exact_width + l];
+        const std::uint32_t taken = static_cast<std::uint32_t>(-middle) & 0xFFFFu;
+        both = k == 0 ? taken : both | taken << 16;
+      }
+    }
+    split(strip, k);
   }
 
-  // As fine as 16 bits have room for, with rounding.
-  void find_shift() {
-    std::int64_t widest = 1;
-    for (std::int64_t k = 0; k < n_sections * n_outputs; ++k) {
-      const std::int64_t range = std::int64_t{highest[k]} - lowest[k];
-      widest = range > widest ? range : widest;
-    }
+  // As few as leave the range of a section's sums, and its rounding, to 16 bits.
+  static std::int32_t bits_to_drop(std::int64_t range) {
     constexpr std::int64_t rounding = section_blocks * block_inputs / 2 + 1;
-    for (shift = 1; shift < 15 && widest << (shift + 1) <= (32767 - rounding) << 17;) ++shift;
+    std::int32_t bits = 1;
+    while (bits < 15 && range > (2 * (32767 - rounding)) << bits) ++bits;
+    return bits;
   }
 
-  void fill(std::int64_t strip) const {
-    runtime::check_interrupt();
+  void split(std::int64_t strip, std::int64_t k) const {
     constexpr std::int64_t side = vector_width<std::int32_t>;
-    using Square = Vector<std::int32_t>;
-    const int dropped = 16 - shift;
-    auto* upper = reinterpret_cast<Row<std::uint32_t>*>(layer.block_rows(strip, 0));
-    for (std::int64_t i = 0; i <= layer.zero_row; ++i) upper[i] = {};
-    for (std::int64_t k = 0; k < 2; ++k) {
-      const std::int64_t of_exact = 2 * strip + k, first = of_exact * exact_width;
-      Long below = {}, above = {};
-      for (std::int64_t i = 0; i < n_inputs; i += side) {
-        Long left[side];
+    const std::int64_t of_exact = 2 * strip + k, first = of_exact * exact_width;
+    const Long bits = row_at<std::int32_t>(dropped.data() + first, 0);
+    const Long half = Long::of(1) << (bits - Long::of(1));
+    Long below = {}, above = {};
+    for (std::int64_t i = 0; i < n_inputs; i += side) {
+      Long left[side];
+      for (std::int64_t m = 0; m < side; ++m) {
+        const Long weights = exact_row(of_exact, i + m), rounded = (weights + half) >> bits;
+        left[m] = weights - (rounded << bits);
+        below += where_greater(left[m], {}, {}, left[m]);
+        above += where_greater(left[m], {}, left[m], {});
+        const auto upper = std::bit_cast<Row<std::uint32_t>>(rounded);
+        upper_row(strip, i + m) = upper_row(strip, i + m) | (k == 0 ? upper & 0xFFFFu : upper << 16);
+      }
+      for (std::int64_t p = 0; p < Long::parts; ++p) {
+        Vector<std::int32_t> square[side];
+        for (std::int64_t m = 0; m < side; ++m) square[m] = left[m].part[p];
+        transpose_square<std::int32_t>(square);
         for (std::int64_t m = 0; m < side; ++m) {
-          const Long weights = of_exact < exact_layer.n_strips ? exact_row(of_exact, i + m) : Long{};
-          const Long rounded = (weights + Long::of(1 << (dropped - 1))) >> dropped;
-          left[m] = weights - (rounded << dropped);
-          below += where_greater(left[m], {}, {}, left[m]);
-          above += where_greater(left[m], {}, left[m], {});
-          const auto bits = std::bit_cast<Row<std::uint32_t>>(rounded);
-          upper[i + m] = upper[i + m] | (k == 0 ? bits & 0xFFFFu : bits << 16);
-        }
-        for (std::int64_t p = 0; p < Long::parts; ++p) {
-          Square square[side];
-          for (std::int64_t m = 0; m < side; ++m) square[m] = left[m].part[p];
-          transpose_square<std::int32_t>(square);
-          for (std::int64_t m = 0; m < side; ++m) {
-            std::int16_t* to = lower.data() + (first + p * side + m) * n_inputs + i;
-            for (std::int64_t l = 0; l < side; ++l) to[l] = static_cast<std::int16_t>(square[m][l]);
-          }
+          std::int16_t* to = lower.data() + (first + p * side + m) * n_inputs + i;
+          for (std::int64_t l = 0; l < side; ++l) to[l] = static_cast<std::int16_t>(square[m][l]);
         }
       }
-      for (std::int64_t l = 0; l < exact_width; ++l) {
-        left_out[first + l] = static_cast<double>(above[l] > -below[l] ? above[l] : -below[l]);
-        total[first + l] = 0;
-        for (std::int64_t section = 0; section < n_sections; ++section) {
-          const std::int64_t range = section * n_outputs + first + l;
-          const auto middle =
-              static_cast<std::int32_t>((std::int64_t{lowest[range]} + highest[range]) >> (1 + dropped));
-          total[first + l] += middle;
-          std::uint32_t& both = start[(strip * n_sections + section) * exact_width + l];
-          const std::uint32_t taken = static_cast<std::uint32_t>(-middle) & 0xFFFFu;
-          both = k == 0 ? taken : both | taken << 16;
-        }
-      }
+    }
+    for (std::int64_t l = 0; l < exact_width; ++l) {
+      left_out[first + l] = static_cast<double>(above[l] > -below[l] ? above[l] : -below[l]);
     }
   }
 };

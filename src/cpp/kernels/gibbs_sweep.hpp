@@ -307,9 +307,11 @@ VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::
   draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
 }
 
-constexpr double most_doubt = 0.25;  // of x: beyond, too many draws would need the exact sum
+constexpr double most_doubt = 1.0, mean_doubt = 0.25;  // of x: beyond, too many draws would need the exact sum
 // By how much sigmoid(x) may be off: slack times its slope at x, which grows by no more than e^doubt on the way.
-VFE_HD float slack_of(double doubt) { return static_cast<float>(1.14 * doubt); }  // >= e^doubt - 1
+VFE_HD float slack_of(double doubt) {  // >= e^doubt - 1
+  return static_cast<float>((doubt < 0.25 ? 1.14 : 1.72) * doubt);
+}
 
 // e^x for x <= 0 to a relative 1e-5 (2^-126 below that).
 VFE_HD Vector<float> exp_roughly(const Vector<float>& x) {
@@ -384,15 +386,13 @@ VFE_HD void draw_tile(const DrawnLayer& to, std::int64_t tile, const FieldsOfTil
   DrawnLayer::Scales scales;
   std::uint32_t words[tile_width];
   float factor[tile_width], slack[tile_width];
-  const float unit = fields.coarse != nullptr ? static_cast<float>(fields.coarse->unit()) : 1.0f;
   const auto scale = [&](double of_chain) {
     to.scales(of_chain, tile, scales);
     for (std::int64_t l = 0; l < tile_width; ++l) {
-      factor[l] = scales.factors[l] * unit;
-      slack[l] =
-          fields.coarse == nullptr
-              ? 0.0f
-              : slack_of(to.doubt(of_chain, tile * tile_width + l, fields.coarse->left_out[tile * tile_width + l]));
+      const std::int64_t output = tile * tile_width + l;
+      const bool coarse = fields.coarse != nullptr;
+      factor[l] = coarse ? scales.factors[l] * static_cast<float>(fields.coarse->unit(output)) : scales.factors[l];
+      slack[l] = coarse ? slack_of(to.doubt(of_chain, output, fields.coarse->left_out[output])) : 0.0f;
     }
   };
   scale(beta[0]);
@@ -488,10 +488,13 @@ class DrawnFields {
  private:
   static bool leaves_little_doubt(const DrawnLayer& layer, const CoarseLayer& coarse, double beta) {
     if (!layer.in_range(beta)) return false;
+    double sum = 0;
     for (std::int64_t j = 0; j < layer.half.layer.n_out; ++j) {
-      if (!(layer.doubt(beta, j, coarse.left_out[j]) <= most_doubt)) return false;
+      const double doubt = layer.doubt(beta, j, coarse.left_out[j]);
+      if (!(doubt <= most_doubt)) return false;
+      sum += doubt;
     }
-    return true;
+    return sum <= mean_doubt * static_cast<double>(layer.half.layer.n_out);
   }
 
   const CoarseLayer* coarse_;

@@ -117,6 +117,16 @@ struct Row {
     for (std::int64_t k = 0; k < parts; ++k) a.part[k] >>= bits;
     return a;
   }
+  VFE_HD friend Row operator<<(Row a, const Row& bits) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] <<= bits.part[k];
+    return a;
+  }
+  VFE_HD friend Row operator>>(Row a, const Row& bits) {
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) a.part[k] >>= bits.part[k];
+    return a;
+  }
   VFE_HD friend Row operator|(Row a, const Row& b) {
     VFE_UNROLL
     for (std::int64_t k = 0; k < parts; ++k) a.part[k] |= b.part[k];
