@@ -20,4 +20,19 @@ struct VectorOf {
 template <class T>
 using Vector = typename VectorOf<T>::Type;
 
+// As many numbers as a vector of float64 holds.
+template <class T>
+VFE_HD Vector<double> load(const T* from) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    Vector<double> values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return values;
+  } else {
+    typedef T Narrow [[gnu::vector_size(vector_bytes / 2)]];
+    Narrow values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return __builtin_convertvector(values, Vector<double>);
+  }
+}
+
 }  // namespace vfe::kernels::inline VFE_LEVEL

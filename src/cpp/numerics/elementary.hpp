@@ -1,4 +1,4 @@
-// exp, log, log1p, sigmoid and softplus without branches, tables or fused operations: plain
+// exp, expm1, log, log1p, sigmoid, softplus and the like without branches, tables or fused operations: plain
 // multiplications and additions in a fixed order, so a loop over them vectorises and every
 // instruction set gives the same bits. (The baseline has no FMA, and emulating one costs fifty
 // times a multiplication.) Coefficients: tests/oracles/fit_polynomials.py. Measured error bounds in
@@ -150,6 +150,37 @@ VFE_HD T exp_negative(T x) {
   return x < lowest ? T(0) : p * power_of_two(shifted);
 }
 
+template <class T>
+struct ExpParts {
+  T value, growth, excess;  // e^x, e^2x - 1, e^2x - 1 - 2x
+};
+
+// From one exponential: `value` as exp has it, the others with relative accuracy where they are small, too. For
+// |x| <= ln 2 / 2 the exponential is 1 + r + a with r = x, and what is left is made of a and of r + a.
+template <class T>
+VFE_HD ExpParts<T> exp_parts(T x) {
+  using F = Format<T>;
+  const T clamped = x < F::exp_min ? F::exp_min : (x > F::exp_max ? F::exp_max : x);
+  const T k = (clamped * T(1.4426950408889634) + F::round_magic) - F::round_magic;
+  const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
+  const T a = r * r * Remainder<T>::exp(r), p = r + a;
+  const T half = (k * T(0.5) + F::round_magic) - F::round_magic;
+  const T y = (T(1) + p) * power_of_two(half + F::round_magic) * power_of_two((k - half) + F::round_magic);
+  const T value = x < F::exp_min ? T(0) : (x > F::exp_max ? std::numeric_limits<T>::infinity() : y);
+  const T growth = k == T(0) ? p * (T(2) + p) : value * value - T(1);
+  return {value, growth, k == T(0) ? T(2) * a + p * p : growth - T(2) * x};
+}
+
+// e^x - 1, and what is left of it without x, e^x - 1 - x.
+template <class T>
+VFE_HD T expm1(T x) {
+  return exp_parts(T(0.5) * x).growth;
+}
+template <class T>
+VFE_HD T exp_excess(T x) {
+  return exp_parts(T(0.5) * x).excess;
+}
+
 // ln(1 + y) for 0 <= y <= 1, without cancellation: 2 atanh(y / (2 + y)).
 template <class T>
 VFE_HD T log1p_unit(T y) {
@@ -191,6 +222,25 @@ VFE_HD T sigmoid(T x) {
 template <class T>
 VFE_HD T softplus(T x) {
   return (x > T(0) ? x : T(0)) + log1p_unit(exp(-magnitude(x)));
+}
+
+// x coth(x / 2) - 2, which is x^2 / 6 near 0, and its derivative.
+VFE_HD double coth_excess(double x) {
+  constexpr double c[] = {0.16666666666666665,    -0.0027777777777771013,  6.6137566131971253e-5,
+                          -1.6534391354486331e-6, 4.1753484515730622e-8,   -1.0568102108265737e-9,
+                          2.6748987382521009e-11, -6.7211987699685858e-13, 1.587544396570351e-14,
+                          -2.6691027150746631e-16};
+  const double size = magnitude(x), e = exp(-size), z = x * x;
+  return size < 2.0 ? z * polynomial(c, z) : size * ((1.0 + e) / (1.0 - e)) - 2.0;
+}
+VFE_HD double coth_excess_slope(double x) {
+  constexpr double c[] = {0.33333333333333333,     -0.011111111111110658,  0.00039682539682085265,
+                          -1.322751320971449e-5,   4.1753510392005195e-7,  -1.2682014107684092e-8,
+                          3.7467986872619288e-10,  -1.083211222815747e-11, 3.0448695240759373e-13,
+                          -7.7898253011946778e-15, 1.3497738371274928e-16};
+  const double size = magnitude(x), e = exp(-size), z = x * x;
+  const double beyond = ((1.0 - e * e) - 2.0 * (size * e)) / ((1.0 - e) * (1.0 - e));
+  return size < 2.0 ? x * polynomial(c, z) : (x < 0.0 ? -beyond : beyond);
 }
 
 // A sum of e^x_k kept as e^reference times a double. The reference follows the largest term with
