@@ -49,7 +49,7 @@ def exact_sample(family: str, mu: Any, log_var: Any, eps: Any, temperature: floa
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("family", FAMILIES[:-1])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shape", [(1, 1), (13, 7), (129, 20), (3, 1500)])
 def test_sample_is_made_of_the_counter(target: str, shape: tuple[int, int], family: str, dtype: Any) -> None:
     """Element by element: noise of the element's own number, whole pieces and parts of them."""
@@ -74,7 +74,7 @@ def results(family: str, mu: Any, log_var: Any, given_prior: bool, **more: Any) 
 
 
 @pytest.mark.parametrize("given_prior", [False, True])
-@pytest.mark.parametrize("family", FAMILIES[:-1])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_are_central_differences(target: str, family: str, given_prior: bool) -> None:
     mu, log_var = parameters(family, 4, 7)
     z = results(family, mu, log_var, given_prior)
@@ -90,13 +90,11 @@ def test_gradients_are_central_differences(target: str, family: str, given_prior
         found = z.backward(*(g if k in used else None for k, g in enumerate(to)))
         found = found if isinstance(found, tuple) else (found,)
         direction = [rng.normal(size=g.shape) for g in found]
-        h = 1e-5
-
-        def moved(sign: int) -> float:
-            at = [x + sign * h * d for x, d in zip((mu, log_var), direction, strict=False)]
-            return loss(at[0], at[1] if len(at) > 1 else None, used)
-
-        numeric = (moved(1) - moved(-1)) / (2 * h)
+        step = [1e-5 * d for d in direction] + [None]  # type: ignore[list-item]
+        ahead, behind = (
+            loss(mu + sign * step[0], None if log_var is None else log_var + sign * step[1], used)
+            for sign in (1, -1)
+        )
         analytic = sum(float((g * d).sum()) for g, d in zip(found, direction, strict=True))
         size = sum(float(np.abs(g * d).sum()) for g, d in zip(found, direction, strict=True))
-        assert abs(numeric - analytic) <= 1e-8 * size, used
+        assert abs((ahead - behind) / 2e-5 - analytic) <= 1e-8 * size, used

@@ -635,6 +635,187 @@ void run(const ReparamArgs& args, double nanoseconds) {
   }
 }
 
+// --- a latent of several categories ---------------------------------------------------------------
+
+// ln (k - 1)!
+double log_factorial_below(std::int64_t k) {
+  if (k > 256) {
+    const double x = static_cast<double>(k);
+    return (x - 0.5) * numerics::log(x) - x + 0.9189385332046727 + (1.0 - 1.0 / (30.0 * x * x)) / (12.0 * x);
+  }
+  double sum = 0;
+  for (std::int64_t j = 2; j < k; ++j) sum += numerics::log(static_cast<double>(j));
+  return sum;
+}
+
+// With E_i = e^-g_i, exponential numbers, and a = mu - m:
+//   ln q = ln (k - 1)! + (k - 1) ln temperature - k ln sum E + sum ln E - sum y
+//   KL   = k (ln sum e^-a E - ln sum E) + sum a, averaged over samples
+template <class T>
+struct GumbelTask {
+  static constexpr Stream stream = Stream::reparam_gumbel_softmax;
+  VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<Exponential>(words, made); }
+
+  const ReparamArgs& args;
+  const std::int64_t k, n_rows;  // categories; rows of a task
+  const std::int64_t most;       // latents of a piece
+  const double log_q_constant;
+  const runtime::Buffer<T> noise;      // that of E
+  const runtime::Buffer<double> z, w;  // (most, k): samples, and e^-a E, but for a factor
+  const runtime::Buffer<double> of_parameters;
+  const runtime::Buffer<double> kl_terms, log_q_terms;  // of the latents of the task
+  // Of the latent that was looked at last.
+  double log_q = 0, kl = 0, sum_w = 0;
+
+  static std::int64_t rows_of_task(const ReparamArgs& args) {
+    const std::int64_t width = args.n_latents * args.n_categories;
+    return width < piece<double> ? piece<double> / (width > 0 ? width : 1) : 1;
+  }
+
+  explicit GumbelTask(const ReparamArgs& given)
+      : args(given),
+        k(given.n_categories),
+        n_rows(rows_of_task(given)),
+        most(k < piece<double> ? piece<double> / k : 1),
+        log_q_constant(log_factorial_below(k) + static_cast<double>(k - 1) * numerics::log(given.temperature)),
+        noise(most * k + 2 * group<T>),
+        z(most * k),
+        w(most * k),
+        of_parameters(most * k),
+        kl_terms(n_rows * given.n_latents),
+        log_q_terms(n_rows * given.n_latents) {}
+
+  // Samples and sums of the latents [first, first + n) of the sheet.
+  template <class Each>
+  VFE_HD void draw(std::int64_t sample, std::int64_t first, std::int64_t n, const Each& each) {
+    const std::int64_t width = args.n_latents * k;
+    const T* e = draw_noise<T, GumbelTask>(numerics::key_from(args.seed), sample, args.row_offset * width + first * k,
+                                           n * k, noise.data());
+    const T* mu = static_cast<const T*>(args.mu) + first * k;
+    for (std::int64_t i = 0; i < n * k; ++i) w[i] = numerics::log(static_cast<double>(e[i]));
+    for (std::int64_t l = 0; l < n; ++l) {
+      const std::int64_t row = (first + l) / args.n_latents, column = (first + l) % args.n_latents * k;
+      const T* m = args.prior_mean == nullptr
+                       ? nullptr
+                       : static_cast<const T*>(args.prior_mean) + row * args.prior_stride + column;
+      find(mu + l * k, m, e + l * k, z.data() + l * k, w.data() + l * k);
+      each(l);
+    }
+  }
+
+  // w comes as ln E.
+  VFE_HD void find(const T* __restrict mu, const T* __restrict m, const T* __restrict e, double* __restrict y,
+                   double* __restrict of_prior) {
+    constexpr double lowest = -std::numeric_limits<double>::infinity();
+    double largest = lowest, largest_of_prior = lowest, sum_log = 0, sum_e = 0, sum_a = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double logit = static_cast<double>(mu[i]), log_e = of_prior[i];
+      const double a = m == nullptr ? logit : logit - static_cast<double>(m[i]);
+      y[i] = logit - log_e;
+      of_prior[i] = log_e - a;
+      largest = y[i] > largest ? y[i] : largest;
+      largest_of_prior = of_prior[i] > largest_of_prior ? of_prior[i] : largest_of_prior;
+      sum_log += log_e;
+      sum_e += static_cast<double>(e[i]);
+      sum_a += a;
+    }
+    double sum_y = 0, sum = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double scaled = (y[i] - largest) / args.temperature;
+      sum_y += scaled;
+      y[i] = numerics::exp(scaled);
+      of_prior[i] = numerics::exp(of_prior[i] - largest_of_prior);
+    }
+    sum_w = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      sum += y[i];
+      sum_w += of_prior[i];
+    }
+    for (std::int64_t i = 0; i < k; ++i) y[i] /= sum;
+    const double n = static_cast<double>(k), log_sum_e = numerics::log(sum_e);
+    log_q = log_q_constant - n * log_sum_e + sum_log - (sum_y - n * numerics::log(sum));
+    kl = n * (largest_of_prior + numerics::log(sum_w) - log_sum_e) + sum_a;
+  }
+
+  void forward(std::int64_t task) {
+    const std::int64_t first_row = task * n_rows, left = args.n_rows - first_row;
+    const std::int64_t rows = left < n_rows ? left : n_rows, latents = args.n_latents;
+    const std::int64_t first = first_row * latents, end = first + rows * latents;
+    for (std::int64_t i = 0; i < rows * latents; ++i) kl_terms[i] = 0;
+    for (std::int64_t s = 0; s < args.n_samples; ++s) {
+      T* sample = static_cast<T*>(args.sample) + s * args.n_rows * latents * k;
+      for (std::int64_t begin = first; begin < end; begin += most) {
+        const std::int64_t n = end - begin < most ? end - begin : most;
+        draw(s, begin, n, [&](std::int64_t l) {
+          kl_terms[begin - first + l] += kl;
+          log_q_terms[begin - first + l] = log_q;
+        });
+        for (std::int64_t i = 0; i < n * k; ++i) sample[begin * k + i] = static_cast<T>(z[i]);
+        runtime::check_interrupt();
+      }
+      for (std::int64_t r = 0; r < rows; ++r) {
+        store<T>(args, args.log_q, s * args.n_rows + first_row + r, sum_row(log_q_terms.data() + r * latents, latents));
+      }
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      store<T>(args, args.kl, first_row + r,
+               sum_row(kl_terms.data() + r * latents, latents) / static_cast<double>(args.n_samples));
+    }
+  }
+
+  void backward(std::int64_t task) {
+    const std::int64_t first_row = task * n_rows, left = args.n_rows - first_row;
+    const std::int64_t rows = left < n_rows ? left : n_rows, latents = args.n_latents;
+    const std::int64_t first = first_row * latents, end = first + rows * latents;
+    const double n_categories = static_cast<double>(k);
+    for (std::int64_t begin = first; begin < end; begin += most) {
+      const std::int64_t n = end - begin < most ? end - begin : most;
+      for (std::int64_t i = 0; i < n * k; ++i) of_parameters[i] = 0;
+      for (std::int64_t s = 0; s < args.n_samples; ++s) {
+        draw(s, begin, n, [&](std::int64_t l) {
+          const std::int64_t row = (begin + l) / latents;
+          const double* sample = z.data() + l * k;
+          double* to = of_parameters.data() + l * k;
+          if (args.grad_sample != nullptr) {
+            const T* given = static_cast<const T*>(args.grad_sample) + (s * args.n_rows * latents + begin + l) * k;
+            double mean = 0;
+            for (std::int64_t i = 0; i < k; ++i) mean += static_cast<double>(given[i]) * sample[i];
+            for (std::int64_t i = 0; i < k; ++i) {
+              to[i] += sample[i] * (static_cast<double>(given[i]) - mean) / args.temperature;
+            }
+          }
+          if (args.grad_log_q != nullptr) {
+            const T given = static_cast<const T*>(args.grad_log_q)[s * args.n_rows + row];
+            const double scaled = static_cast<double>(given) / args.temperature;
+            for (std::int64_t i = 0; i < k; ++i) to[i] -= scaled * (1.0 - n_categories * sample[i]);
+          }
+          if (args.grad_kl != nullptr) {
+            const double given = static_cast<double>(static_cast<const T*>(args.grad_kl)[row]);
+            const double scaled = given / static_cast<double>(args.n_samples);
+            for (std::int64_t i = 0; i < k; ++i) to[i] += scaled * (1.0 - n_categories * (w[l * k + i] / sum_w));
+          }
+        });
+        runtime::check_interrupt();
+      }
+      T* grad_mu = static_cast<T*>(args.grad_mu) + begin * k;
+      for (std::int64_t i = 0; i < n * k; ++i) grad_mu[i] = static_cast<T>(of_parameters[i]);
+      if (!all_finite(grad_mu, n * k)) note(args);
+    }
+  }
+};
+
+template <class T>
+void run_gumbel(const ReparamArgs& args) {
+  const std::int64_t elements = args.n_rows * args.n_latents * args.n_categories;
+  const auto do_task = [&](std::int64_t task) {
+    GumbelTask<T> state(args);
+    args.sample != nullptr ? state.forward(task) : state.backward(task);
+  };
+  runtime::parallel_for(ceil_div(args.n_rows, GumbelTask<T>::rows_of_task(args)),
+                        20.0 * static_cast<double>(elements) * static_cast<double>(args.n_samples), args.num_threads,
+                        do_task);
+}
+
 template <class T>
 void run_family(const ReparamArgs& args) {
   switch (args.family) {
@@ -649,7 +830,7 @@ void run_family(const ReparamArgs& args) {
     case Family::concrete:
       return run<Concrete<T>>(args, 8.0);
     case Family::gumbel_softmax:
-      return;
+      return run_gumbel<T>(args);
   }
 }
 

@@ -75,7 +75,6 @@ inline void check(const ReparamArgs& args) {
   const auto expect = [](bool good, const char* what, std::int64_t got) {
     if (!good) throw ArgumentError(what + (", got " + std::to_string(got)));
   };
-  expect(args.family != Family::gumbel_softmax, "family: gumbel_softmax has no kernel yet", 0);
   expect(args.n_samples >= 1, "n_samples: expected n_samples >= 1", args.n_samples);
   expect(args.row_offset >= 0, "row_offset: expected row_offset >= 0", args.row_offset);
   const double rows = static_cast<double>(args.row_offset) + static_cast<double>(args.n_rows);
