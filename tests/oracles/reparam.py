@@ -86,13 +86,14 @@ def concrete_quadrature(logit: Any, prior: Any, temperature: Any) -> Any:
     """KL of two relaxed Bernoulli laws, over z itself."""
     logit, prior, temperature = map(mp.mpf, (logit, prior, temperature))
 
-    def log_density(z: Any, a: Any) -> Any:
-        odds = a - temperature * (mp.log(z) - mp.log(1 - z))
-        return mp.log(temperature) + odds - mp.log(z) - mp.log(1 - z) - 2 * mp.log(1 + mp.exp(odds))
+    def log_density(y: Any, a: Any) -> Any:  # at z = sigmoid(y), without digits lost at either end
+        log_z, log_rest = -mp.log1p(mp.exp(-y)), -mp.log1p(mp.exp(y))
+        odds = a - temperature * (log_z - log_rest)
+        return mp.log(temperature) + odds - log_z - log_rest - 2 * mp.log1p(mp.exp(odds))
 
-    def integrand(y: Any) -> Any:  # z = sigmoid(y), so that both ends are reached
-        z = 1 / (1 + mp.exp(-y))
-        return mp.exp(log_density(z, logit)) * (log_density(z, logit) - log_density(z, prior)) * z * (1 - z)
+    def integrand(y: Any) -> Any:
+        dz = mp.exp(-mp.log1p(mp.exp(-y)) - mp.log1p(mp.exp(y)))
+        return mp.exp(log_density(y, logit)) * (log_density(y, logit) - log_density(y, prior)) * dz
 
     reach = (80 + abs(logit)) / temperature
     return mp.quad(integrand, [-reach, -reach / 4, logit / temperature, reach / 4, reach])

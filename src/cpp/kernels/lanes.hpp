@@ -80,18 +80,27 @@ VFE_HD void draw_lanes(numerics::Words4 first, numerics::Key key, std::uint32_t*
 
 // The normal numbers of those blocks: normals[16 k + lane] is number k of that block.
 VFE_HD void normal_lanes(const std::uint32_t* __restrict words, float* __restrict normals) {
+  alignas(64) float radius[2 * block_lanes];
+  for (std::uint32_t half = 0; half < 2; ++half) {
+    for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
+      radius[half * block_lanes + lane] = numerics::normal_radius(words[2 * half * block_lanes + lane]);
+    }
+  }
   for (std::uint32_t half = 0; half < 2; ++half, words += 2 * block_lanes, normals += 2 * block_lanes) {
     for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
-      const numerics::NormalPair<float> pair = numerics::normal_pair(words[lane], words[block_lanes + lane]);
+      const auto pair = numerics::normal_turn(radius[half * block_lanes + lane], words[block_lanes + lane]);
       normals[lane] = pair.first;
       normals[block_lanes + lane] = pair.second;
     }
   }
 }
 VFE_HD void normal_lanes(const std::uint32_t* __restrict words, double* __restrict normals) {
+  alignas(64) double radius[block_lanes];
   for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
-    const numerics::NormalPair<double> pair = numerics::normal_pair(
-        words[lane], words[block_lanes + lane], words[2 * block_lanes + lane], words[3 * block_lanes + lane]);
+    radius[lane] = numerics::normal_radius(words[lane], words[block_lanes + lane]);
+  }
+  for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
+    const auto pair = numerics::normal_turn(radius[lane], words[2 * block_lanes + lane], words[3 * block_lanes + lane]);
     normals[lane] = pair.first;
     normals[block_lanes + lane] = pair.second;
   }

@@ -127,7 +127,27 @@ struct LogisticNumber {
 // a b, where 0 times infinity is 0.
 template <class T>
 VFE_HD T product(T a, T b) {
-  return (a == T(0)) | (b == T(0)) ? T(0) : a * b;
+  const T found = a * b, of_a = a == T(0) ? T(0) : found;
+  return b == T(0) ? T(0) : of_a;
+}
+
+// The same where a alone may be infinite.
+template <class T>
+VFE_HD T times(T a, T b) {
+  const T found = a * b;
+  return b == T(0) ? T(0) : found;
+}
+
+// True if all magnitudes are below the limit; infinities and NaN are not. In integers, so that it vectorizes: what is
+// not below carries into the sign bit.
+template <class T>
+VFE_HD bool all_below(const T* __restrict x, std::int64_t n, T limit) {
+  using Bits = typename numerics::Format<T>::Bits;
+  constexpr Bits sign = Bits{1} << (8 * sizeof(T) - 1);
+  const Bits from_limit = sign - std::bit_cast<Bits>(limit);
+  Bits carried = 0;
+  for (std::int64_t k = 0; k < n; ++k) carried |= (std::bit_cast<Bits>(x[k]) & (sign - 1)) + from_limit;
+  return (carried & sign) == 0;
 }
 
 // A part of the sheet, as it lies in memory; the prior is spread over it, or null.
@@ -156,50 +176,71 @@ struct LocationScale {
   static constexpr Stream stream = Shape::stream;
   VFE_HD static void make(const std::uint32_t* words, T* made) { Shape::make(words, made); }
 
-  VFE_HD static T distance(const Part<T>& p, std::int64_t k) {
-    if (p.prior_mean == nullptr) return p.mu[k];
-    return product(p.mu[k] - p.prior_mean[k], numerics::exp(T(-0.5) * p.prior_log_var[k]));
+  // Of one latent: s, e^x - 1 and e^x - 1 - x for x = log_var - w + c, and the distance of mu from m, over e^(w / 2).
+  struct Numbers {
+    T scale, growth, excess, distance, unit;  // unit: e^-(w / 2)
+  };
+  template <bool prior, bool bounded>
+  VFE_HD static Numbers numbers(T mu, T log_var, T mean, T prior_log_var) {
+    const auto parts = numerics::exp_parts<bounded>(T(0.5) * log_var);
+    if constexpr (!prior && Shape::log_variance == 0) {
+      return {parts.value, parts.growth, parts.excess, mu, T(1)};
+    } else {
+      const T x = (prior ? log_var - prior_log_var : log_var) + T(Shape::log_variance);
+      const auto of_kl = numerics::exp_parts<bounded>(T(0.5) * x);
+      if constexpr (!prior) return {parts.value, of_kl.growth, of_kl.excess, mu, T(1)};
+      const T unit = numerics::exp_parts<bounded>(T(-0.5) * prior_log_var).value;
+      return {parts.value, of_kl.growth, of_kl.excess, product(mu - mean, unit), unit};
+    }
   }
-  VFE_HD static T half_exponent(const Part<T>& p, std::int64_t k) {
-    const T x = p.prior_mean == nullptr ? p.log_var[k] : p.log_var[k] - p.prior_log_var[k];
-    return T(0.5) * (x + T(Shape::log_variance));
+
+  // body(prior, bounded), as constants.
+  template <class Body>
+  VFE_HD static void choose(const Part<T>& p, const Body& body) {
+    using Yes = std::true_type;
+    using No = std::false_type;
+    if (p.prior_mean != nullptr) {
+      body(Yes{}, No{});
+    } else if (all_below(p.log_var, p.n, numerics::parts_bound<T>)) {  // twice its half, and what Shape adds
+      body(No{}, Yes{});
+    } else {
+      body(No{}, No{});
+    }
   }
-  VFE_HD static bool one_exponential(const Part<T>& p) { return Shape::log_variance == 0 && p.prior_mean == nullptr; }
 
   template <bool with_terms>
-  VFE_HD void prepare(const Part<T>& p, T* __restrict scale, T* __restrict term) const {
-    if (!with_terms) {
-      for (std::int64_t k = 0; k < p.n; ++k) scale[k] = numerics::exp(T(0.5) * p.log_var[k]);
-    } else if (one_exponential(p)) {
-      const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        const auto parts = numerics::exp_parts(T(0.5) * log_var[k]);
-        scale[k] = parts.value;
-        term[k] = T(0.5) * (mu[k] * mu[k] + parts.excess);
-      }
-    } else {
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        scale[k] = numerics::exp(T(0.5) * p.log_var[k]);
-        const T w = distance(p, k);
-        term[k] = T(0.5) * (w * w + numerics::exp_parts(half_exponent(p, k)).excess);
-      }
+  VFE_HD void prepare(const Part<T>& p, T* scale, T* term) const {
+    choose(p, [&](auto prior, auto bounded) {
+      find<prior, bounded, with_terms>(p.n, p.mu, p.log_var, p.prior_mean, p.prior_log_var, scale, term);
+    });
+  }
+  template <bool prior, bool bounded, bool with_terms>
+  VFE_HD static void find(std::int64_t n, const T* __restrict mu, const T* __restrict log_var, const T* __restrict mean,
+                          const T* __restrict prior_log_var, T* __restrict scale, T* __restrict term) {
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Numbers of =
+          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
+      scale[k] = of.scale;
+      if (with_terms) term[k] = T(0.5) * (of.distance * of.distance + of.excess);
     }
   }
 
   VFE_HD void draw(const Part<T>& p, const T* __restrict scale, const T* __restrict noise, T* __restrict z,
                    T* __restrict term) const {
+    const std::int64_t n = p.n;
     const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      z[k] = mu[k] + product(scale[k], noise[k]);
-      term[k] = Shape::log_density(noise[k]) - T(0.5) * log_var[k];
+    for (std::int64_t k = 0; k < n; ++k) {
+      z[k] = mu[k] + times(scale[k], noise[k]);
+      term[k] = T(-0.5) * (Shape::surprise(noise[k]) + log_var[k]);
     }
   }
 
   template <bool first, class W>
   VFE_HD void gather(const Part<T>& p, const T*, const T* __restrict noise, const T* __restrict grad_sample, const T*,
                      const Gathered<W>& to) const {
+    const std::int64_t n = p.n;
     W* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
-    for (std::int64_t k = 0; k < p.n; ++k) {
+    for (std::int64_t k = 0; k < n; ++k) {
       const W found = static_cast<W>(grad_sample[k]), times_noise = static_cast<W>(grad_sample[k] * noise[k]);
       plain[k] = first ? found : plain[k] + found;
       with_noise[k] = first ? times_noise : with_noise[k] + times_noise;
@@ -207,27 +248,35 @@ struct LocationScale {
   }
 
   template <class W>
-  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const T* __restrict grad_kl,
-                     const T* __restrict grad_log_q, T* __restrict grad_mu, T* __restrict grad_log_var) const {
-    const bool one = one_exponential(p);
-    const auto add = [&](std::int64_t k, T scale, T by_mu, T growth) {
-      grad_mu[k] = static_cast<T>(from.plain[k]) + product(grad_kl[k], by_mu);
-      const T of_sample = product(scale, static_cast<T>(from.with_noise[k])), of_kl = product(grad_kl[k], growth);
+  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const T* grad_kl, const T* grad_log_q, T* grad_mu,
+                     T* grad_log_var) const {
+    choose(p, [&](auto prior, auto bounded) {
+      differentiate<prior, bounded, false>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+    });
+  }
+  // Both at once, of a single sample.
+  VFE_HD void finish_one(const Part<T>& p, const T* grad_sample, const T* noise, const T* grad_kl, const T* grad_log_q,
+                         T* grad_mu, T* grad_log_var) const {
+    choose(p, [&](auto prior, auto bounded) {
+      differentiate<prior, bounded, true>(p, grad_sample, noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+    });
+  }
+  template <bool prior, bool bounded, bool one, class W>
+  VFE_HD static void differentiate(const Part<T>& p, const W* __restrict plain, const W* __restrict with_noise,
+                                   const T* __restrict grad_kl, const T* __restrict grad_log_q, T* __restrict grad_mu,
+                                   T* __restrict grad_log_var) {
+    const std::int64_t n = p.n;
+    const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
+    const T* __restrict mean = p.prior_mean, * __restrict prior_log_var = p.prior_log_var;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Numbers of =
+          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
+      const T by_mu = prior ? product(of.distance, of.unit) : of.distance;
+      grad_mu[k] = static_cast<T>(plain[k]) + times(by_mu, grad_kl[k]);
+      const T moved = static_cast<T>(one ? plain[k] * with_noise[k] : with_noise[k]);
+      const T of_sample = times(of.scale, moved), of_kl = times(of.growth, grad_kl[k]);
       const T sum = of_sample + of_kl;  // of two infinities the variance outgrows the scale
       grad_log_var[k] = T(0.5) * ((sum == sum ? sum : of_kl) - grad_log_q[k]);
-    };
-    if (one) {
-      const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        const auto parts = numerics::exp_parts(T(0.5) * log_var[k]);
-        add(k, parts.value, mu[k], parts.growth);
-      }
-    } else {
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        const T by_mu =
-            p.prior_mean == nullptr ? p.mu[k] : product(distance(p, k), numerics::exp(T(-0.5) * p.prior_log_var[k]));
-        add(k, numerics::exp(T(0.5) * p.log_var[k]), by_mu, numerics::exp_parts(half_exponent(p, k)).growth);
-      }
     }
   }
 };
@@ -237,7 +286,7 @@ struct GaussianShape {
   static constexpr Stream stream = Stream::reparam_gaussian;
   static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = -0.9189385332046727;
   VFE_HD static void make(const std::uint32_t* words, T* made) { normal_lanes(words, made); }
-  VFE_HD static T log_density(T eps) { return T(-0.5) * (eps * eps); }
+  VFE_HD static T surprise(T eps) { return eps * eps; }  // -2 ln density, but for a constant
 };
 template <class T>
 struct LaplaceShape {
@@ -245,7 +294,7 @@ struct LaplaceShape {
   static constexpr double log_variance = 0.6931471805599453, lost_entropy = 0.072364942924700087;
   static constexpr double log_density_constant = -0.6931471805599453;
   VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<LaplaceNumber>(words, made); }
-  VFE_HD static T log_density(T eps) { return -numerics::magnitude(eps); }
+  VFE_HD static T surprise(T eps) { return T(2) * numerics::magnitude(eps); }
 };
 template <class T>
 struct LogisticShape {
@@ -253,9 +302,9 @@ struct LogisticShape {
   static constexpr double log_variance = 1.1908474830306907, lost_entropy = 0.01436227472001807;
   static constexpr double log_density_constant = 0;
   VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<LogisticNumber>(words, made); }
-  VFE_HD static T log_density(T eps) {
+  VFE_HD static T surprise(T eps) {
     const T size = numerics::magnitude(eps);
-    return -size - T(2) * numerics::log1p_unit(numerics::exp(-size));
+    return T(2) * size + T(4) * numerics::log1p_unit(numerics::exp_negative(-size));
   }
 };
 
@@ -425,17 +474,6 @@ VFE_HD void store(const ReparamArgs& args, void* to, std::int64_t k, double valu
   if (!finite(static_cast<double>(rounded))) note(args);
 }
 
-// True if all are finite: an exponent of ones carries into the sign bit.
-template <class T>
-VFE_HD bool all_finite(const T* __restrict x, std::int64_t n) {
-  using Bits = typename numerics::Format<T>::Bits;
-  constexpr Bits sign = Bits{1} << (8 * sizeof(T) - 1);
-  constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
-  Bits carried = 0;
-  for (std::int64_t k = 0; k < n; ++k) carried |= (std::bit_cast<Bits>(x[k]) & exponent) + (sign - exponent);
-  return (carried & sign) == 0;
-}
-
 // How a call is cut: rows that fit into a piece are done together, longer ones in pieces of columns.
 struct Cut {
   std::int64_t width, rows, columns, n_tasks;
@@ -561,15 +599,25 @@ struct BackwardTask : Task<Law> {
     const Gathered<Sum> gathered{plain, with_noise};
     const std::int64_t width = this->cut.width;
     const bool from_samples = args.grad_sample != nullptr || (Law::samples_move_log_q && args.grad_log_q != nullptr);
+    T* by_mu = static_cast<T*>(args.grad_mu) + this->start();
+    T* by_log_var = Law::relaxed ? by_mu : static_cast<T*>(args.grad_log_var) + this->start();
+    spread_sums();
+    const auto gradient_of = [&](std::int64_t s) {
+      return static_cast<const T*>(args.grad_sample) + s * args.n_rows * width + this->start();
+    };
+    if constexpr (!Law::samples_move_log_q) {
+      if (from_samples && args.n_samples == 1) {
+        this->law.finish_one(part, gradient_of(0), this->noise_of(0), grad_kl, grad_log_q, by_mu, by_log_var);
+        return look(by_mu, by_log_var);
+      }
+    }
     if (from_samples) {
       if (Law::samples_move_log_q) this->law.template prepare<false>(part, this->scale, this->term);
       if (args.grad_sample == nullptr) {
         for (std::int64_t k = 0; k < part.n; ++k) of_sample[k] = T(0);
       }
       for (std::int64_t s = 0; s < args.n_samples; ++s) {
-        const T* given = args.grad_sample == nullptr
-                             ? of_sample
-                             : static_cast<const T*>(args.grad_sample) + s * args.n_rows * width + this->start();
+        const T* given = args.grad_sample == nullptr ? of_sample : gradient_of(s);
         if (Law::samples_move_log_q) rows_of(args.grad_log_q, s * args.n_rows + row, of_log_q);
         const T* drawn = this->noise_of(s);
         if (s == 0) {
@@ -581,21 +629,26 @@ struct BackwardTask : Task<Law> {
     } else {
       for (std::int64_t k = 0; k < part.n; ++k) plain[k] = with_noise[k] = Sum(0);
     }
+    this->law.finish(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
+    look(by_mu, by_log_var);
+  }
+
+  VFE_HD void look(const T* by_mu, const T* by_log_var) const {
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    if (!all_below(by_mu, part.n, infinity) || !all_below(by_log_var, part.n, infinity)) note(args);
+  }
+
+  // The gradients by KL and by the sum of log q over samples, for each latent of a row.
+  VFE_HD void spread_sums() {
     for (std::int64_t r = 0; r < n_rows; ++r) {
       const W of_kl = args.grad_kl == nullptr ? W(0) : static_cast<W>(static_cast<const T*>(args.grad_kl)[row + r]);
       double sum = 0;
       for (std::int64_t s = 0; s < args.n_samples && args.grad_log_q != nullptr; ++s) {
         sum += static_cast<double>(static_cast<const T*>(args.grad_log_q)[s * args.n_rows + row + r]);
       }
-      for (std::int64_t k = 0; k < n_columns; ++k) {
-        grad_kl[r * n_columns + k] = of_kl;
-        grad_log_q[r * n_columns + k] = static_cast<W>(sum);
-      }
+      for (std::int64_t k = 0; k < n_columns; ++k) grad_kl[r * n_columns + k] = of_kl;
+      for (std::int64_t k = 0; k < n_columns; ++k) grad_log_q[r * n_columns + k] = static_cast<W>(sum);
     }
-    T* by_mu = static_cast<T*>(args.grad_mu) + this->start();
-    T* by_log_var = Law::relaxed ? by_mu : static_cast<T*>(args.grad_log_var) + this->start();
-    this->law.finish(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
-    if (!all_finite(by_mu, part.n) || !all_finite(by_log_var, part.n)) note(args);
   }
 
   void backward(std::int64_t task) {
@@ -799,7 +852,8 @@ struct GumbelTask {
       }
       T* grad_mu = static_cast<T*>(args.grad_mu) + begin * k;
       for (std::int64_t i = 0; i < n * k; ++i) grad_mu[i] = static_cast<T>(of_parameters[i]);
-      if (!all_finite(grad_mu, n * k)) note(args);
+      constexpr T infinity = std::numeric_limits<T>::infinity();
+      if (!all_below(grad_mu, n * k, infinity)) note(args);
     }
   }
 };

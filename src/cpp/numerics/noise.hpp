@@ -47,7 +47,9 @@ VFE_HD T minus_log_half(T t, bool complement) {
   const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
   const T exponent = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias);
   // What 1 - t has lost by rounding is still there in t: reduced is 1 - t or 2 (1 - t).
-  const T beyond_one = complement ? (exponent == T(0) ? -t : T(1) - T(2) * t) : reduced - T(1);
+  const T minus_t = -t, one_less = T(1) - T(2) * t, of_t = reduced - T(1);
+  const T of_rest = exponent == T(0) ? minus_t : one_less;
+  const T beyond_one = complement ? of_rest : of_t;
   const T s = beyond_one / (reduced + T(1));
   const T z = s * s;
   return -(exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low));
@@ -64,10 +66,10 @@ VFE_HD T log_odds_half(T t) {
   constexpr Bits least = std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;
   const Bits shifted = std::bit_cast<Bits>(t) + (one - least);
   const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
-  const bool near = t >= T(0.33333334);
-  const T exponent = near ? T(0) : integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias);
-  const T rest = T(1) - t;
-  const T s = near ? T(1) - T(2) * t : (rest - reduced) / (rest + reduced);
+  const T power = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias), rest = T(1) - t;
+  const T far = (rest - reduced) / (rest + reduced), near = T(1) - T(2) * t;
+  const bool is_near = t >= T(0.33333334);
+  const T exponent = is_near ? T(0) : power, s = is_near ? near : far;
   const T z = s * s;
   return (T(2) * (s + s * z * Remainder<T>::log1p(z)) - exponent * F::ln2_low) - exponent * F::ln2_high;
 }
