@@ -1,8 +1,8 @@
 """The law of the random numbers, at sizes beyond the test suite: ``python -m benchmarks.randomness --help``.
 
 Normal numbers: Kolmogorov-Smirnov and Anderson-Darling, tails, moments to order 8, and correlations between
-neighbors, streams and seeds. Noise of reparameterized samples: Kolmogorov-Smirnov, tails, neighbors. Words: the
-battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
+neighbors, streams and seeds. Noise of reparameterized samples: Kolmogorov-Smirnov, tails, neighbors. Words:
+the battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
 """
 
 from __future__ import annotations

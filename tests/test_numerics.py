@@ -27,16 +27,26 @@ KNOWN_ANSWERS = [
     ),
 ]
 
+
+
+def exact_without_cancellation(f, x):
+    """f(x) with as many digits more as f loses near 0: it is of second order at most."""
+    with mp.workdps(40 + max(0, -3 * int(mp.floor(mp.log10(abs(x)))) if x else 0)):
+        return +f(x) if x else mp.mpf(0)
+
+
 EXACT = {
     "exp": mp.exp,
     "expm1": mp.expm1,
-    "exp_excess": lambda x: mp.expm1(x) - x,
+    "exp_excess": lambda x: exact_without_cancellation(lambda y: mp.expm1(y) - y, x),
     "log": mp.log,
     "log1p_unit": mp.log1p,
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
     "softplus": lambda x: mp.log1p(mp.exp(x)),
-    "coth_excess": lambda x: x * mp.coth(x / 2) - 2 if x else mp.mpf(0),
-    "coth_excess_slope": lambda x: mp.coth(x / 2) - x / 2 / mp.sinh(x / 2) ** 2 if x else mp.mpf(0),
+    "coth_excess": lambda x: exact_without_cancellation(lambda y: y * mp.coth(y / 2) - 2, x),
+    "coth_excess_slope": lambda x: exact_without_cancellation(
+        lambda y: mp.coth(y / 2) - y / 2 / mp.sinh(y / 2) ** 2, x
+    ),
 }
 STANDARD_NOISE = {
     "exponential": lambda t, upper, _: -mp.log1p(-t) if upper else -mp.log(t),

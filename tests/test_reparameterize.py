@@ -111,8 +111,8 @@ def torch_results(family: str, tensors: list[Any], eps: Any, prior: Any, tempera
     eps = torch.from_numpy(eps)
     if family == "gumbel_softmax":
         y = torch.log_softmax((mu + eps) / temperature, dim=-1)
-        relaxed = d.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=mu)
-        base = d.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=prior[0])
+        relaxed = d.relaxed_categorical.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=mu)
+        base = d.relaxed_categorical.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=prior[0])
         log_q = relaxed.log_prob(y)
         kl = (log_q - base.log_prob(y)).mean(dim=0)
         # from the density of y to that of the first k - 1 of z: dz = prod z dy

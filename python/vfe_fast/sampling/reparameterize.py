@@ -216,7 +216,7 @@ def _prior(prior: Any, location: Array, relaxed: bool) -> tuple[Array, Array | N
         raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
     mean, log_var = (_rows(x, location) for x in prior)
     if len(mean) != len(log_var):
-        mean, log_var = (np.array(np.broadcast_to(x, location.shape)) for x in (mean, log_var))
+        mean, log_var = (np.array(np.broadcast_to(x, location.shape), order="C") for x in (mean, log_var))
     return mean, log_var
 
 

@@ -16,10 +16,8 @@ using numerics::Stream;
 // Elements that a task does at a time. What they need (parameters, noise, terms of the sums) stays in the first-level
 // cache, or close.
 template <class T>
-constexpr std::int64_t piece = 8192 / sizeof(T);
+constexpr std::int64_t piece = 4096 / sizeof(T);
 
-constexpr std::int64_t group_words = 4 * block_lanes;
-constexpr std::int64_t groups_together = 16;  // drawn before they are made into numbers: see random.cpp
 template <class T>
 constexpr std::int64_t group = block_lanes * numerics::block_normals<T>;  // elements of as many blocks
 
@@ -69,10 +67,30 @@ VFE_HD double sum_row(const T* x, std::int64_t n) {
 
 // --- noise ----------------------------------------------------------------------------------------
 
+// What will be read or written next, element by element: memory is asked for it while noise is drawn.
+template <class T>
+struct Ahead {
+  const T *read[4] = {}, *write[2] = {};
+
+  VFE_HD void ask(std::int64_t element) const {
+    constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(T));
+    VFE_UNROLL
+    for (const T* from : read) {
+      if (from == nullptr) continue;
+      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(from + element + k, 0, 3);
+    }
+    VFE_UNROLL
+    for (const T* to : write) {
+      if (to == nullptr) continue;
+      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(to + element + k, 1, 3);
+    }
+  }
+};
+
 // Of elements [first, first + count) of the sheet; there is room for a group more on either side.
 template <class T, class Noise>
 VFE_HD const T* draw_noise(numerics::Key key, std::int64_t sample, std::int64_t first, std::int64_t count,
-                           T* __restrict noise) {
+                           const Ahead<T>& ahead, T* __restrict noise) {
   alignas(64) std::uint32_t words[groups_together * group_words];
   const std::int64_t begin = first / group<T>, end = ceil_div(first + count, group<T>);
   for (std::int64_t g = begin; g < end; g += groups_together) {
@@ -82,21 +100,22 @@ VFE_HD const T* draw_noise(numerics::Key key, std::int64_t sample, std::int64_t 
       const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
       draw_lanes(numerics::draw_counter(low, high, static_cast<std::uint64_t>(sample), Noise::stream), key,
                  words + i * group_words);
+      ahead.ask((g + i) * group<T> - first);
     }
     T* made = noise + (g - begin) * group<T>;
-    for (std::int64_t i = 0; i < n; ++i) Noise::make(words + i * group_words, made + i * group<T>);
+    Noise::make(words, made, n);
   }
   return noise + (first - begin * group<T>);
 }
 
 // Numbers that are made of one word (float) or of two (double).
 template <class Number>
-VFE_HD void make_lanes(const std::uint32_t* __restrict words, float* __restrict made) {
-  for (std::int64_t k = 0; k < group<float>; ++k) made[k] = Number::of(words[k]);
+VFE_HD void make_lanes(const std::uint32_t* __restrict words, float* __restrict made, std::int64_t n_groups) {
+  for (std::int64_t k = 0; k < n_groups * group<float>; ++k) made[k] = Number::of(words[k]);
 }
 template <class Number>
-VFE_HD void make_lanes(const std::uint32_t* __restrict words, double* __restrict made) {
-  for (std::uint32_t half = 0; half < 2; ++half, words += 2 * block_lanes, made += block_lanes) {
+VFE_HD void make_lanes(const std::uint32_t* __restrict words, double* __restrict made, std::int64_t n_groups) {
+  for (std::int64_t half = 0; half < 2 * n_groups; ++half, words += 2 * block_lanes, made += block_lanes) {
     for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
       made[lane] = Number::of(words[lane], words[block_lanes + lane]);
     }
@@ -174,7 +193,7 @@ struct LocationScale {
   VFE_HD explicit LocationScale(const ReparamArgs&) {}
 
   static constexpr Stream stream = Shape::stream;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { Shape::make(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { Shape::make(words, made, n); }
 
   // Of one latent: s, e^x - 1 and e^x - 1 - x for x = log_var - w + c, and the distance of mu from m, over e^(w / 2).
   struct Numbers {
@@ -285,7 +304,7 @@ template <class T>
 struct GaussianShape {
   static constexpr Stream stream = Stream::reparam_gaussian;
   static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = -0.9189385332046727;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { normal_lanes(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
   VFE_HD static T surprise(T eps) { return eps * eps; }  // -2 ln density, but for a constant
 };
 template <class T>
@@ -293,7 +312,9 @@ struct LaplaceShape {
   static constexpr Stream stream = Stream::reparam_laplace;
   static constexpr double log_variance = 0.6931471805599453, lost_entropy = 0.072364942924700087;
   static constexpr double log_density_constant = -0.6931471805599453;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<LaplaceNumber>(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LaplaceNumber>(words, made, n);
+  }
   VFE_HD static T surprise(T eps) { return T(2) * numerics::magnitude(eps); }
 };
 template <class T>
@@ -301,7 +322,9 @@ struct LogisticShape {
   static constexpr Stream stream = Stream::reparam_logistic;
   static constexpr double log_variance = 1.1908474830306907, lost_entropy = 0.01436227472001807;
   static constexpr double log_density_constant = 0;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<LogisticNumber>(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LogisticNumber>(words, made, n);
+  }
   VFE_HD static T surprise(T eps) {
     const T size = numerics::magnitude(eps);
     return T(2) * size + T(4) * numerics::log1p_unit(numerics::exp_negative(-size));
@@ -319,7 +342,7 @@ struct LogNormal {
   VFE_HD explicit LogNormal(const ReparamArgs&) {}
 
   static constexpr Stream stream = Stream::reparam_log_normal;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { normal_lanes(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
 
   // Of z, and their products with what the prior divides by.
   struct Moments {
@@ -405,7 +428,9 @@ struct Concrete {
       : temperature(args.temperature), log_q_constant(numerics::log(args.temperature)) {}
 
   static constexpr Stream stream = Stream::reparam_concrete;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<LogisticNumber>(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LogisticNumber>(words, made, n);
+  }
 
   VFE_HD static double apart(const Part<T>& p, std::int64_t k) {
     const double mu = static_cast<double>(p.mu[k]);
@@ -528,12 +553,11 @@ struct Task {
     }
   }
 
-  VFE_HD const T* noise_of(std::int64_t sample) {
-    return draw_noise<T, Law>(key, sample, args.row_offset * cut.width + start(), part.n, noise);
+  VFE_HD const T* noise_of(std::int64_t sample, const Ahead<T>& ahead = {}) {
+    return draw_noise<T, Law>(key, sample, args.row_offset * cut.width + start(), part.n, ahead, noise);
   }
-  VFE_HD void draw(std::int64_t sample) {
-    T* z = static_cast<T*>(args.sample) + sample * args.n_rows * cut.width + start();
-    law.draw(part, scale, noise_of(sample), z, term);
+  VFE_HD T* sample_at(std::int64_t sample) const {
+    return static_cast<T*>(args.sample) + sample * args.n_rows * cut.width + start();
   }
 
   VFE_HD void store_kl(std::int64_t of_row, double sum) const {
@@ -548,10 +572,12 @@ struct Task {
     const std::int64_t first = task * cut.rows, left = args.n_rows - first;
     if (cut.columns == cut.width) {
       take(first, left < cut.rows ? left : cut.rows, 0, cut.width);
+      const T* drawn = noise_of(0, {{part.mu, part.log_var}, {sample_at(0)}});
       law.template prepare<true>(part, scale, term);
       for (std::int64_t r = 0; r < n_rows; ++r) store_kl(row + r, sum_row(term + r * n_columns, n_columns));
       for (std::int64_t s = 0; s < args.n_samples; ++s) {
-        draw(s);
+        if (s > 0) drawn = noise_of(s, {{}, {sample_at(s)}});
+        law.draw(part, scale, drawn, sample_at(s), term);
         for (std::int64_t r = 0; r < n_rows; ++r) store_log_q(s, row + r, sum_row(term + r * n_columns, n_columns));
       }
       return;
@@ -560,13 +586,14 @@ struct Task {
       RowSum kl, log_q;
       for (std::int64_t c = 0; c < cut.width; c += cut.columns) {
         take(first, 1, c, cut.width - c < cut.columns ? cut.width - c : cut.columns);
+        const T* drawn = noise_of(s, {{part.mu, part.log_var}, {sample_at(s)}});
         if (s == 0) {
           law.template prepare<true>(part, scale, term);
           kl.add(term, part.n);
         } else {
           law.template prepare<false>(part, scale, term);
         }
-        draw(s);
+        law.draw(part, scale, drawn, sample_at(s), term);
         log_q.add(term, part.n);
         runtime::check_interrupt();
       }
@@ -607,7 +634,8 @@ struct BackwardTask : Task<Law> {
     };
     if constexpr (!Law::samples_move_log_q) {
       if (from_samples && args.n_samples == 1) {
-        this->law.finish_one(part, gradient_of(0), this->noise_of(0), grad_kl, grad_log_q, by_mu, by_log_var);
+        const T* drawn = this->noise_of(0, {{part.mu, part.log_var, gradient_of(0)}, {by_mu, by_log_var}});
+        this->law.finish_one(part, gradient_of(0), drawn, grad_kl, grad_log_q, by_mu, by_log_var);
         return look(by_mu, by_log_var);
       }
     }
@@ -707,7 +735,9 @@ double log_factorial_below(std::int64_t k) {
 template <class T>
 struct GumbelTask {
   static constexpr Stream stream = Stream::reparam_gumbel_softmax;
-  VFE_HD static void make(const std::uint32_t* words, T* made) { make_lanes<Exponential>(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<Exponential>(words, made, n);
+  }
 
   const ReparamArgs& args;
   const std::int64_t k, n_rows;  // categories; rows of a task
@@ -743,7 +773,7 @@ struct GumbelTask {
   VFE_HD void draw(std::int64_t sample, std::int64_t first, std::int64_t n, const Each& each) {
     const std::int64_t width = args.n_latents * k;
     const T* e = draw_noise<T, GumbelTask>(numerics::key_from(args.seed), sample, args.row_offset * width + first * k,
-                                           n * k, noise.data());
+                                           n * k, {}, noise.data());
     const T* mu = static_cast<const T*>(args.mu) + first * k;
     for (std::int64_t i = 0; i < n * k; ++i) w[i] = numerics::log(static_cast<double>(e[i]));
     for (std::int64_t l = 0; l < n; ++l) {
