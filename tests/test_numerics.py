@@ -28,7 +28,6 @@ KNOWN_ANSWERS = [
 ]
 
 
-
 def exact_without_cancellation(f, x):
     """f(x) with as many digits more as f loses near 0: it is of second order at most."""
     with mp.workdps(40 + max(0, -3 * int(mp.floor(mp.log10(abs(x)))) if x else 0)):

@@ -111,8 +111,12 @@ def torch_results(family: str, tensors: list[Any], eps: Any, prior: Any, tempera
     eps = torch.from_numpy(eps)
     if family == "gumbel_softmax":
         y = torch.log_softmax((mu + eps) / temperature, dim=-1)
-        relaxed = d.relaxed_categorical.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=mu)
-        base = d.relaxed_categorical.ExpRelaxedCategorical(torch.tensor(temperature, dtype=mu.dtype), logits=prior[0])
+        relaxed = d.relaxed_categorical.ExpRelaxedCategorical(
+            torch.tensor(temperature, dtype=mu.dtype), logits=mu
+        )
+        base = d.relaxed_categorical.ExpRelaxedCategorical(
+            torch.tensor(temperature, dtype=mu.dtype), logits=prior[0]
+        )
         log_q = relaxed.log_prob(y)
         kl = (log_q - base.log_prob(y)).mean(dim=0)
         # from the density of y to that of the first k - 1 of z: dz = prod z dy
@@ -486,3 +490,21 @@ def test_the_generator_advances() -> None:
     first, second = (vf.reparameterize(np.zeros((2, 3)), np.zeros((2, 3)), rng=generator) for _ in range(2))
     assert (first.sample != second.sample).any()
     assert "gaussian" in repr(first)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
+def test_samples_are_within_four_ulp(target: str, family: str, dtype: Any) -> None:
+    """Of |mu| + |s eps|, given the noise, which is the sample of location 0 and scale 1."""
+    rng = np.random.default_rng(3)
+    mu = rng.normal(size=(20, 50)).astype(dtype)
+    log_var = rng.uniform(-140, 140, size=mu.shape).astype(dtype)
+    log_var[::2] = rng.normal(size=log_var[::2].shape)
+    z, noise = (
+        vf.reparameterize(x, y, family=family, rng=6).sample[0] for x, y in ((mu, log_var), (0 * mu, 0 * mu))
+    )
+    with mp.workdps(40):
+        for m, v, eps, got in zip(mu.flat, log_var.flat, noise.flat, z.flat, strict=True):
+            spread = mp.exp(mp.mpf(float(v)) / 2) * mp.mpf(float(eps))
+            step = np.spacing(dtype(abs(float(m)) + abs(float(spread))))
+            assert abs(mp.mpf(float(got)) - mp.mpf(float(m)) - spread) <= 4 * mp.mpf(float(step))
