@@ -1,7 +1,8 @@
 """The law of the random numbers, at sizes beyond the test suite: ``python -m benchmarks.randomness --help``.
 
 Normal numbers: Kolmogorov-Smirnov and Anderson-Darling, tails, moments to order 8, and correlations between
-neighbors, streams and seeds. Words: the battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
+neighbors, streams and seeds. Noise of reparameterized samples: Kolmogorov-Smirnov, tails, neighbors. Words:
+the battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
 """
 
 from __future__ import annotations
@@ -69,6 +70,40 @@ def law(z: np.ndarray) -> None:
     report("Anderson-Darling", f"A^2 = {a2:.3f} (5 %: 2.492, 0.1 %: 6.0)", p)
 
 
+def families(n: int, dtype: type) -> None:
+    """Noise of each family, as samples of location 0 and scale 1 show it."""
+    rows = max(1, n // 1000)
+    zeros = np.zeros((rows, 1000), dtype)
+    laws = {"gaussian": stats.norm, "laplace": stats.laplace, "logistic": stats.logistic}
+    for family, known in laws.items():
+        x = vf.reparameterize(zeros, zeros, family=family, rng=0).sample.ravel()
+        pieces = [slice(k, min(k + PIECE, len(x))) for k in range(0, len(x), PIECE)]
+        for lag in (1, 16, 1000):
+            total = sum(float(np.dot(x[p][:-lag].astype(np.float64), x[p][lag:])) for p in pieces)
+            off = total / known.var() / math.sqrt(len(x))
+            report(f"{family}: correlation at lag {lag}", f"{off:+.2f} errors", two_sided(off))
+        for tail in (1e-5, 1e-7):
+            for name, count in (
+                ("above", sum(int((x[p] > known.isf(tail)).sum()) for p in pieces)),
+                ("below", sum(int((x[p] < known.ppf(tail)).sum()) for p in pieces)),
+            ):
+                mean = len(x) * tail
+                p = min(1.0, 2 * min(stats.poisson.cdf(count, mean), stats.poisson.sf(count - 1, mean)))
+                report(f"{family}: {name} its {tail:g} quantile", f"{count}, expected {mean:.1f}", p)
+        x.sort()
+        largest = 0.0
+        for piece in pieces:
+            ranks = np.arange(piece.start, piece.stop, dtype=np.float64)
+            below = known.cdf(x[piece].astype(np.float64))
+            largest = max(
+                largest, float((below - ranks / len(x)).max()), float(((ranks + 1) / len(x) - below).max())
+            )
+        scaled = largest * math.sqrt(len(x))
+        report(
+            f"{family}: Kolmogorov-Smirnov", f"D sqrt(n) = {scaled:.3f}", float(stats.kstwobign.sf(scaled))
+        )
+
+
 def between(n: int) -> None:
     """Seeds 0 and 1, and two streams of one seed, share nothing."""
     normals = [vf.random.normal(n, rng=seed) for seed in (0, 1)]
@@ -117,6 +152,7 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         print(f"{int(arguments.size):.0e} normal numbers, {np.dtype(dtype)}")
         law(vf.random.normal(int(arguments.size), rng=0, dtype=dtype))
+        families(int(arguments.size), dtype)
     between(int(arguments.size) // 4)
 
 

@@ -27,12 +27,30 @@ KNOWN_ANSWERS = [
     ),
 ]
 
+
+def exact_without_cancellation(f, x):
+    """f(x) with as many digits more as f loses near 0: it is of second order at most."""
+    with mp.workdps(40 + max(0, -3 * int(mp.floor(mp.log10(abs(x)))) if x else 0)):
+        return +f(x) if x else mp.mpf(0)
+
+
 EXACT = {
     "exp": mp.exp,
+    "expm1": mp.expm1,
+    "exp_excess": lambda x: exact_without_cancellation(lambda y: mp.expm1(y) - y, x),
     "log": mp.log,
     "log1p_unit": mp.log1p,
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
     "softplus": lambda x: mp.log1p(mp.exp(x)),
+    "coth_excess": lambda x: exact_without_cancellation(lambda y: y * mp.coth(y / 2) - 2, x),
+    "coth_excess_slope": lambda x: exact_without_cancellation(
+        lambda y: mp.coth(y / 2) - y / 2 / mp.sinh(y / 2) ** 2, x
+    ),
+}
+STANDARD_NOISE = {
+    "exponential": lambda t, upper, _: -mp.log1p(-t) if upper else -mp.log(t),
+    "laplace": lambda t, upper, negative: (mp.log1p(-t) if upper else mp.log(t)) * (1 if negative else -1),
+    "logistic": lambda t, negative, _: (mp.log1p(-t) - mp.log(t)) * (-1 if negative else 1),
 }
 
 
@@ -159,6 +177,41 @@ def test_normal_pairs(dtype, n_words, bound, tail):
     zeros = (0,) * n_words
     largest = (_core.normal_pair_float32(*zeros) if dtype == np.float32 else _core.normal_pair(zeros))[0]
     assert largest == pytest.approx(tail, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tails"), [(np.float32, (22.87, 22.18, 22.87)), (np.float64, (44.36, 43.67, 44.36))]
+)
+def test_noise_of_words(dtype, tails):
+    """Against mpmath at 4 ulp, extreme words among them; tails end where noise.hpp says."""
+    rng = np.random.default_rng(7)
+    single = dtype == np.float32
+    extreme = [0, 1, 2, 3, 4, 7, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 4, 2**32 - 3, 2**32 - 2, 2**32 - 1]
+    cases = [tuple(map(int, rng.integers(0, 2**32, 1 if single else 2))) for _ in range(3000)]
+    # small t, and t near 1/3 and 1/2, where the formulas change
+    cases += [
+        (int(word) & 0xFFFFFFFF, 77)[: 1 if single else 2]
+        for centre in (0, 2**32 // 3 * 2, 2**32, 2**31, 2**32 * 0.2929 * 2)
+        for word in (centre + rng.integers(-(2**12), 2**12, 200))
+    ]
+    cases += list(itertools.product(extreme, repeat=1 if single else 2))
+    worst, largest = dict.fromkeys(STANDARD_NOISE, 0.0), dict.fromkeys(STANDARD_NOISE, 0.0)
+    for words in cases:
+        found = _core.noise_float32(*words) if single else _core.noise(*words)
+        for value, (name, exact) in zip(found, STANDARD_NOISE.items(), strict=True):
+            bits = 2 if name == "laplace" else 1
+            if single:
+                t = float(np.float32(words[0] >> bits) + np.float32(0.5)) * 2.0 ** -(33 - bits)
+            else:
+                t = ((words[0] >> bits) + ((words[1] >> 1) + 0.5) * 2.0**-31) * 2.0 ** -(33 - bits)
+            with mp.workdps(40):
+                truth = exact(mp.mpf(t), words[0] & 1, words[0] & 2)
+                assert np.isfinite(value)
+                step = float(np.spacing(dtype(max(abs(float(truth)), np.finfo(dtype).tiny))))
+                worst[name] = max(worst[name], float(abs(mp.mpf(value) - truth)) / step)
+                largest[name] = max(largest[name], abs(value))
+    assert max(worst.values()) <= 4, worst
+    assert tuple(largest.values()) == pytest.approx(tails, abs=0.01)
 
 
 @pytest.mark.parametrize("row", accuracy_table(), ids=lambda row: f"{row[0]}-{row[1]}-{row[2]:g}-{row[3]:g}")

@@ -1,6 +1,7 @@
 """JAX: everything under one jit, so that XLA fuses what it can."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -214,3 +215,31 @@ def cumulants(x, *, order, threads):
         return jnp.stack(k_statistics(mean, moments, n) if order == 4 else [mean, *moments], axis=-1)
 
     return lambda: jax.block_until_ready(statistics(x))
+
+
+def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
+    mu, log_var, grad_sample, grad_kl = map(jnp.asarray, (mu, log_var, grad_sample, grad_kl))
+    state = [jax.random.key(0)]
+
+    def results(mu, log_var, noise):
+        scale = jnp.exp(0.5 * log_var)
+        kl = 0.5 * (mu * mu + scale * scale - 1 - log_var).sum(axis=1)
+        log_q = -0.5 * (noise * noise + log_var + math.log(2 * math.pi)).sum(axis=1)
+        return mu + scale * noise, kl, log_q
+
+    @jax.jit
+    def step(key, mu, log_var, grad_sample, grad_kl):
+        key, of_noise = jax.random.split(key)
+        noise = jax.random.normal(of_noise, mu.shape, jnp.float32)
+        if work == "normals":
+            return key, (noise,)
+        if work == "forward":
+            return key, results(mu, log_var, noise)
+        found, back = jax.vjp(functools.partial(results, noise=noise), mu, log_var)
+        return key, (*found, *back((grad_sample, grad_kl, jnp.zeros_like(found[2]))))
+
+    def call():
+        state[0], found = step(state[0], mu, log_var, grad_sample, grad_kl)
+        return jax.block_until_ready(found)
+
+    return call

@@ -10,6 +10,7 @@ The face of the package; every name here is documented where it is defined:
 `gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
 `cumulants`             cumulants of samples with errors, whole or streamed (`CumulantAccumulator`),
                         and the series of ln⟨exp(-βV)⟩ (`log_mean_exp_cumulants`)
+`reparameterize`        samples that are functions of their parameters, with KL and gradients
 `train`                 contrastive divergence, persistent CD, exact gradient
 `free_energy`           methods that return a `FreeEnergy`: value, error, kind
 `random`                seeds, and random numbers that no thread count changes
@@ -22,7 +23,7 @@ from . import free_energy, random, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
 from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
-from .sampling import GibbsChains, gibbs
+from .sampling import GibbsChains, gibbs, reparameterize
 from .statistics import CumulantAccumulator, cumulants, log_mean_exp_cumulants
 from .training import train
 
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "log_mean_exp_cumulants",
     "random",
+    "reparameterize",
     "show_config",
     "train",
     "training",

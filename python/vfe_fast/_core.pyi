@@ -10,6 +10,7 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "Family",
     "Prepared",
     "Probe",
     "RbmProducts",
@@ -20,17 +21,23 @@ __all__: list[str] = [
     "build_info",
     "check_rbm",
     "contrast",
+    "coth_excess",
+    "coth_excess_slope",
     "cumulants",
     "cumulants_of_sums",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
+    "exp_excess",
+    "expm1",
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
     "join_power_sums",
     "log",
     "log1p_unit",
+    "noise",
+    "noise_float32",
     "normal_float32",
     "normal_float64",
     "normal_pair",
@@ -40,6 +47,8 @@ __all__: list[str] = [
     "philox4x32",
     "product",
     "random_words",
+    "reparameterize",
+    "reparameterize_backward",
     "require_device",
     "roofline",
     "sigmoid",
@@ -83,6 +92,20 @@ class RbmProducts(enum.Enum):
     double: typing.ClassVar[RbmProducts]
     none: typing.ClassVar[RbmProducts]
     single: typing.ClassVar[RbmProducts]
+    @classmethod
+    def __new__(cls, value): ...
+
+class Family(enum.Enum):
+    """
+    Families of distributions that are sampled from noise.
+    """
+
+    concrete: typing.ClassVar[Family]
+    gaussian: typing.ClassVar[Family]
+    gumbel_softmax: typing.ClassVar[Family]
+    laplace: typing.ClassVar[Family]
+    log_normal: typing.ClassVar[Family]
+    logistic: typing.ClassVar[Family]
     @classmethod
     def __new__(cls, value): ...
 
@@ -175,6 +198,20 @@ def contrast(
     Averages over data less those over chains after n_steps from `start`, or from the data; all, and the chains.
     """
 
+def coth_excess(
+    x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> numpy.ndarray:
+    """
+    x coth(x / 2) - 2, in float64.
+    """
+
+def coth_excess_slope(
+    x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> numpy.ndarray:
+    """
+    The derivative of coth_excess.
+    """
+
 def cumulants(
     x: numpy.ndarray,
     weights: numpy.ndarray | None,
@@ -240,6 +277,18 @@ def exact_rbm_ranges(
 def exp(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
     """
     e^x.
+    """
+
+def exp_excess(
+    x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> numpy.ndarray:
+    """
+    e^x - 1 - x.
+    """
+
+def expm1(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
+    """
+    e^x - 1.
     """
 
 def free_energy(
@@ -316,6 +365,18 @@ def log1p_unit(
 ) -> numpy.ndarray:
     """
     ln(1 + x) for 0 <= x <= 1.
+    """
+
+def noise(
+    first: typing.SupportsInt | typing.SupportsIndex, second: typing.SupportsInt | typing.SupportsIndex
+) -> tuple[float, float, float]:
+    """
+    Exponential, Laplace and logistic numbers of float64 from two words.
+    """
+
+def noise_float32(word: typing.SupportsInt | typing.SupportsIndex) -> tuple[float, float, float]:
+    """
+    Exponential, Laplace and logistic numbers of float32 from a word.
     """
 
 def normal_float32(
@@ -401,6 +462,41 @@ def random_words(
 ) -> numpy.typing.NDArray[numpy.uint32]:
     """
     32-bit random words.
+    """
+
+def reparameterize(
+    family: Family,
+    mu: numpy.ndarray,
+    log_var: numpy.ndarray | None,
+    prior_mean: numpy.ndarray | None,
+    prior_log_var: numpy.ndarray | None,
+    n_samples: typing.SupportsInt | typing.SupportsIndex,
+    temperature: typing.SupportsFloat | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    row_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """
+    Samples, KL and log q.
+    """
+
+def reparameterize_backward(
+    family: Family,
+    mu: numpy.ndarray,
+    log_var: numpy.ndarray | None,
+    prior_mean: numpy.ndarray | None,
+    prior_log_var: numpy.ndarray | None,
+    n_samples: typing.SupportsInt | typing.SupportsIndex,
+    temperature: typing.SupportsFloat | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    row_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    grad_sample: numpy.ndarray | None,
+    grad_kl: numpy.ndarray | None,
+    grad_log_q: numpy.ndarray | None,
+) -> tuple[numpy.ndarray, numpy.ndarray | None]:
+    """
+    Derivatives by mu and log_var, with the same noise.
     """
 
 def require_device(cuda: bool) -> None:

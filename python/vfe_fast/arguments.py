@@ -16,6 +16,7 @@ import numpy as np
 __all__ = ["array_shape", "count", "float_dtype", "inverse_temperature", "memory_for", "real", "threads"]
 
 _MAX_COUNT = 1 << 63
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def count(value: Any, name: str, least: int = 1, below: int = _MAX_COUNT) -> int:
@@ -60,6 +61,8 @@ def threads(num_threads: Any) -> int:
 
 def float_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """float32 or float64 in native byte order."""
+    if dtype is np.float64 or dtype is np.float32:
+        return _FLOAT64 if dtype is np.float64 else _FLOAT32
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:

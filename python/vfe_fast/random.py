@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arguments import array_shape, float_dtype, memory_for, threads
+from .arguments import array_shape, float_dtype, threads
 
 __all__ = ["normal", "seed", "uniform"]
 
@@ -151,5 +151,7 @@ def normal(
 def _drawn(
     draw: Callable[..., npt.NDArray[Any]], sizes: tuple[int, ...], key: int, num_threads: int
 ) -> npt.NDArray[Any]:
-    with memory_for("shape", sizes):
+    try:
         return draw(math.prod(sizes), seed=key, num_threads=num_threads).reshape(sizes)
+    except MemoryError as error:  # not memory_for, which takes as long as a small array
+        raise MemoryError(f"shape: expected a size that fits in memory, got {sizes}: {error}") from None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import mpmath as mp
 
-# name in the header, remainder, interval, degree in float64, degree in float32
+# name in the header, remainder, interval, degree in float64, degree in float32 (None: float64 alone)
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0001")
 ATANH_LOG1P = mp.mpf(1) / 9  # z = s^2 with s = y / (2 + y), y in [0, 1]
 ATANH_LOG = (3 - 2 * mp.sqrt(2)) ** 2 * mp.mpf("1.001")  # s = (m - 1) / (m + 1), m in [1/sqrt 2, sqrt 2]
@@ -49,6 +49,22 @@ def power_of_two(f: mp.mpf) -> mp.mpf:
     return mp.mpf(2) ** f
 
 
+def coth_excess_remainder(z: mp.mpf) -> mp.mpf:
+    """(x coth(x / 2) - 2) / z with z = x^2."""
+    if z < mp.mpf("1e-25"):
+        return mp.mpf(1) / 6 - z / 360
+    x = mp.sqrt(z)
+    return (x * mp.coth(x / 2) - 2) / z
+
+
+def coth_excess_slope_remainder(z: mp.mpf) -> mp.mpf:
+    """The derivative of x coth(x / 2) over x, z = x^2."""
+    if z < mp.mpf("1e-25"):
+        return mp.mpf(1) / 3 - z / 90
+    x = mp.sqrt(z)
+    return (mp.coth(x / 2) - x / 2 / mp.sinh(x / 2) ** 2) / x
+
+
 FITS = {
     "exp": (exp_remainder, -HALF_LN2, HALF_LN2, 9, 5),
     "log1p": (atanh_remainder, mp.mpf(0), ATANH_LOG1P, 9, 4),
@@ -56,6 +72,8 @@ FITS = {
     "sin": (sin_remainder, mp.mpf(0), mp.mpf(1) / 4, 5, 3),
     "cos": (cos_remainder, mp.mpf(0), mp.mpf(1) / 4, 6, 3),
     "exp_roughly": (power_of_two, -mp.mpf(1) / 2, mp.mpf(1) / 2, 4, 4),
+    "coth_excess": (coth_excess_remainder, mp.mpf(0), mp.mpf(4), 9, None),
+    "coth_excess_slope": (coth_excess_slope_remainder, mp.mpf(0), mp.mpf(4), 10, None),
 }
 
 
@@ -75,5 +93,7 @@ if __name__ == "__main__":
     with mp.workdps(60):
         for name, (f, a, b, double_degree, single_degree) in FITS.items():
             for label, degree, digits in (("double", double_degree, 17), ("float", single_degree, 9)):
+                if degree is None:
+                    continue
                 terms = ", ".join(mp.nstr(c, digits) for c in interpolate(f, a, b, degree))
                 print(f"{name} {label}: {terms}")

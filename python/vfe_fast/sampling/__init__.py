@@ -1,5 +1,6 @@
-"""Sampling: Gibbs chains."""
+"""Sampling: Gibbs chains, and reparameterized samples with their gradients."""
 
 from .gibbs import ChainState, GibbsChains, gibbs
+from .reparameterize import Reparameterized, reparameterize
 
-__all__ = ["ChainState", "GibbsChains", "gibbs"]
+__all__ = ["ChainState", "GibbsChains", "Reparameterized", "gibbs", "reparameterize"]

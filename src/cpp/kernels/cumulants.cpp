@@ -32,21 +32,6 @@ VFE_HD T number_at(const char* at) {
   return value;
 }
 
-// As many numbers as a vector of float64 holds.
-template <class T>
-VFE_HD Vector<double> load(const T* from) {
-  if constexpr (sizeof(T) == sizeof(double)) {
-    Vector<double> values;
-    __builtin_memcpy(&values, from, sizeof values);
-    return values;
-  } else {
-    typedef T Narrow [[gnu::vector_size(vector_bytes / 2)]];
-    Narrow values;
-    __builtin_memcpy(&values, from, sizeof values);
-    return __builtin_convertvector(values, Vector<double>);
-  }
-}
-
 // `height` times eight numbers: number l of line r at x[r * stride + l].
 template <class T>
 struct Panel {

@@ -26,6 +26,10 @@ void run(const ElementwiseArgs& args) {
   switch (args.function) {
     case Function::exp:
       return map<T>(args, [](T x) { return numerics::exp(x); });
+    case Function::expm1:
+      return map<T>(args, [](T x) { return numerics::expm1(x); });
+    case Function::exp_excess:
+      return map<T>(args, [](T x) { return numerics::exp_excess(x); });
     case Function::log:
       return map<T>(args, [](T x) { return numerics::log(x); });
     case Function::log1p_unit:
@@ -34,6 +38,10 @@ void run(const ElementwiseArgs& args) {
       return map<T>(args, [](T x) { return numerics::sigmoid(x); });
     case Function::softplus:
       return map<T>(args, [](T x) { return numerics::softplus(x); });
+    case Function::coth_excess:
+      return map<T>(args, [](T x) { return static_cast<T>(numerics::coth_excess(static_cast<double>(x))); });
+    case Function::coth_excess_slope:
+      return map<T>(args, [](T x) { return static_cast<T>(numerics::coth_excess_slope(static_cast<double>(x))); });
   }
 }
 

@@ -6,7 +6,7 @@
 
 namespace vfe::kernels {
 
-enum class Function { exp, log, log1p_unit, sigmoid, softplus };
+enum class Function { exp, expm1, exp_excess, log, log1p_unit, sigmoid, softplus, coth_excess, coth_excess_slope };
 
 struct ElementwiseArgs {
   Real real;

@@ -78,22 +78,44 @@ VFE_HD void draw_lanes(numerics::Words4 first, numerics::Key key, std::uint32_t*
   }
 }
 
-// The normal numbers of those blocks: normals[16 k + lane] is number k of that block.
-VFE_HD void normal_lanes(const std::uint32_t* __restrict words, float* __restrict normals) {
-  for (std::uint32_t half = 0; half < 2; ++half, words += 2 * block_lanes, normals += 2 * block_lanes) {
-    for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
-      const numerics::NormalPair<float> pair = numerics::normal_pair(words[lane], words[block_lanes + lane]);
+constexpr std::int64_t group_words = 4 * block_lanes;
+// Groups of sixteen blocks that are drawn before they become numbers: every loop runs at its own pace then, and words
+// stay in the cache.
+constexpr std::int64_t groups_together = 16;
+
+// The normal numbers of up to groups_together groups of blocks: number k of a block is normals[16 k + lane] of its
+// group. All radii come first: a loop over them has many in flight, where radius and turn after one another would make
+// a chain of operations that the processor cannot look beyond.
+VFE_HD void normal_lanes(const std::uint32_t* __restrict words, float* __restrict normals, std::int64_t n_groups = 1) {
+  alignas(64) float radius[groups_together * 2 * block_lanes];
+  for (std::int64_t half = 0; half < 2 * n_groups; ++half) {
+    for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
+      radius[half * block_lanes + lane] = numerics::normal_radius(words[2 * half * block_lanes + lane]);
+    }
+  }
+  for (std::int64_t half = 0; half < 2 * n_groups; ++half, words += 2 * block_lanes, normals += 2 * block_lanes) {
+    for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
+      const auto pair = numerics::normal_turn(radius[half * block_lanes + lane], words[block_lanes + lane]);
       normals[lane] = pair.first;
       normals[block_lanes + lane] = pair.second;
     }
   }
 }
-VFE_HD void normal_lanes(const std::uint32_t* __restrict words, double* __restrict normals) {
-  for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
-    const numerics::NormalPair<double> pair = numerics::normal_pair(
-        words[lane], words[block_lanes + lane], words[2 * block_lanes + lane], words[3 * block_lanes + lane]);
-    normals[lane] = pair.first;
-    normals[block_lanes + lane] = pair.second;
+VFE_HD void normal_lanes(const std::uint32_t* __restrict words, double* __restrict normals, std::int64_t n_groups = 1) {
+  alignas(64) double radius[groups_together * block_lanes];
+  for (std::int64_t g = 0; g < n_groups; ++g) {
+    for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
+      const std::uint32_t* of = words + g * group_words + lane;
+      radius[g * block_lanes + lane] = numerics::normal_radius(of[0], of[block_lanes]);
+    }
+  }
+  for (std::int64_t g = 0; g < n_groups; ++g, words += group_words, normals += 2 * block_lanes) {
+    for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
+      const auto pair = numerics::normal_turn(radius[g * block_lanes + lane], words[2 * block_lanes + lane],
+                                              words[3 * block_lanes + lane]);
+      normals[lane] = pair.first;
+      normals[block_lanes + lane] = pair.second;
+    }
   }
 }
 

@@ -8,9 +8,6 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-constexpr std::int64_t group_words = 4 * block_lanes;  // of the blocks drawn at once
-// Groups drawn before they are made into numbers: either loop runs at its own pace then, and words stay in the cache.
-constexpr std::int64_t groups = 16;
 constexpr std::int64_t chunk_runs = 16;  // of so many groups: a task
 
 // How the elements of 16 blocks are made of their words.
@@ -20,7 +17,11 @@ struct ElementsOf {
   static constexpr std::int64_t per_block = 16 / sizeof(T);
   static constexpr numerics::Stream stream = numerics::Stream::uniform;
 
-  VFE_HD static void make(const std::uint32_t* __restrict words, Element* __restrict made) {
+  VFE_HD static void make(const std::uint32_t* __restrict words, Element* __restrict made, std::int64_t n_groups) {
+    constexpr std::int64_t group = block_lanes * per_block;
+    for (std::int64_t g = 0; g < n_groups; ++g) make_group(words + g * group_words, made + g * group);
+  }
+  VFE_HD static void make_group(const std::uint32_t* __restrict words, Element* __restrict made) {
     for (std::int64_t lane = 0; lane < block_lanes; ++lane) {
       for (std::int64_t k = 0; k < per_block; ++k) made[lane * per_block + k] = element(words + lane, k);
     }
@@ -41,30 +42,32 @@ struct NormalsOf {
   static constexpr std::int64_t per_block = numerics::block_normals<T>;
   static constexpr numerics::Stream stream = numerics::Stream::normal;
 
-  VFE_HD static void make(const std::uint32_t* words, Element* made) { normal_lanes(words, made); }
+  VFE_HD static void make(const std::uint32_t* words, Element* made, std::int64_t n_groups) {
+    normal_lanes(words, made, n_groups);
+  }
 };
 
 template <class Out>
 void fill(const RandomArgs& args) {
   using Element = typename Out::Element;
-  constexpr std::int64_t group = block_lanes * Out::per_block, run = groups * group;  // elements
+  constexpr std::int64_t group = block_lanes * Out::per_block, run = groups_together * group;  // elements
   const numerics::Key key = numerics::key_from(args.seed);
   const auto do_chunk = [&](std::int64_t task) {
-    alignas(64) std::uint32_t words[groups * group_words];
+    alignas(64) std::uint32_t words[groups_together * group_words];
     alignas(64) Element rest[group];
     const std::int64_t begin = task * chunk_runs * run;
     for (std::int64_t first = begin; first < begin + chunk_runs * run && first < args.size; first += run) {
-      const std::int64_t left = args.size - first, n_groups = left < run ? ceil_div(left, group) : groups;
+      const std::int64_t left = args.size - first, n_groups = left < run ? ceil_div(left, group) : groups_together;
       for (std::int64_t g = 0; g < n_groups; ++g) {
         const std::int64_t block = first / Out::per_block + g * block_lanes;
         const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
         draw_lanes(numerics::draw_counter(low, high, 0, Out::stream), key, words + g * group_words);
       }
       Element* out = static_cast<Element*>(args.out) + first;
-      const std::int64_t full = left < run ? left / group : groups;
-      for (std::int64_t g = 0; g < full; ++g) Out::make(words + g * group_words, out + g * group);
+      const std::int64_t full = left < run ? left / group : groups_together;
+      Out::make(words, out, full);
       if (full < n_groups) {
-        Out::make(words + full * group_words, rest);
+        Out::make(words + full * group_words, rest, 1);
         for (std::int64_t k = 0; k < left - full * group; ++k) out[full * group + k] = rest[k];
       }
     }

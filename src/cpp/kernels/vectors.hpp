@@ -156,4 +156,19 @@ struct Row {
   }
 };
 
+// As many numbers as a vector of float64 holds.
+template <class T>
+VFE_HD Vector<double> load(const T* from) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    Vector<double> values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return values;
+  } else {
+    typedef T Narrow [[gnu::vector_size(vector_bytes / 2)]];
+    Narrow values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return __builtin_convertvector(values, Vector<double>);
+  }
+}
+
 }  // namespace vfe::kernels::inline VFE_LEVEL

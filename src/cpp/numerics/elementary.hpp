@@ -1,4 +1,4 @@
-// exp, log, log1p, sigmoid and softplus without branches, tables or fused operations: plain
+// exp, expm1, log, log1p, sigmoid, softplus and the like without branches, tables or fused operations: plain
 // multiplications and additions in a fixed order, so a loop over them vectorises and every
 // instruction set gives the same bits. (The baseline has no FMA, and emulating one costs fifty
 // times a multiplication.) Coefficients: tests/oracles/fit_polynomials.py. Measured error bounds in
@@ -41,17 +41,31 @@ VFE_HD T polynomial(const T (&c)[n], T x) {
   return sum;
 }
 
+// The same polynomial by pairs and pairs of pairs: more operations, of which fewer wait for each other.
+template <class T, int n>
+VFE_HD T polynomial_by_pairs(const T (&c)[n], T x) {
+  static_assert(n == 6 || n == 10);
+  const T x2 = x * x, x4 = x2 * x2;
+  const T low = (c[0] + c[1] * x) + x2 * (c[2] + c[3] * x);
+  if constexpr (n == 6) {
+    return low + x4 * (c[4] + c[5] * x);
+  } else {
+    return low + x4 * (((c[4] + c[5] * x) + x2 * (c[6] + c[7] * x)) + x4 * (c[8] + c[9] * x));
+  }
+}
+
 // What is left of each function after its leading terms; the intervals are in fit_polynomials.py.
 template <class T>
 struct Remainder;
 
 template <>
 struct Remainder<double> {
+  template <bool by_pairs = false>
   VFE_HD static double exp(double r) {  // (e^r - 1 - r) / r^2
     constexpr double c[] = {0.5000000000000001,    0.16666666666666667,    0.041666666666624128,  0.0083333333333300618,
                             0.0013888888917213717, 0.00019841269863053617, 2.4801521295954375e-5, 2.7557268459997065e-6,
                             2.7620088445409748e-7, 2.5100385495510319e-8};
-    return polynomial(c, r);
+    return by_pairs ? polynomial_by_pairs(c, r) : polynomial(c, r);
   }
   VFE_HD static double log1p(double z) {  // (atanh(s) / s - 1) / z, z = s^2 <= 1/9
     constexpr double c[] = {0.33333333333333329,  0.20000000000007291,  0.14285714283554379,  0.11111111358713931,
@@ -68,9 +82,10 @@ struct Remainder<double> {
 
 template <>
 struct Remainder<float> {
+  template <bool by_pairs = false>
   VFE_HD static float exp(float r) {
     constexpr float c[] = {0.500000001f, 0.166666667f, 0.0416664649f, 0.00833331093f, 0.001393365f, 0.000198909908f};
-    return polynomial(c, r);
+    return by_pairs ? polynomial_by_pairs(c, r) : polynomial(c, r);
   }
   VFE_HD static float log1p(float z) {
     constexpr float c[] = {0.333333337f, 0.199998532f, 0.14296179f, 0.108532879f, 0.116121646f};
@@ -123,18 +138,29 @@ VFE_HD T power_of_two(T shifted) {
       static_cast<Bits>((std::bit_cast<Bits>(shifted) + static_cast<Bits>(F::bias)) << F::mantissa_bits));
 }
 
+// x within the range of exp: at its ends results are 0 and infinite already. NaN passes through.
+template <class T>
+VFE_HD T exp_range(T x) {
+  const T least = x < Format<T>::exp_min ? Format<T>::exp_min : x;
+  return least > Format<T>::exp_max ? Format<T>::exp_max : least;
+}
+
+// 2^k p in two factors: k (a whole number) reaches 1024 and -1075, where 2^k itself is not a normal number.
+template <class T>
+VFE_HD T times_power(T p, T k) {
+  using F = Format<T>;
+  const T half = (k * T(0.5) + F::round_magic) - F::round_magic;
+  return p * power_of_two(half + F::round_magic) * power_of_two((k - half) + F::round_magic);
+}
+
 // The whole range: subnormal results are gradual, NaN passes through.
 template <class T>
 VFE_HD T exp(T x) {
   using F = Format<T>;
-  const T clamped = x < F::exp_min ? F::exp_min : (x > F::exp_max ? F::exp_max : x);
+  const T clamped = exp_range(x);
   const T k = (clamped * T(1.4426950408889634) + F::round_magic) - F::round_magic;
   const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
-  const T p = T(1) + (r + r * r * Remainder<T>::exp(r));
-  // 2^k in two factors: k reaches 1024 and -1075, where 2^k itself is not a normal number.
-  const T half = (k * T(0.5) + F::round_magic) - F::round_magic;
-  const T y = p * power_of_two(half + F::round_magic) * power_of_two((k - half) + F::round_magic);
-  return x < F::exp_min ? T(0) : (x > F::exp_max ? std::numeric_limits<T>::infinity() : y);
+  return times_power(T(1) + (r + r * r * Remainder<T>::exp(r)), k);
 }
 
 // For -700 <= x <= 0 (double), -87 <= x <= 0 (float) the same as exp; below, 0.
@@ -148,6 +174,40 @@ VFE_HD T exp_negative(T x) {
   const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
   const T p = T(1) + (r + r * r * Remainder<T>::exp(r));
   return x < lowest ? T(0) : p * power_of_two(shifted);
+}
+
+template <class T>
+struct ExpParts {
+  T value, growth, excess;  // e^x, e^2x - 1, e^2x - 1 - 2x
+};
+
+template <class T>
+constexpr T parts_bound = sizeof(T) == 8 ? T(700) : T(80);
+
+// From one exponential, with relative accuracy where they are small, too. For |x| <= ln 2 / 2 the exponential is
+// 1 + r + a with r = x, and what is left is made of a and of r + a. `bounded`: only for |x| <= parts_bound, where it
+// gives the same bits in half the time.
+template <bool bounded = false, class T>
+VFE_HD ExpParts<T> exp_parts(T x) {
+  using F = Format<T>;
+  const T clamped = bounded ? x : exp_range(x);
+  const T shifted = clamped * T(1.4426950408889634) + F::round_magic, k = shifted - F::round_magic;
+  const T r = (clamped - k * F::ln2_high) - k * F::ln2_low;
+  const T a = r * r * Remainder<T>::template exp<true>(r), p = r + a;
+  const T value = bounded ? (T(1) + p) * power_of_two(shifted) : times_power(T(1) + p, k);
+  const T far = value * value - T(1), near = p * (T(2) + p), far_excess = far - T(2) * x,
+          near_excess = T(2) * a + p * p;
+  return {value, k == T(0) ? near : far, k == T(0) ? near_excess : far_excess};
+}
+
+// e^x - 1, and what is left of it without x, e^x - 1 - x.
+template <class T>
+VFE_HD T expm1(T x) {
+  return exp_parts(T(0.5) * x).growth;
+}
+template <class T>
+VFE_HD T exp_excess(T x) {
+  return exp_parts(T(0.5) * x).excess;
 }
 
 // ln(1 + y) for 0 <= y <= 1, without cancellation: 2 atanh(y / (2 + y)).
@@ -191,6 +251,25 @@ VFE_HD T sigmoid(T x) {
 template <class T>
 VFE_HD T softplus(T x) {
   return (x > T(0) ? x : T(0)) + log1p_unit(exp(-magnitude(x)));
+}
+
+// x coth(x / 2) - 2, which is x^2 / 6 near 0, and its derivative.
+VFE_HD double coth_excess(double x) {
+  constexpr double c[] = {0.16666666666666665,    -0.0027777777777771013,  6.6137566131971253e-5,
+                          -1.6534391354486331e-6, 4.1753484515730622e-8,   -1.0568102108265737e-9,
+                          2.6748987382521009e-11, -6.7211987699685858e-13, 1.587544396570351e-14,
+                          -2.6691027150746631e-16};
+  const double size = magnitude(x), e = exp(-size), z = x * x;
+  return size < 2.0 ? z * polynomial(c, z) : size * ((1.0 + e) / (1.0 - e)) - 2.0;
+}
+VFE_HD double coth_excess_slope(double x) {
+  constexpr double c[] = {0.33333333333333333,     -0.011111111111110658,  0.00039682539682085265,
+                          -1.322751320971449e-5,   4.1753510392005195e-7,  -1.2682014107684092e-8,
+                          3.7467986872619288e-10,  -1.083211222815747e-11, 3.0448695240759373e-13,
+                          -7.7898253011946778e-15, 1.3497738371274928e-16};
+  const double size = magnitude(x), e = exp(-size), z = x * x;
+  const double beyond = ((1.0 - e * e) - 2.0 * (size * e)) / ((1.0 - e) * (1.0 - e));
+  return size < 2.0 ? x * polynomial(c, z) : (x < 0.0 ? -beyond : beyond);
 }
 
 // A sum of e^x_k kept as e^reference times a double. The reference follows the largest term with

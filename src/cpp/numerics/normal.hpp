@@ -49,28 +49,44 @@ struct CircleRemainder<double> {
   }
 };
 
-// Of u = 2^-u_bits `above` and f = 2^-f_bits `across`; `swap` and `negate` (0 or 1) pick the quarter.
+// Of u = 2^-31 `above`.
 template <class T>
-VFE_HD NormalPair<T> box_muller(T above, int u_bits, T across, int f_bits, std::uint32_t swap, std::uint32_t negate) {
+VFE_HD T box_muller_radius(T above) {
+  return square_root(T(-2) * log_scaled(above, 31));
+}
+
+// Of f = 2^-f_bits `across`; `swap` and `negate` (0 or not) pick the quarter.
+template <class T>
+VFE_HD NormalPair<T> box_muller_turn(T radius, T across, int f_bits, std::uint32_t swap, std::uint32_t negate) {
   const T f = scale_down(across, f_bits), z = f * f;
   const T sine = f * (T(1.5707963267948966) + z * CircleRemainder<T>::sin(z));
   const T cosine = T(1) + z * CircleRemainder<T>::cos(z);
-  const T radius = square_root(T(-2) * log_scaled(above, u_bits));
   const T turned = negate != 0 ? -radius : radius;
   return {turned * (swap != 0 ? sine : cosine), turned * (swap != 0 ? cosine : sine)};
 }
 
-VFE_HD NormalPair<float> normal_pair(std::uint32_t w0, std::uint32_t w1) {
-  const float above = static_cast<float>(static_cast<std::int32_t>(w0 >> 1)) + 0.5f;
+// Radius and turn, of words 0 and 1 (double: 0 to 3), for loops of their own: one after the other they are a chain of
+// operations too long for the next numbers to begin meanwhile.
+VFE_HD float normal_radius(std::uint32_t w0) {
+  return box_muller_radius(static_cast<float>(static_cast<std::int32_t>(w0 >> 1)) + 0.5f);
+}
+VFE_HD NormalPair<float> normal_turn(float radius, std::uint32_t w1) {
   const float across = static_cast<float>(static_cast<std::int32_t>(w1) >> 2) + 0.5f;
-  return box_muller(above, 31, across, 30, w1 & 1, w1 & 2);
+  return box_muller_turn(radius, across, 30, w1 & 1, w1 & 2);
+}
+VFE_HD double normal_radius(std::uint32_t w0, std::uint32_t w1) {
+  const auto wide = [](std::uint32_t word) { return static_cast<double>(static_cast<std::int32_t>(word)); };
+  return box_muller_radius(wide(w0 >> 1) + (wide(w1 >> 1) + 0.5) * 0x1p-31);
+}
+VFE_HD NormalPair<double> normal_turn(double radius, std::uint32_t w2, std::uint32_t w3) {
+  const auto wide = [](std::uint32_t word) { return static_cast<double>(static_cast<std::int32_t>(word)); };
+  const double across = wide(w2) + (wide(w3 >> 2) + 0.5) * 0x1p-30;
+  return box_muller_turn(radius, across, 32, w3 & 1, w3 & 2);
 }
 
+VFE_HD NormalPair<float> normal_pair(std::uint32_t w0, std::uint32_t w1) { return normal_turn(normal_radius(w0), w1); }
 VFE_HD NormalPair<double> normal_pair(std::uint32_t w0, std::uint32_t w1, std::uint32_t w2, std::uint32_t w3) {
-  const auto wide = [](std::uint32_t word) { return static_cast<double>(static_cast<std::int32_t>(word)); };
-  const double above = wide(w0 >> 1) + (wide(w1 >> 1) + 0.5) * 0x1p-31;
-  const double across = wide(w2) + (wide(w3 >> 2) + 0.5) * 0x1p-30;
-  return box_muller(above, 31, across, 32, w3 & 1, w3 & 2);
+  return normal_turn(normal_radius(w0, w1), w2, w3);
 }
 
 // A block's words make four floats, or two doubles.

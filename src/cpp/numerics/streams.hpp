@@ -15,6 +15,12 @@ enum class Stream : std::uint8_t {
   gibbs_visible_tie = 4,  // gibbs: further bits of a draw in gibbs_visible that tied
   normal = 5,             // random: vf.random.normal
   gaussian_visible = 6,   // gaussian_gibbs: visible given hidden
+  reparam_gaussian = 7,   // reparam: noise of each family
+  reparam_laplace = 8,
+  reparam_logistic = 9,
+  reparam_log_normal = 10,
+  reparam_concrete = 11,
+  reparam_gumbel_softmax = 12,
 };
 
 }  // namespace vfe::numerics::inline VFE_LEVEL

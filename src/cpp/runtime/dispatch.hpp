@@ -15,6 +15,7 @@
 #include "../kernels/pair_sums.hpp"
 #include "../kernels/product.hpp"
 #include "../kernels/random.hpp"
+#include "../kernels/reparam.hpp"
 #include "../kernels/roofline.hpp"
 
 namespace vfe::runtime {

@@ -2,6 +2,7 @@
 #include "../../cpp/numerics/bernoulli.hpp"
 #include "../../cpp/numerics/cumulants.hpp"
 #include "../../cpp/numerics/fixed_point.hpp"
+#include "../../cpp/numerics/noise.hpp"
 #include "../../cpp/numerics/normal.hpp"
 #include "../../cpp/numerics/philox.hpp"
 #include "../../cpp/numerics/uniform.hpp"
@@ -14,7 +15,8 @@ __device__ T everything(T x) {
   using namespace numerics;
   LogSumExp sum;
   sum.make_room(static_cast<double>(x));
-  return exp(x) + exp_negative(x) + log(x) + log1p_unit(x) + sigmoid(x) + softplus(x) + static_cast<T>(sum.value());
+  return exp(x) + expm1(x) + exp_excess(x) + exp_negative(x) + log(x) + log1p_unit(x) + sigmoid(x) + softplus(x) +
+         static_cast<T>(sum.value());
 }
 
 __device__ double cumulants(double x, const numerics::CumulantCoefficients& coefficients) {
@@ -39,9 +41,13 @@ __global__ void numerics_check(float* single, double* wide, std::uint64_t seed,
   const Words4 words = philox4x32(draw_counter(threadIdx.x, blockIdx.x, 0, Stream::uniform), key_from(seed));
   const bool on = bernoulli(static_cast<float>(threadIdx.x), leading_bits(words.word[1], 1), [&] { return words; });
   const NormalPair<float> pair = normal_pair(words.word[0], words.word[1]);
+  const float noise = exponential(words.word[0]) + laplace(words.word[1]) + logistic(words.word[2]);
+  const double wide_noise = exponential(words.word[0], words.word[1]) + laplace(words.word[1], words.word[2]) +
+                            logistic(words.word[2], words.word[3]) + coth_excess(wide[0]) + coth_excess_slope(wide[0]);
   const NormalPair<double> wide_pair = normal_pair(words.word[0], words.word[1], words.word[2], words.word[3]);
-  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(on) + pair.first + pair.second;
-  wide[threadIdx.x] = everything(wide[threadIdx.x]) + wide_pair.first + wide_pair.second +
+  single[threadIdx.x] =
+      everything(single[threadIdx.x]) + static_cast<float>(on) + pair.first + pair.second + noise;
+  wide[threadIdx.x] = everything(wide[threadIdx.x]) + wide_pair.first + wide_pair.second + wide_noise +
                       uniform_double(words.word[0], words.word[3]) + cumulants(wide[threadIdx.x], coefficients) +
                       to_fixed_point(wide[threadIdx.x], fixed_point_scale(1.0, 1));
 }

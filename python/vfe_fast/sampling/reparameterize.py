@@ -1,0 +1,235 @@
+r"""Samples that are functions of their parameters, with the KL divergence from a prior and all gradients.
+
+.. math:: z = \mu + e^{\ell / 2} \epsilon
+
+(D. Kingma, M. Welling, "Auto-Encoding Variational Bayes", 2013; C. Martin, "Free Energies and Variational
+Inference", 2017, "Variational autoencoders"). Kernel: ``src/cpp/kernels/reparam.hpp``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from .. import _core
+from ..arguments import count, memory_for, real, threads
+from ..arrays import Array, GiveBack, borrow
+from ..random import seed
+
+__all__ = ["Family", "Reparameterized", "reparameterize"]
+
+Family = Literal["gaussian", "laplace", "logistic", "log_normal", "concrete", "gumbel_softmax"]
+
+_FAMILIES = {name: _core.Family[name] for name in get_args(Family)}
+_RELAXED = (_core.Family.concrete, _core.Family.gumbel_softmax)
+_MOST_ROWS = 1 << 62
+
+
+class Reparameterized:
+    """Samples, their KL divergence and log density, and the way back to gradients.
+
+    Attributes
+    ----------
+    sample : array, (n_samples, batch, n_latents) or (n_samples, batch, n_latents, n_categories)
+        The samples z.
+    kl : array, (batch,)
+        KL(q || prior), summed over latents.
+    log_q : array, (n_samples, batch)
+        Log density of each sample, summed over latents.
+    kl_kind : str
+        ``"analytic"``; ``"sample"`` if it is the mean over samples of log q - log prior.
+    """
+
+    __slots__ = ("_arguments", "_give_back", "kl", "kl_kind", "log_q", "sample")
+
+    def __init__(
+        self, sample: Any, kl: Any, log_q: Any, _arguments: tuple[Any, ...], _give_back: GiveBack
+    ) -> None:
+        self.sample, self.kl, self.log_q = sample, kl, log_q
+        self.kl_kind: Literal["analytic", "sample"] = (
+            "sample" if _arguments[0] is _core.Family.gumbel_softmax else "analytic"
+        )
+        self._arguments, self._give_back = _arguments, _give_back
+
+    def backward(self, grad_sample: Any = None, grad_kl: Any = None, grad_log_q: Any = None) -> Any:
+        """Gradients of a loss by the parameters, given those by the results.
+
+        The noise is computed once more, not stored. The parameters are not copied: they must be what
+        they were when the samples were drawn.
+
+        Parameters
+        ----------
+        grad_sample : array_like, optional
+            Gradient by `sample`, of its shape; None for zeros, here and below.
+        grad_kl : array_like, optional
+            Gradient by `kl`, (batch,).
+        grad_log_q : array_like, optional
+            Gradient by `log_q`, (n_samples, batch), which depends on the parameters directly and through the
+            sample; both count.
+
+        Returns
+        -------
+        tuple of array, or array
+            Gradients by `mu` and `log_var`; of a relaxed family, by the logits alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described, or not finite.
+        """
+        mu = self._arguments[1]
+        given = [
+            None if x is None else _reals(x, name, mu.dtype)[0]
+            for x, name in (
+                (grad_sample, "grad_sample"),
+                (grad_kl, "grad_kl"),
+                (grad_log_q, "grad_log_q"),
+            )
+        ]
+        with memory_for("mu", mu.shape):
+            grad_mu, grad_log_var = _core.reparameterize_backward(*self._arguments, *given)
+        if grad_log_var is None:
+            return self._give_back(grad_mu)
+        return self._give_back(grad_mu), self._give_back(grad_log_var)
+
+    def __repr__(self) -> str:
+        family, shape = self._arguments[0].name, tuple(self.sample.shape)
+        return f"Reparameterized(family={family!r}, sample={shape}, kl_kind={self.kl_kind!r})"
+
+
+def reparameterize(
+    mu: Any,
+    log_var: Any = None,
+    n_samples: int = 1,
+    *,
+    family: Family = "gaussian",
+    prior: Any = None,
+    temperature: float | None = None,
+    rng: Any = None,
+    row_offset: int = 0,
+    num_threads: int | None = None,
+) -> Reparameterized:
+    r"""Draw samples of a variational distribution q, with KL(q || prior) and log q, in one pass.
+
+    ==================  ============================================  ===============================
+    `family`            sample, s = exp(`log_var` / 2)                prior (default); KL
+    ==================  ============================================  ===============================
+    ``gaussian``        mu + s eps, eps normal                        normal (N(0, 1)); analytic
+    ``laplace``         mu + s eps, eps of density exp(-abs(eps))/2   the same
+    ``logistic``        mu + s eps, eps logistic                      the same
+    ``log_normal``      exp(mu + s eps), eps normal                   the same
+    ``concrete``        sigmoid((mu + eps) / temperature)             concrete (logits 0); analytic
+    ``gumbel_softmax``  softmax((mu + g) / temperature), g Gumbel     the same kind (0); by sample
+    ==================  ============================================  ===============================
+
+    Parameters
+    ----------
+    mu : array_like, (batch, n_latents)
+        Locations, float32 or float64; for relaxed families the logits, and for ``gumbel_softmax`` of shape
+        (batch, n_latents, n_categories).
+    log_var : array_like, (batch, n_latents)
+        Twice the logarithm of the scale s: the log variance of the (underlying) normal; the variance of
+        ``laplace`` is 2 s^2, that of ``logistic`` pi^2 s^2 / 3. None for relaxed families.
+    n_samples : int
+        Samples of each row.
+    family : str
+        See above. The relaxed ones are those of C. Maddison, A. Mnih, Y. W. Teh (2017) and E. Jang, S. Gu,
+        B. Poole (2017).
+    prior : tuple of array_like, or array_like
+        (mean, log variance) of the normal prior, each a number or of the shape of a row or of `mu`. For
+        relaxed families: the logits of the prior, which has the same temperature.
+    temperature : float
+        Of the relaxed families, 2^-20 to 2^20; 1 by default.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `vfe_fast.random.seed`.
+    row_offset : int
+        Rows that come before these in a batch that is cut into several calls: with the same `rng` they get
+        the noise that they have in the whole.
+    num_threads : int, optional
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    Reparameterized
+        Arrays of the caller's kind and dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or not finite.
+
+    Notes
+    -----
+    Where the KL is an estimate by samples, `kl_kind` says so. Equations, accuracy and where the tails of the
+    noise end: docs/reparameterize.md.
+
+    Examples
+    --------
+    >>> z = reparameterize([[0.5, -1.0]], [[0.0, 0.2]], n_samples=3, rng=0)
+    >>> z.sample.shape, z.kl.round(6).tolist()
+    ((3, 1, 2), [0.635701])
+    >>> grad_mu, grad_log_var = z.backward(grad_kl=[1.0])
+    >>> grad_mu.tolist()
+    [[0.5, -1.0]]
+    """
+    chosen = _FAMILIES.get(family) if isinstance(family, str) else None
+    if chosen is None:
+        raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, got {family!r}")
+    location, give_back = _reals(mu, "mu", None)
+    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype)[0]
+    prior_mean, prior_log_var = (None, None) if prior is None else _prior(prior, location, chosen in _RELAXED)
+    if temperature is None:
+        temperature = 1.0
+    elif chosen not in _RELAXED:
+        raise ValueError(f"temperature: expected None for the family {family}, got {temperature}")
+    arguments = (
+        chosen, location, spread, prior_mean, prior_log_var, count(n_samples, "n_samples"),
+        real(temperature, "temperature"), seed(rng), count(row_offset, "row_offset", 0, _MOST_ROWS),
+        threads(num_threads),
+    )  # fmt: skip
+    try:
+        sample, kl, log_q = _core.reparameterize(*arguments)
+    except MemoryError as error:  # not memory_for: this runs in every call
+        raise MemoryError(
+            f"n_samples: expected a size that fits in memory, got {n_samples} of {location.shape}: {error}"
+        ) from None
+    return Reparameterized(give_back(sample), give_back(kl), give_back(log_q), arguments, give_back)
+
+
+def _reals(x: Any, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, GiveBack]:
+    """View an array in C order; Python's numbers become float64, or the dtype given."""
+    array, give_back = borrow(x, name)
+    if array.dtype.kind in "iuf" and not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__"):
+        array = array.astype(np.float64 if dtype is None else dtype)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.array(array, order="C")
+    return array, give_back
+
+
+def _prior(prior: Any, location: Array, relaxed: bool) -> tuple[Array, Array | None]:
+    """Mean and log variance, or logits, as rows that the kernel reads."""
+    if relaxed:
+        return _rows(prior, location), None
+    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
+        raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
+    mean, log_var = (_rows(x, location) for x in prior)
+    if len(mean) != len(log_var):
+        mean, log_var = (np.array(np.broadcast_to(x, location.shape), order="C") for x in (mean, log_var))
+    return mean, log_var
+
+
+def _rows(x: Any, location: Array) -> Array:
+    array, _ = _reals(x, "prior", location.dtype)
+    if array.dtype != location.dtype:
+        raise TypeError(f"prior: expected {location.dtype} like mu, got {array.dtype}")
+    rows = (1, *location.shape[1:])
+    try:
+        if array.shape == location.shape:
+            return array
+        return np.ascontiguousarray(np.broadcast_to(array, rows))
+    except ValueError:
+        raise ValueError(
+            f"prior: expected numbers, {rows[1:]} or {location.shape}, got {array.shape}"
+        ) from None

@@ -1,0 +1,939 @@
+#include "reparam.hpp"
+
+#include <atomic>
+
+#include "../numerics/noise.hpp"
+#include "../runtime/scratch.hpp"
+#include "../runtime/threads.hpp"
+#include "bit_layer.hpp"
+#include "lanes.hpp"
+
+namespace vfe::kernels::inline VFE_LEVEL {
+namespace {
+
+using numerics::Stream;
+
+// Elements that a task does at a time. What they need (parameters, noise, terms of the sums) stays in the first-level
+// cache, or close.
+template <class T>
+constexpr std::int64_t piece = 4096 / sizeof(T);
+
+template <class T>
+constexpr std::int64_t group = block_lanes * numerics::block_normals<T>;  // elements of as many blocks
+
+// --- sums of the terms of a row, by columns ---------------------------------------------------------
+
+constexpr std::int64_t sum_lanes = 16;
+
+struct RowSum {
+  double lanes[sum_lanes] = {};
+
+  // Columns up to here have been a multiple of 16.
+  template <class T>
+  VFE_HD void add(const T* x, std::int64_t n) {
+    constexpr std::int64_t width = vector_bytes / static_cast<std::int64_t>(sizeof(double));
+    Vector<double> sums[sum_lanes / width];
+    __builtin_memcpy(&sums, lanes, sizeof sums);
+    std::int64_t k = 0;
+    for (; k + sum_lanes <= n; k += sum_lanes) {
+      VFE_UNROLL
+      for (std::int64_t v = 0; v < sum_lanes / width; ++v) sums[v] += load(x + k + v * width);
+    }
+    __builtin_memcpy(lanes, &sums, sizeof sums);
+    for (std::int64_t l = 0; k + l < n; ++l) lanes[l] += static_cast<double>(x[k + l]);
+  }
+  VFE_HD double total() const {
+    double half[sum_lanes];
+    __builtin_memcpy(half, lanes, sizeof half);
+    VFE_UNROLL
+    for (std::int64_t width = sum_lanes / 2; width > 0; width /= 2) {
+      for (std::int64_t l = 0; l < width; ++l) half[l] += half[l + width];
+    }
+    return half[0];
+  }
+};
+
+// Of a whole row; a short one in four lanes, since sixteen would take longer to be added up than to be filled.
+constexpr std::int64_t short_row = 128;
+using Four [[gnu::vector_size(4 * sizeof(double))]] = double;
+
+template <class T>
+VFE_HD double sum_row(const T* x, std::int64_t n) {
+  if (n >= short_row) {
+    RowSum sum;
+    sum.add(x, n);
+    return sum.total();
+  }
+  using Narrow [[gnu::vector_size(4 * sizeof(T))]] = T;
+  Four lanes = {};
+  std::int64_t k = 0;
+  for (; k + 4 <= n; k += 4) {
+    Narrow next;
+    __builtin_memcpy(&next, x + k, sizeof next);
+    lanes += __builtin_convertvector(next, Four);
+  }
+  double rest = 0;
+  for (; k < n; ++k) rest += static_cast<double>(x[k]);
+  return ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest;
+}
+
+// --- noise ----------------------------------------------------------------------------------------
+
+// What will be read or written next, element by element: memory is asked for it while noise is drawn.
+template <class T>
+struct Ahead {
+  const T *read[4] = {}, *write[2] = {};
+
+  VFE_HD void ask(std::int64_t element) const {
+    constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(T));
+    VFE_UNROLL
+    for (const T* from : read) {
+      if (from == nullptr) continue;
+      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(from + element + k, 0, 3);
+    }
+    VFE_UNROLL
+    for (const T* to : write) {
+      if (to == nullptr) continue;
+      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(to + element + k, 1, 3);
+    }
+  }
+};
+
+// Of elements [first, first + count) of the sheet; there is room for a group more on either side.
+template <class T, class Noise>
+VFE_HD const T* draw_noise(numerics::Key key, std::int64_t sample, std::int64_t first, std::int64_t count,
+                           const Ahead<T>& ahead, T* __restrict noise) {
+  alignas(64) std::uint32_t words[groups_together * group_words];
+  const std::int64_t begin = first / group<T>, end = ceil_div(first + count, group<T>);
+  for (std::int64_t g = begin; g < end; g += groups_together) {
+    const std::int64_t n = end - g < groups_together ? end - g : groups_together;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t block = (g + i) * block_lanes;
+      const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
+      draw_lanes(numerics::draw_counter(low, high, static_cast<std::uint64_t>(sample), Noise::stream), key,
+                 words + i * group_words);
+      ahead.ask((g + i) * group<T> - first);
+    }
+    T* made = noise + (g - begin) * group<T>;
+    Noise::make(words, made, n);
+  }
+  return noise + (first - begin * group<T>);
+}
+
+// Numbers that are made of one word (float) or of two (double).
+template <class Number>
+VFE_HD void make_lanes(const std::uint32_t* __restrict words, float* __restrict made, std::int64_t n_groups) {
+  for (std::int64_t k = 0; k < n_groups * group<float>; ++k) made[k] = Number::of(words[k]);
+}
+template <class Number>
+VFE_HD void make_lanes(const std::uint32_t* __restrict words, double* __restrict made, std::int64_t n_groups) {
+  for (std::int64_t half = 0; half < 2 * n_groups; ++half, words += 2 * block_lanes, made += block_lanes) {
+    for (std::uint32_t lane = 0; lane < block_lanes; ++lane) {
+      made[lane] = Number::of(words[lane], words[block_lanes + lane]);
+    }
+  }
+}
+
+struct Exponential {
+  template <class... Words>
+  VFE_HD static auto of(Words... words) {
+    return numerics::exponential(words...);
+  }
+};
+struct LaplaceNumber {
+  template <class... Words>
+  VFE_HD static auto of(Words... words) {
+    return numerics::laplace(words...);
+  }
+};
+struct LogisticNumber {
+  template <class... Words>
+  VFE_HD static auto of(Words... words) {
+    return numerics::logistic(words...);
+  }
+};
+
+// --- the families whose latents are numbers of their own ------------------------------------------
+
+// a b, where 0 times infinity is 0.
+template <class T>
+VFE_HD T product(T a, T b) {
+  const T found = a * b, of_a = a == T(0) ? T(0) : found;
+  return b == T(0) ? T(0) : of_a;
+}
+
+// The same where a alone may be infinite.
+template <class T>
+VFE_HD T times(T a, T b) {
+  const T found = a * b;
+  return b == T(0) ? T(0) : found;
+}
+
+// True if all magnitudes are below the limit; infinities and NaN are not. In integers, so that it vectorizes: what is
+// not below carries into the sign bit.
+template <class T>
+VFE_HD bool all_below(const T* __restrict x, std::int64_t n, T limit) {
+  using Bits = typename numerics::Format<T>::Bits;
+  constexpr Bits sign = Bits{1} << (8 * sizeof(T) - 1);
+  const Bits from_limit = sign - std::bit_cast<Bits>(limit);
+  Bits carried = 0;
+  for (std::int64_t k = 0; k < n; ++k) carried |= (std::bit_cast<Bits>(x[k]) & (sign - 1)) + from_limit;
+  return (carried & sign) == 0;
+}
+
+// A part of the sheet, as it lies in memory; the prior is spread over it, or null.
+template <class T>
+struct Part {
+  std::int64_t n;
+  const T *mu, *log_var, *prior_mean, *prior_log_var;
+};
+
+// What has been added up over samples: of the derivative by mu, and of that by mu times the noise.
+template <class W>
+struct Gathered {
+  W *plain, *with_noise;
+};
+
+// What gaussian, laplace and logistic share.
+template <class T, class Shape>
+struct LocationScale {
+  using Element = T;
+  using Wide = T;  // what it is computed in
+  static constexpr bool relaxed = false, samples_move_log_q = false;
+  static constexpr double kl_constant = Shape::lost_entropy, log_q_constant = Shape::log_density_constant;
+
+  VFE_HD explicit LocationScale(const ReparamArgs&) {}
+
+  static constexpr Stream stream = Shape::stream;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { Shape::make(words, made, n); }
+
+  // Of one latent: s, e^x - 1 and e^x - 1 - x for x = log_var - w + c, and the distance of mu from m, over e^(w / 2).
+  struct Numbers {
+    T scale, growth, excess, distance, unit;  // unit: e^-(w / 2)
+  };
+  template <bool prior, bool bounded>
+  VFE_HD static Numbers numbers(T mu, T log_var, T mean, T prior_log_var) {
+    const auto parts = numerics::exp_parts<bounded>(T(0.5) * log_var);
+    if constexpr (!prior && Shape::log_variance == 0) {
+      return {parts.value, parts.growth, parts.excess, mu, T(1)};
+    } else {
+      const T x = (prior ? log_var - prior_log_var : log_var) + T(Shape::log_variance);
+      const auto of_kl = numerics::exp_parts<bounded>(T(0.5) * x);
+      if constexpr (!prior) return {parts.value, of_kl.growth, of_kl.excess, mu, T(1)};
+      const T unit = numerics::exp_parts<bounded>(T(-0.5) * prior_log_var).value;
+      return {parts.value, of_kl.growth, of_kl.excess, product(mu - mean, unit), unit};
+    }
+  }
+
+  // body(prior, bounded), as constants.
+  template <class Body>
+  VFE_HD static void choose(const Part<T>& p, const Body& body) {
+    using Yes = std::true_type;
+    using No = std::false_type;
+    if (p.prior_mean != nullptr) {
+      body(Yes{}, No{});
+    } else if (all_below(p.log_var, p.n, numerics::parts_bound<T>)) {  // twice its half, and what Shape adds
+      body(No{}, Yes{});
+    } else {
+      body(No{}, No{});
+    }
+  }
+
+  template <bool with_terms>
+  VFE_HD void prepare(const Part<T>& p, T* scale, T* term) const {
+    choose(p, [&](auto prior, auto bounded) {
+      find<prior, bounded, with_terms>(p.n, p.mu, p.log_var, p.prior_mean, p.prior_log_var, scale, term);
+    });
+  }
+  template <bool prior, bool bounded, bool with_terms>
+  VFE_HD static void find(std::int64_t n, const T* __restrict mu, const T* __restrict log_var, const T* __restrict mean,
+                          const T* __restrict prior_log_var, T* __restrict scale, T* __restrict term) {
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Numbers of =
+          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
+      scale[k] = of.scale;
+      if (with_terms) term[k] = T(0.5) * (of.distance * of.distance + of.excess);
+    }
+  }
+
+  VFE_HD void draw(const Part<T>& p, const T* __restrict scale, const T* __restrict noise, T* __restrict z,
+                   T* __restrict term) const {
+    const std::int64_t n = p.n;
+    const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
+    for (std::int64_t k = 0; k < n; ++k) {
+      z[k] = mu[k] + times(scale[k], noise[k]);
+      term[k] = T(-0.5) * (Shape::surprise(noise[k]) + log_var[k]);
+    }
+  }
+
+  template <bool first, class W>
+  VFE_HD void gather(const Part<T>& p, const T*, const T* __restrict noise, const T* __restrict grad_sample, const T*,
+                     const Gathered<W>& to) const {
+    const std::int64_t n = p.n;
+    W* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const W found = static_cast<W>(grad_sample[k]), times_noise = static_cast<W>(grad_sample[k] * noise[k]);
+      plain[k] = first ? found : plain[k] + found;
+      with_noise[k] = first ? times_noise : with_noise[k] + times_noise;
+    }
+  }
+
+  template <class W>
+  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const T* grad_kl, const T* grad_log_q, T* grad_mu,
+                     T* grad_log_var) const {
+    choose(p, [&](auto prior, auto bounded) {
+      differentiate<prior, bounded, false>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+    });
+  }
+  // Both at once, of a single sample.
+  VFE_HD void finish_one(const Part<T>& p, const T* grad_sample, const T* noise, const T* grad_kl, const T* grad_log_q,
+                         T* grad_mu, T* grad_log_var) const {
+    choose(p, [&](auto prior, auto bounded) {
+      differentiate<prior, bounded, true>(p, grad_sample, noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+    });
+  }
+  template <bool prior, bool bounded, bool one, class W>
+  VFE_HD static void differentiate(const Part<T>& p, const W* __restrict plain, const W* __restrict with_noise,
+                                   const T* __restrict grad_kl, const T* __restrict grad_log_q, T* __restrict grad_mu,
+                                   T* __restrict grad_log_var) {
+    const std::int64_t n = p.n;
+    const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
+    const T* __restrict mean = p.prior_mean, * __restrict prior_log_var = p.prior_log_var;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Numbers of =
+          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
+      const T by_mu = prior ? product(of.distance, of.unit) : of.distance;
+      grad_mu[k] = static_cast<T>(plain[k]) + times(by_mu, grad_kl[k]);
+      const T moved = static_cast<T>(one ? plain[k] * with_noise[k] : with_noise[k]);
+      const T of_sample = times(of.scale, moved), of_kl = times(of.growth, grad_kl[k]);
+      const T sum = of_sample + of_kl;  // of two infinities the variance outgrows the scale
+      grad_log_var[k] = T(0.5) * ((sum == sum ? sum : of_kl) - grad_log_q[k]);
+    }
+  }
+};
+
+template <class T>
+struct GaussianShape {
+  static constexpr Stream stream = Stream::reparam_gaussian;
+  static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = -0.9189385332046727;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
+  VFE_HD static T surprise(T eps) { return eps * eps; }  // -2 ln density, but for a constant
+};
+template <class T>
+struct LaplaceShape {
+  static constexpr Stream stream = Stream::reparam_laplace;
+  static constexpr double log_variance = 0.6931471805599453, lost_entropy = 0.072364942924700087;
+  static constexpr double log_density_constant = -0.6931471805599453;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LaplaceNumber>(words, made, n);
+  }
+  VFE_HD static T surprise(T eps) { return T(2) * numerics::magnitude(eps); }
+};
+template <class T>
+struct LogisticShape {
+  static constexpr Stream stream = Stream::reparam_logistic;
+  static constexpr double log_variance = 1.1908474830306907, lost_entropy = 0.01436227472001807;
+  static constexpr double log_density_constant = 0;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LogisticNumber>(words, made, n);
+  }
+  VFE_HD static T surprise(T eps) {
+    const T size = numerics::magnitude(eps);
+    return T(2) * size + T(4) * numerics::log1p_unit(numerics::exp_negative(-size));
+  }
+};
+
+// z = e^y, y = mu + s eps. In float64, since e^y has the absolute error of y as a relative one.
+template <class T>
+struct LogNormal {
+  using Element = T;
+  using Wide = double;
+  static constexpr bool relaxed = false, samples_move_log_q = true;
+  static constexpr double kl_constant = -0.5, log_q_constant = -0.9189385332046727;
+
+  VFE_HD explicit LogNormal(const ReparamArgs&) {}
+
+  static constexpr Stream stream = Stream::reparam_log_normal;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
+
+  // Of z, and their products with what the prior divides by.
+  struct Moments {
+    double v, mean, off, var, moved;  // s^2, E z, E z - m, Var z, (E z)^2 e^v
+    double weight;                    // of the prior: e^-w
+  };
+  VFE_HD static Moments moments(const Part<T>& p, std::int64_t k) {
+    const double mu = static_cast<double>(p.mu[k]), v = numerics::exp(static_cast<double>(p.log_var[k]));
+    const double mean = numerics::exp(mu + 0.5 * v);
+    const bool small = v < 1.0;
+    // m_1^2 (e^v - 1), or e^(2 mu + 2v) (1 - e^-v), where neither factor can vanish while the other is infinite.
+    const double growth = numerics::expm1(small ? v : -v);
+    const double var = product(numerics::exp(2.0 * (small ? mu + 0.5 * v : mu + v)), small ? growth : -growth);
+    const double moved = numerics::exp(2.0 * (mu + v));
+    const bool standard = p.prior_mean == nullptr;
+    return {v,   mean,  standard ? mean : mean - static_cast<double>(p.prior_mean[k]),
+            var, moved, standard ? 1.0 : numerics::exp(-static_cast<double>(p.prior_log_var[k]))};
+  }
+
+  template <bool with_terms>
+  VFE_HD void prepare(const Part<T>& p, double* __restrict scale, double* __restrict term) const {
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const double log_var = static_cast<double>(p.log_var[k]);
+      scale[k] = numerics::exp(0.5 * log_var);
+      if constexpr (with_terms) {
+        const Moments m = moments(p, k);
+        const double x = p.prior_mean == nullptr ? log_var : log_var - static_cast<double>(p.prior_log_var[k]);
+        term[k] = 0.5 * (product(m.off * m.off + m.var, m.weight) - x) - static_cast<double>(p.mu[k]);
+      }
+    }
+  }
+
+  VFE_HD void draw(const Part<T>& p, const double* __restrict scale, const T* __restrict noise, T* __restrict z,
+                   double* __restrict term) const {
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const double eps = static_cast<double>(noise[k]);
+      const double y = static_cast<double>(p.mu[k]) + product(scale[k], eps);
+      z[k] = static_cast<T>(numerics::exp(y));
+      term[k] = -0.5 * (eps * eps + static_cast<double>(p.log_var[k])) - y;
+    }
+  }
+
+  template <bool first, class W>
+  VFE_HD void gather(const Part<T>& p, const double* __restrict scale, const T* __restrict noise,
+                     const T* __restrict grad_sample, const T* __restrict grad_log_q, const Gathered<W>& to) const {
+    W* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const double eps = static_cast<double>(noise[k]);
+      const double z = numerics::exp(static_cast<double>(p.mu[k]) + product(scale[k], eps));
+      const double by_y = product(static_cast<double>(grad_sample[k]), z) - static_cast<double>(grad_log_q[k]);
+      plain[k] = first ? by_y : plain[k] + by_y;
+      with_noise[k] = product(by_y, eps) + (first ? 0.0 : with_noise[k]);
+    }
+  }
+
+  template <class W>
+  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl,
+                     const double* __restrict grad_log_q, T* __restrict grad_mu, T* __restrict grad_log_var) const {
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const Moments m = moments(p, k);
+      const double scale = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
+      const double by_mean = product(m.off, m.mean) + m.var;
+      const double by_mu = product(by_mean, m.weight) - 1.0;
+      const double by_log_var = product(product(m.v, by_mean + m.moved), m.weight) - 1.0;
+      grad_mu[k] = static_cast<T>(from.plain[k] + product(grad_kl[k], by_mu));
+      const double of_sample = product(scale, from.with_noise[k]), of_kl = product(grad_kl[k], by_log_var);
+      const double sum = of_sample + of_kl;
+      grad_log_var[k] = static_cast<T>(0.5 * ((sum == sum ? sum : of_kl) - grad_log_q[k]));
+    }
+  }
+};
+
+// z = sigmoid(y), y = (mu + eps) / temperature; in float64 like e^y.
+template <class T>
+struct Concrete {
+  using Element = T;
+  using Wide = double;
+  static constexpr bool relaxed = true, samples_move_log_q = true;
+  static constexpr double kl_constant = 0;
+  const double temperature, log_q_constant;
+
+  VFE_HD explicit Concrete(const ReparamArgs& args)
+      : temperature(args.temperature), log_q_constant(numerics::log(args.temperature)) {}
+
+  static constexpr Stream stream = Stream::reparam_concrete;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<LogisticNumber>(words, made, n);
+  }
+
+  VFE_HD static double apart(const Part<T>& p, std::int64_t k) {
+    const double mu = static_cast<double>(p.mu[k]);
+    return p.prior_mean == nullptr ? mu : mu - static_cast<double>(p.prior_mean[k]);
+  }
+
+  template <bool with_terms>
+  VFE_HD void prepare(const Part<T>& p, double*, double* __restrict term) const {
+    if (!with_terms) return;
+    for (std::int64_t k = 0; k < p.n; ++k) term[k] = numerics::coth_excess(apart(p, k));
+  }
+
+  // e^-|y|, and whether y is negative.
+  struct Odds {
+    double size, e;
+    bool negative;
+  };
+  VFE_HD Odds odds(const Part<T>& p, const T* noise, std::int64_t k) const {
+    const double y = (static_cast<double>(p.mu[k]) + static_cast<double>(noise[k])) / temperature;
+    const double size = numerics::magnitude(y);
+    return {size, numerics::exp(-size), y < 0.0};
+  }
+
+  VFE_HD void draw(const Part<T>& p, const double*, const T* __restrict noise, T* __restrict z,
+                   double* __restrict term) const {
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const Odds at = odds(p, noise, k);
+      z[k] = static_cast<T>((at.negative ? at.e : 1.0) / (1.0 + at.e));
+      const double eps = numerics::magnitude(static_cast<double>(noise[k]));
+      const double of_noise = eps + 2.0 * numerics::log1p_unit(numerics::exp(-eps));
+      term[k] = (at.size + 2.0 * numerics::log1p_unit(at.e)) - of_noise;
+    }
+  }
+
+  template <bool first, class W>
+  VFE_HD void gather(const Part<T>& p, const double*, const T* __restrict noise, const T* __restrict grad_sample,
+                     const T* __restrict grad_log_q, const Gathered<W>& to) const {
+    W* __restrict plain = to.plain;
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      const Odds at = odds(p, noise, k);
+      const double slope = at.e / ((1.0 + at.e) * (1.0 + at.e)), tanh_half = (1.0 - at.e) / (1.0 + at.e);
+      const double by_y = static_cast<double>(grad_sample[k]) * slope +
+                          static_cast<double>(grad_log_q[k]) * (at.negative ? -tanh_half : tanh_half);
+      const double by_mu = by_y / temperature;
+      plain[k] = first ? by_mu : plain[k] + by_mu;
+    }
+  }
+
+  template <class W>
+  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl, const double*,
+                     T* __restrict grad_mu, T*) const {
+    for (std::int64_t k = 0; k < p.n; ++k) {
+      grad_mu[k] = static_cast<T>(from.plain[k] + grad_kl[k] * numerics::coth_excess_slope(apart(p, k)));
+    }
+  }
+};
+
+VFE_HD bool finite(double x) { return numerics::magnitude(x) <= std::numeric_limits<double>::max(); }
+
+void note(const ReparamArgs& args) { std::atomic_ref<bool>(*args.not_finite).store(true, std::memory_order_relaxed); }
+
+template <class T>
+VFE_HD void store(const ReparamArgs& args, void* to, std::int64_t k, double value) {
+  const T rounded = static_cast<T>(value);
+  static_cast<T*>(to)[k] = rounded;
+  if (!finite(static_cast<double>(rounded))) note(args);
+}
+
+// How a call is cut: rows that fit into a piece are done together, longer ones in pieces of columns.
+struct Cut {
+  std::int64_t width, rows, columns, n_tasks;
+
+  VFE_HD Cut(const ReparamArgs& args, std::int64_t piece_size)
+      : width(args.n_latents * args.n_categories),
+        rows(width < piece_size ? piece_size / (width > 0 ? width : 1) : 1),
+        columns(width < piece_size ? width : piece_size),
+        n_tasks(ceil_div(args.n_rows, rows)) {}
+};
+
+template <class Law>
+struct Task {
+  using T = typename Law::Element;
+  using W = typename Law::Wide;
+  static constexpr std::int64_t size = piece<W>;
+
+  const ReparamArgs& args;
+  const Law law;
+  const numerics::Key key;
+  const Cut cut;
+  std::int64_t row = 0, n_rows = 0, column = 0, n_columns = 0;  // of the piece
+  Part<T> part{};
+  alignas(64) T noise[size + 2 * group<T>];
+  alignas(64) T prior_mean[size], prior_log_var[size];
+  alignas(64) W scale[size], term[size];
+
+  VFE_HD explicit Task(const ReparamArgs& given)
+      : args(given), law(given), key(numerics::key_from(given.seed)), cut(given, size) {}
+
+  VFE_HD std::int64_t start() const { return row * cut.width + column; }
+
+  VFE_HD void spread(const void* prior, T* to) const {
+    const T* from = static_cast<const T*>(prior) + row * args.prior_stride + column;
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      for (std::int64_t k = 0; k < n_columns; ++k) to[r * n_columns + k] = from[r * args.prior_stride + k];
+    }
+  }
+
+  VFE_HD void take(std::int64_t first_row, std::int64_t rows, std::int64_t first_column, std::int64_t columns) {
+    row = first_row;
+    n_rows = rows;
+    column = first_column;
+    n_columns = columns;
+    part = {rows * columns, static_cast<const T*>(args.mu) + start(), nullptr, nullptr, nullptr};
+    if (!Law::relaxed) part.log_var = static_cast<const T*>(args.log_var) + start();
+    if (args.prior_mean != nullptr) {
+      spread(args.prior_mean, prior_mean);
+      part.prior_mean = prior_mean;
+      if (!Law::relaxed) spread(args.prior_log_var, prior_log_var);
+      part.prior_log_var = prior_log_var;
+    }
+  }
+
+  VFE_HD const T* noise_of(std::int64_t sample, const Ahead<T>& ahead = {}) {
+    return draw_noise<T, Law>(key, sample, args.row_offset * cut.width + start(), part.n, ahead, noise);
+  }
+  VFE_HD T* sample_at(std::int64_t sample) const {
+    return static_cast<T*>(args.sample) + sample * args.n_rows * cut.width + start();
+  }
+
+  VFE_HD void store_kl(std::int64_t of_row, double sum) const {
+    store<T>(args, args.kl, of_row, sum + Law::kl_constant * static_cast<double>(args.n_latents));
+  }
+  VFE_HD void store_log_q(std::int64_t sample, std::int64_t of_row, double sum) const {
+    store<T>(args, args.log_q, sample * args.n_rows + of_row,
+             sum + law.log_q_constant * static_cast<double>(args.n_latents));
+  }
+
+  void forward(std::int64_t task) {
+    const std::int64_t first = task * cut.rows, left = args.n_rows - first;
+    if (cut.columns == cut.width) {
+      take(first, left < cut.rows ? left : cut.rows, 0, cut.width);
+      const T* drawn = noise_of(0, {{part.mu, part.log_var}, {sample_at(0)}});
+      law.template prepare<true>(part, scale, term);
+      for (std::int64_t r = 0; r < n_rows; ++r) store_kl(row + r, sum_row(term + r * n_columns, n_columns));
+      for (std::int64_t s = 0; s < args.n_samples; ++s) {
+        if (s > 0) drawn = noise_of(s, {{}, {sample_at(s)}});
+        law.draw(part, scale, drawn, sample_at(s), term);
+        for (std::int64_t r = 0; r < n_rows; ++r) store_log_q(s, row + r, sum_row(term + r * n_columns, n_columns));
+      }
+      return;
+    }
+    for (std::int64_t s = 0; s < args.n_samples; ++s) {
+      RowSum kl, log_q;
+      for (std::int64_t c = 0; c < cut.width; c += cut.columns) {
+        take(first, 1, c, cut.width - c < cut.columns ? cut.width - c : cut.columns);
+        const T* drawn = noise_of(s, {{part.mu, part.log_var}, {sample_at(s)}});
+        if (s == 0) {
+          law.template prepare<true>(part, scale, term);
+          kl.add(term, part.n);
+        } else {
+          law.template prepare<false>(part, scale, term);
+        }
+        law.draw(part, scale, drawn, sample_at(s), term);
+        log_q.add(term, part.n);
+        runtime::check_interrupt();
+      }
+      if (s == 0) store_kl(first, kl.total());
+      store_log_q(s, first, log_q.total());
+    }
+  }
+};
+
+template <class Law, class Sum>
+struct BackwardTask : Task<Law> {
+  using Base = Task<Law>;
+  using Base::args, Base::part, Base::n_rows, Base::n_columns, Base::row;
+  using typename Base::T;
+  using typename Base::W;
+  alignas(64) Sum plain[Base::size], with_noise[Base::size];
+  alignas(64) W grad_kl[Base::size], grad_log_q[Base::size];
+  alignas(64) T of_sample[Base::size], of_log_q[Base::size];
+
+  VFE_HD explicit BackwardTask(const ReparamArgs& given) : Base(given) {}
+
+  void rows_of(const void* from, std::int64_t first, T* to) const {
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      const T value = from == nullptr ? T(0) : static_cast<const T*>(from)[first + r];
+      for (std::int64_t k = 0; k < n_columns; ++k) to[r * n_columns + k] = value;
+    }
+  }
+
+  void do_piece() {
+    const Gathered<Sum> gathered{plain, with_noise};
+    const std::int64_t width = this->cut.width;
+    const bool from_samples = args.grad_sample != nullptr || (Law::samples_move_log_q && args.grad_log_q != nullptr);
+    T* by_mu = static_cast<T*>(args.grad_mu) + this->start();
+    T* by_log_var = Law::relaxed ? by_mu : static_cast<T*>(args.grad_log_var) + this->start();
+    spread_sums();
+    const auto gradient_of = [&](std::int64_t s) {
+      return static_cast<const T*>(args.grad_sample) + s * args.n_rows * width + this->start();
+    };
+    if constexpr (!Law::samples_move_log_q) {
+      if (from_samples && args.n_samples == 1) {
+        const T* drawn = this->noise_of(0, {{part.mu, part.log_var, gradient_of(0)}, {by_mu, by_log_var}});
+        this->law.finish_one(part, gradient_of(0), drawn, grad_kl, grad_log_q, by_mu, by_log_var);
+        return look(by_mu, by_log_var);
+      }
+    }
+    if (from_samples) {
+      if (Law::samples_move_log_q) this->law.template prepare<false>(part, this->scale, this->term);
+      if (args.grad_sample == nullptr) {
+        for (std::int64_t k = 0; k < part.n; ++k) of_sample[k] = T(0);
+      }
+      for (std::int64_t s = 0; s < args.n_samples; ++s) {
+        const T* given = args.grad_sample == nullptr ? of_sample : gradient_of(s);
+        if (Law::samples_move_log_q) rows_of(args.grad_log_q, s * args.n_rows + row, of_log_q);
+        const T* drawn = this->noise_of(s);
+        if (s == 0) {
+          this->law.template gather<true>(part, this->scale, drawn, given, of_log_q, gathered);
+        } else {
+          this->law.template gather<false>(part, this->scale, drawn, given, of_log_q, gathered);
+        }
+      }
+    } else {
+      for (std::int64_t k = 0; k < part.n; ++k) plain[k] = with_noise[k] = Sum(0);
+    }
+    this->law.finish(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
+    look(by_mu, by_log_var);
+  }
+
+  VFE_HD void look(const T* by_mu, const T* by_log_var) const {
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    if (!all_below(by_mu, part.n, infinity) || !all_below(by_log_var, part.n, infinity)) note(args);
+  }
+
+  // The gradients by KL and by the sum of log q over samples, for each latent of a row.
+  VFE_HD void spread_sums() {
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      const W of_kl = args.grad_kl == nullptr ? W(0) : static_cast<W>(static_cast<const T*>(args.grad_kl)[row + r]);
+      double sum = 0;
+      for (std::int64_t s = 0; s < args.n_samples && args.grad_log_q != nullptr; ++s) {
+        sum += static_cast<double>(static_cast<const T*>(args.grad_log_q)[s * args.n_rows + row + r]);
+      }
+      for (std::int64_t k = 0; k < n_columns; ++k) grad_kl[r * n_columns + k] = of_kl;
+      for (std::int64_t k = 0; k < n_columns; ++k) grad_log_q[r * n_columns + k] = static_cast<W>(sum);
+    }
+  }
+
+  void backward(std::int64_t task) {
+    const std::int64_t first = task * this->cut.rows, left = args.n_rows - first;
+    const std::int64_t width = this->cut.width, columns = this->cut.columns;
+    for (std::int64_t c = 0; c < width; c += columns) {
+      this->take(first, left < this->cut.rows ? left : this->cut.rows, c, width - c < columns ? width - c : columns);
+      do_piece();
+      runtime::check_interrupt();
+    }
+  }
+};
+
+template <class Law>
+void run(const ReparamArgs& args, double nanoseconds) {
+  const Cut cut{args, Task<Law>::size};
+  const double elements = static_cast<double>(args.n_rows) * static_cast<double>(cut.width);
+  const double work = nanoseconds * elements * static_cast<double>(args.n_samples);
+  if (args.sample != nullptr) {
+    const auto do_task = [&](std::int64_t task) {
+      Task<Law> state(args);
+      state.forward(task);
+    };
+    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+  } else if (args.n_samples == 1) {
+    const auto do_task = [&](std::int64_t task) {
+      BackwardTask<Law, typename Law::Wide> state(args);
+      state.backward(task);
+    };
+    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+  } else {
+    const auto do_task = [&](std::int64_t task) {
+      BackwardTask<Law, double> state(args);
+      state.backward(task);
+    };
+    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+  }
+}
+
+// --- a latent of several categories ---------------------------------------------------------------
+
+// ln (k - 1)!
+double log_factorial_below(std::int64_t k) {
+  if (k > 256) {
+    const double x = static_cast<double>(k);
+    return (x - 0.5) * numerics::log(x) - x + 0.9189385332046727 + (1.0 - 1.0 / (30.0 * x * x)) / (12.0 * x);
+  }
+  double sum = 0;
+  for (std::int64_t j = 2; j < k; ++j) sum += numerics::log(static_cast<double>(j));
+  return sum;
+}
+
+// With E_i = e^-g_i, exponential numbers, and a = mu - m:
+//   ln q = ln (k - 1)! + (k - 1) ln temperature - k ln sum E + sum ln E - sum y
+//   KL   = k (ln sum e^-a E - ln sum E) + sum a, averaged over samples
+template <class T>
+struct GumbelTask {
+  static constexpr Stream stream = Stream::reparam_gumbel_softmax;
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_lanes<Exponential>(words, made, n);
+  }
+
+  const ReparamArgs& args;
+  const std::int64_t k, n_rows;  // categories; rows of a task
+  const std::int64_t most;       // latents of a piece
+  const double log_q_constant;
+  const runtime::Buffer<T> noise;      // that of E
+  const runtime::Buffer<double> z, w;  // (most, k): samples, and e^-a E, but for a factor
+  const runtime::Buffer<double> of_parameters;
+  const runtime::Buffer<double> kl_terms, log_q_terms;  // of the latents of the task
+  // Of the latent that was looked at last.
+  double log_q = 0, kl = 0, sum_w = 0;
+
+  static std::int64_t rows_of_task(const ReparamArgs& args) {
+    const std::int64_t width = args.n_latents * args.n_categories;
+    return width < piece<double> ? piece<double> / (width > 0 ? width : 1) : 1;
+  }
+
+  explicit GumbelTask(const ReparamArgs& given)
+      : args(given),
+        k(given.n_categories),
+        n_rows(rows_of_task(given)),
+        most(k < piece<double> ? piece<double> / k : 1),
+        log_q_constant(log_factorial_below(k) + static_cast<double>(k - 1) * numerics::log(given.temperature)),
+        noise(most * k + 2 * group<T>),
+        z(most * k),
+        w(most * k),
+        of_parameters(most * k),
+        kl_terms(n_rows * given.n_latents),
+        log_q_terms(n_rows * given.n_latents) {}
+
+  // Samples and sums of the latents [first, first + n) of the sheet.
+  template <class Each>
+  VFE_HD void draw(std::int64_t sample, std::int64_t first, std::int64_t n, const Each& each) {
+    const std::int64_t width = args.n_latents * k;
+    const T* e = draw_noise<T, GumbelTask>(numerics::key_from(args.seed), sample, args.row_offset * width + first * k,
+                                           n * k, {}, noise.data());
+    const T* mu = static_cast<const T*>(args.mu) + first * k;
+    for (std::int64_t i = 0; i < n * k; ++i) w[i] = numerics::log(static_cast<double>(e[i]));
+    for (std::int64_t l = 0; l < n; ++l) {
+      const std::int64_t row = (first + l) / args.n_latents, column = (first + l) % args.n_latents * k;
+      const T* m = args.prior_mean == nullptr
+                       ? nullptr
+                       : static_cast<const T*>(args.prior_mean) + row * args.prior_stride + column;
+      find(mu + l * k, m, e + l * k, z.data() + l * k, w.data() + l * k);
+      each(l);
+    }
+  }
+
+  // w comes as ln E.
+  VFE_HD void find(const T* __restrict mu, const T* __restrict m, const T* __restrict e, double* __restrict y,
+                   double* __restrict of_prior) {
+    constexpr double lowest = -std::numeric_limits<double>::infinity();
+    double largest = lowest, largest_of_prior = lowest, sum_log = 0, sum_e = 0, sum_a = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double logit = static_cast<double>(mu[i]), log_e = of_prior[i];
+      const double a = m == nullptr ? logit : logit - static_cast<double>(m[i]);
+      y[i] = logit - log_e;
+      of_prior[i] = log_e - a;
+      largest = y[i] > largest ? y[i] : largest;
+      largest_of_prior = of_prior[i] > largest_of_prior ? of_prior[i] : largest_of_prior;
+      sum_log += log_e;
+      sum_e += static_cast<double>(e[i]);
+      sum_a += a;
+    }
+    double sum_y = 0, sum = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double scaled = (y[i] - largest) / args.temperature;
+      sum_y += scaled;
+      y[i] = numerics::exp(scaled);
+      of_prior[i] = numerics::exp(of_prior[i] - largest_of_prior);
+    }
+    sum_w = 0;
+    for (std::int64_t i = 0; i < k; ++i) {
+      sum += y[i];
+      sum_w += of_prior[i];
+    }
+    for (std::int64_t i = 0; i < k; ++i) y[i] /= sum;
+    const double n = static_cast<double>(k), log_sum_e = numerics::log(sum_e);
+    log_q = log_q_constant - n * log_sum_e + sum_log - (sum_y - n * numerics::log(sum));
+    kl = n * (largest_of_prior + numerics::log(sum_w) - log_sum_e) + sum_a;
+  }
+
+  void forward(std::int64_t task) {
+    const std::int64_t first_row = task * n_rows, left = args.n_rows - first_row;
+    const std::int64_t rows = left < n_rows ? left : n_rows, latents = args.n_latents;
+    const std::int64_t first = first_row * latents, end = first + rows * latents;
+    for (std::int64_t i = 0; i < rows * latents; ++i) kl_terms[i] = 0;
+    for (std::int64_t s = 0; s < args.n_samples; ++s) {
+      T* sample = static_cast<T*>(args.sample) + s * args.n_rows * latents * k;
+      for (std::int64_t begin = first; begin < end; begin += most) {
+        const std::int64_t n = end - begin < most ? end - begin : most;
+        draw(s, begin, n, [&](std::int64_t l) {
+          kl_terms[begin - first + l] += kl;
+          log_q_terms[begin - first + l] = log_q;
+        });
+        for (std::int64_t i = 0; i < n * k; ++i) sample[begin * k + i] = static_cast<T>(z[i]);
+        runtime::check_interrupt();
+      }
+      for (std::int64_t r = 0; r < rows; ++r) {
+        store<T>(args, args.log_q, s * args.n_rows + first_row + r, sum_row(log_q_terms.data() + r * latents, latents));
+      }
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      store<T>(args, args.kl, first_row + r,
+               sum_row(kl_terms.data() + r * latents, latents) / static_cast<double>(args.n_samples));
+    }
+  }
+
+  void backward(std::int64_t task) {
+    const std::int64_t first_row = task * n_rows, left = args.n_rows - first_row;
+    const std::int64_t rows = left < n_rows ? left : n_rows, latents = args.n_latents;
+    const std::int64_t first = first_row * latents, end = first + rows * latents;
+    const double n_categories = static_cast<double>(k);
+    for (std::int64_t begin = first; begin < end; begin += most) {
+      const std::int64_t n = end - begin < most ? end - begin : most;
+      for (std::int64_t i = 0; i < n * k; ++i) of_parameters[i] = 0;
+      for (std::int64_t s = 0; s < args.n_samples; ++s) {
+        draw(s, begin, n, [&](std::int64_t l) {
+          const std::int64_t row = (begin + l) / latents;
+          const double* sample = z.data() + l * k;
+          double* to = of_parameters.data() + l * k;
+          if (args.grad_sample != nullptr) {
+            const T* given = static_cast<const T*>(args.grad_sample) + (s * args.n_rows * latents + begin + l) * k;
+            double mean = 0;
+            for (std::int64_t i = 0; i < k; ++i) mean += static_cast<double>(given[i]) * sample[i];
+            for (std::int64_t i = 0; i < k; ++i) {
+              to[i] += sample[i] * (static_cast<double>(given[i]) - mean) / args.temperature;
+            }
+          }
+          if (args.grad_log_q != nullptr) {
+            const T given = static_cast<const T*>(args.grad_log_q)[s * args.n_rows + row];
+            const double scaled = static_cast<double>(given) / args.temperature;
+            for (std::int64_t i = 0; i < k; ++i) to[i] -= scaled * (1.0 - n_categories * sample[i]);
+          }
+          if (args.grad_kl != nullptr) {
+            const double given = static_cast<double>(static_cast<const T*>(args.grad_kl)[row]);
+            const double scaled = given / static_cast<double>(args.n_samples);
+            for (std::int64_t i = 0; i < k; ++i) to[i] += scaled * (1.0 - n_categories * (w[l * k + i] / sum_w));
+          }
+        });
+        runtime::check_interrupt();
+      }
+      T* grad_mu = static_cast<T*>(args.grad_mu) + begin * k;
+      for (std::int64_t i = 0; i < n * k; ++i) grad_mu[i] = static_cast<T>(of_parameters[i]);
+      constexpr T infinity = std::numeric_limits<T>::infinity();
+      if (!all_below(grad_mu, n * k, infinity)) note(args);
+    }
+  }
+};
+
+template <class T>
+void run_gumbel(const ReparamArgs& args) {
+  const std::int64_t elements = args.n_rows * args.n_latents * args.n_categories;
+  const auto do_task = [&](std::int64_t task) {
+    GumbelTask<T> state(args);
+    args.sample != nullptr ? state.forward(task) : state.backward(task);
+  };
+  runtime::parallel_for(ceil_div(args.n_rows, GumbelTask<T>::rows_of_task(args)),
+                        20.0 * static_cast<double>(elements) * static_cast<double>(args.n_samples), args.num_threads,
+                        do_task);
+}
+
+template <class T>
+void run_family(const ReparamArgs& args) {
+  switch (args.family) {
+    case Family::gaussian:
+      return run<LocationScale<T, GaussianShape<T>>>(args, 2.0);
+    case Family::laplace:
+      return run<LocationScale<T, LaplaceShape<T>>>(args, 2.0);
+    case Family::logistic:
+      return run<LocationScale<T, LogisticShape<T>>>(args, 3.0);
+    case Family::log_normal:
+      return run<LogNormal<T>>(args, 8.0);
+    case Family::concrete:
+      return run<Concrete<T>>(args, 8.0);
+    case Family::gumbel_softmax:
+      return run_gumbel<T>(args);
+  }
+}
+
+}  // namespace
+
+void reparam(const ReparamArgs& args) {
+  args.real == Real::float32 ? run_family<float>(args) : run_family<double>(args);
+}
+
+}  // namespace vfe::kernels::inline VFE_LEVEL
