@@ -8,14 +8,16 @@
 // Lower parts lie output by output: those that are set add up to what a coarse sum leaves out.
 #pragma once
 
+#include <bit>
+
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t section_blocks = 4;               // of inputs whose sums share a range
-constexpr std::int64_t states_worth_coarse = 64;         // at a time
-constexpr std::int64_t chain_steps_worth_coarse = 2048;  // of weights that are used once
+constexpr std::int64_t section_blocks = 4;               // blocks of inputs in a section, whose sums share a range
+constexpr std::int64_t states_worth_coarse = 64;         // in a block
+constexpr std::int64_t chain_steps_worth_coarse = 2048;  // chains times steps, where the weights are used once
 
 struct CoarseLayer {
   using Upper = std::uint16_t;
@@ -25,8 +27,8 @@ struct CoarseLayer {
   const BitLayer<std::int32_t>& exact_layer;
   const BitLayer<Upper> layer;              // upper parts; a row has those of two strips of the exact layer in turns
   const std::int64_t n_sections, n_inputs;  // inputs with padding
-  const std::int64_t n_outputs;             // with padding
-  const runtime::Buffer<std::int32_t> dropped;  // (n_outputs,): bits that lower parts have
+  const std::int64_t n_outputs;             // in whole tiles
+  const runtime::Buffer<std::int32_t> dropped;  // (n_outputs,): bits below the upper part
   const runtime::Buffer<std::uint32_t> start;   // (strips, n_sections, exact_width): what sums begin with
   const runtime::Buffer<std::int32_t> total;    // (n_outputs,): what all sections began with, taken back
   const runtime::Buffer<std::int16_t> lower;    // (n_outputs, n_inputs)
@@ -37,18 +39,20 @@ struct CoarseLayer {
         layer(of.n_in, of.n_out),
         n_sections(ceil_div(of.n_blocks, section_blocks)),
         n_inputs(of.n_blocks * block_inputs),
-        n_outputs(layer.n_strips * width),
+        n_outputs(of.n_tiles * tile_width),
         dropped(n_outputs),
         start(layer.n_strips * n_sections * exact_width),
         total(n_outputs),
         lower(n_outputs * n_inputs),
-        left_out(n_outputs) {}
+        left_out(n_outputs) {
+    for (std::int64_t j = 0; j < n_outputs; ++j) dropped[j] = 0;
+    for (std::int64_t j = 0; j < n_outputs; ++j) left_out[j] = 0;
+  }
 
   // One thread's part of reading the exact layer.
   void share(runtime::Member& member) {
     for (std::int64_t strip; (strip = member.next(layer.n_strips)) >= 0;) {
       runtime::check_interrupt();
-      for (std::int64_t i = 0; i <= layer.zero_row; ++i) upper_row(strip, i) = {};
       for (std::int64_t k = 0; k < 2; ++k) read(strip, k);
     }
   }
@@ -120,19 +124,22 @@ struct CoarseLayer {
         const std::int64_t ends = std::int64_t{lowest[section][l]} + highest[section][l];
         const auto middle = static_cast<std::int32_t>(ends >> (1 + dropped[first + l]));
         total[first + l] += middle;
-        std::uint32_t& both = start[(strip * n_sections + section) * exact_width + l];
+        std::uint32_t& packed = start[(strip * n_sections + section) * exact_width + l];
         const std::uint32_t taken = static_cast<std::uint32_t>(-middle) & 0xFFFFu;
-        both = k == 0 ? taken : both | taken << 16;
+        packed = k == 0 ? taken : packed | taken << 16;
       }
     }
     split(strip, k);
   }
 
+  static constexpr std::int32_t most_dropped = 15;  // so that two lower parts add up in 16 bits
   // As few as leave the range of a section's sums, and its rounding, to 16 bits.
   static std::int32_t bits_to_drop(std::int64_t range) {
     constexpr std::int64_t rounding = section_blocks * block_inputs / 2 + 1;
+    constexpr std::int64_t room = 2 * (32767 - rounding);
+    static_assert(room << most_dropped >= std::int64_t{1} << 30);  // what no sum of weights exceeds
     std::int32_t bits = 1;
-    while (bits < 15 && range > (2 * (32767 - rounding)) << bits) ++bits;
+    while (bits < most_dropped && range > room << bits) ++bits;
     return bits;
   }
 
@@ -150,7 +157,7 @@ struct CoarseLayer {
         below += where_greater(left[m], {}, {}, left[m]);
         above += where_greater(left[m], {}, left[m], {});
         const auto upper = std::bit_cast<Row<std::uint32_t>>(rounded);
-        upper_row(strip, i + m) = upper_row(strip, i + m) | (k == 0 ? upper & 0xFFFFu : upper << 16);
+        upper_row(strip, i + m) = k == 0 ? upper & 0xFFFFu : upper_row(strip, i + m) | (upper << 16);
       }
       for (std::int64_t p = 0; p < Long::parts; ++p) {
         Vector<std::int32_t> square[side];
@@ -186,22 +193,23 @@ struct CoarseFields {
       const std::int64_t strip = first_strip + k, output = strip * width;
       auto* first = reinterpret_cast<Long*>(fields) + 2 * k * states.n;
       Long* second = first + states.n;
-      const bool both = output + exact_width < layer.n_out;
+      const bool has_second = output + exact_width < layer.n_out;
       const Long of_first = row_at<std::int32_t>(coarse.total.data() + output, 0);
       const Long of_second = row_at<std::int32_t>(coarse.total.data() + output + exact_width, 0);
       for (std::int64_t s = 0; s < states.n; ++s) first[s] = of_first;
-      for (std::int64_t s = 0; s < states.n && both; ++s) second[s] = of_second;
+      for (std::int64_t s = 0; s < states.n && has_second; ++s) second[s] = of_second;
       for (std::int64_t section = 0; section < coarse.n_sections; ++section) {
-        const auto start = row_at<Upper>(coarse.start.data() + (strip * coarse.n_sections + section) * exact_width, 0);
-        for (std::int64_t s = 0; s < states.n; ++s) reinterpret_cast<Row<Upper>*>(sums)[s] = start;
+        const auto start =
+            row_at<std::uint32_t>(coarse.start.data() + (strip * coarse.n_sections + section) * exact_width, 0);
+        auto* sum = reinterpret_cast<Row<Upper>*>(sums);
+        for (std::int64_t s = 0; s < states.n; ++s) sum[s] = std::bit_cast<Row<Upper>>(start);
         const std::int64_t begin = section * section_blocks, end = begin + section_blocks;
         for (std::int64_t block = begin; block < end && block < layer.n_blocks; ++block) {
           build_tables<group_inputs>(layer.block_rows(strip, block), table);
           add_tables_of_block<group_inputs>(states, block, table, sums);
         }
-        const auto* sum = reinterpret_cast<const Long*>(sums);
-        for (std::int64_t s = 0; s < states.n; ++s) first[s] += (sum[s] << 16) >> 16;
-        for (std::int64_t s = 0; s < states.n && both; ++s) second[s] += sum[s] >> 16;
+        for (std::int64_t s = 0; s < states.n; ++s) first[s] += (std::bit_cast<Long>(sum[s]) << 16) >> 16;
+        for (std::int64_t s = 0; s < states.n && has_second; ++s) second[s] += std::bit_cast<Long>(sum[s]) >> 16;
       }
     }
   }

@@ -136,19 +136,18 @@ void Contrast<T>::share(runtime::Member& member) const {
     }
   };
   // Draws h of the chains in `rows`, whose first n_before states are no chains.
-  const auto draw_hidden = [&](std::int64_t tile, Rows rows, FieldsOfTile fields, std::int64_t first_chain,
+  const auto draw_hidden = [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields, std::int64_t first_chain,
                                std::int64_t n_before, std::int64_t step) {
     const Draw draw{key, static_cast<std::uint32_t>(first_chain), static_cast<std::uint64_t>(step)};
     std::uint64_t* to = hidden.data() + tile * args.n_chains + first_chain;
-    fields.of_first += n_before * strip_width<std::int32_t>;
-    draw_tile(to_hidden_layer, tile, fields, rows.n - n_before, draw, &beta, false,
+    draw_tile(to_hidden_layer, tile, fields.from(n_before), rows.n - n_before, draw, &beta, false,
               [&](std::int64_t c, std::uint64_t state) { to[c] = state; });
   };
 
   if (from_data) {
     each_tile(sweep.to_hidden, averaged, visible.data(), n_all, data(),
               [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
-                put_means(tile, fields.of_first, rows);
+                put_means(tile, fields.fields, rows);
                 draw_hidden(tile, rows, fields, rows.first, 0, args.first_step);
               });
   }
@@ -169,7 +168,7 @@ void Contrast<T>::share(runtime::Member& member) const {
   }
   each_tile(sweep.to_hidden, averaged, visible.data(), n_all, from_data ? chains() : everything(),
             [&](std::int64_t tile, Rows rows, const FieldsOfTile& fields) {
-              put_means(tile, fields.of_first, rows);
+              put_means(tile, fields.fields, rows);
               if (from_data) return;
               const std::int64_t before = args.n_data - rows.first, n_before = before > 0 ? before : 0;
               if (n_before >= rows.n) return;
@@ -279,7 +278,7 @@ void run(const ContrastArgs& args) {
     });
     contrast.give_back();
   };
-  if (args.n_chains >= states_worth_coarse && args.n_chains * args.n_steps >= chain_steps_worth_coarse) {
+  if (args.n_chains >= states_worth_coarse && args.n_steps >= ceil_div(chain_steps_worth_coarse, args.n_chains)) {
     CoarseSweep coarse(sweep);
     work(&coarse);
   } else {

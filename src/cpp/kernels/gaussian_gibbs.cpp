@@ -186,8 +186,9 @@ void run(const GaussianGibbsArgs& args) {
   const double n_weights = static_cast<double>(n_visible) * static_cast<double>(n_hidden);
   const double of_chain = n_weights / 24.0 + 2.0 * static_cast<double>(n_visible + n_hidden);
   const std::int64_t fewest_tiles = n_visible_tiles < n_hidden_tiles ? n_visible_tiles : n_hidden_tiles;
-  each_block(args.n_chains, args.n_steps, static_cast<double>(args.n_chains) * of_chain, fewest_tiles, args.num_threads,
-             sweep_block);
+  ChainBlocks(args.n_chains, args.n_steps, static_cast<double>(args.n_chains) * of_chain, fewest_tiles,
+              args.num_threads)
+      .each(sweep_block);
 }
 
 }  // namespace

@@ -11,18 +11,21 @@ void gibbs(const GibbsArgs& args) {
   const DrawnLayer to_visible_layer(sweep.to_visible, args.rbm.real, args.rbm.visible_bias);
   const std::int64_t visible_words = words_for(args.rbm.n_visible), hidden_words = words_for(args.rbm.n_hidden);
   const numerics::Key key = numerics::key_from(args.seed);
-  const bool again = args.prepared != nullptr || args.n_chains * args.n_steps >= chain_steps_worth_coarse;
-  const bool coarse = again && args.n_chains >= states_worth_coarse;
-  const CoarseSweep* coarse_sweep = coarse ? &CoarseSweep::of(cache, sweep, args.num_threads) : nullptr;
-
   double largest_beta = 0;
-  for (std::int64_t k = 0; k < args.n_betas; ++k)
+  for (std::int64_t k = 0; k < args.n_betas; ++k) {
     largest_beta = args.beta[k] > largest_beta ? args.beta[k] : largest_beta;
+  }
 
   const double n_weights = static_cast<double>(args.rbm.n_visible) * static_cast<double>(args.rbm.n_hidden);
   const double n_draws = static_cast<double>(args.rbm.n_visible + args.rbm.n_hidden);
   const double weights_per_nanosecond = args.n_chains < states_worth_pairs ? 12.0 : 64.0;
   const double of_step = static_cast<double>(args.n_chains) * (n_weights / weights_per_nanosecond + 2.0 * n_draws);
+  const ChainBlocks blocks(args.n_chains, args.n_steps, of_step, sweep.fewest_tiles(), args.num_threads);
+  const CoarseSweep* coarse = nullptr;
+  if (blocks.size >= states_worth_coarse &&
+      (args.prepared != nullptr || args.n_steps >= ceil_div(chain_steps_worth_coarse, args.n_chains))) {
+    coarse = &CoarseSweep::of(cache, sweep, args.num_threads);
+  }
 
   // Chains [first, first + n_chains) by threads that share the tiles of each half step.
   const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
@@ -34,10 +37,8 @@ void gibbs(const GibbsArgs& args) {
       }
     }
     const auto share_steps = [&](runtime::Member& member) {
-      const CoarseLayer* coarse_hidden = coarse_sweep != nullptr ? &coarse_sweep->to_hidden : nullptr;
-      const CoarseLayer* coarse_visible = coarse_sweep != nullptr ? &coarse_sweep->to_visible : nullptr;
-      DrawnFields to_hidden(to_hidden_layer, coarse_hidden, largest_beta, n_chains);
-      DrawnFields to_visible(to_visible_layer, coarse_visible, largest_beta, n_chains);
+      DrawnFields to_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains);
+      DrawnFields to_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains);
       const auto half_sweep = [&](const DrawnLayer& layer, DrawnFields& fields, const std::uint64_t* from,
                                   std::uint64_t* to, std::uint64_t step, bool may_clamp) {
         fields.start({from, n_chains, 1, n_chains});
@@ -74,7 +75,7 @@ void gibbs(const GibbsArgs& args) {
     }
   };
 
-  each_block(args.n_chains, args.n_steps, of_step, sweep.fewest_tiles(), args.num_threads, sweep_block);
+  blocks.each(sweep_block);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

@@ -26,7 +26,8 @@ constexpr DrawStreams visible_draws{Stream::gibbs_visible, Stream::gibbs_visible
 // units are drawn: they may change while the weights stay.
 struct HalfSweep {
   BitLayer<std::int32_t> layer;
-  runtime::Buffer<double> unit;  // 1 / scale of each output's weights; 0 for padding, whose fields are not written
+  runtime::Buffer<double> unit;  // 1 / scale of each output's weights; 0 where there are none, and for padding, whose
+                                 // fields are not written
   double largest = 0;            // no sum of weights is beyond it
   DrawStreams streams;
 
@@ -128,7 +129,7 @@ struct Rounding {
   // The scale of one output of `half`.
   static double set_scale(HalfSweep& half, std::int64_t output, double total) {
     const double scale = numerics::fixed_point_scale(total, half.layer.n_in);
-    half.unit[output] = 1.0 / scale;
+    half.unit[output] = total > 0 ? 1.0 / scale : 0.0;
     return scale;
   }
 
@@ -229,24 +230,34 @@ constexpr std::int64_t block_chains = 256;         // their fields for one strip
 constexpr std::int64_t chains_of_their_own = 256;  // below so many a thread, threads share the units instead
 constexpr double nanoseconds_per_share = 3e3;      // of a half step, worth meeting the others
 
-// sweep_block(first, n_chains, n_threads) for all chains, cut into blocks for one thread each; or for as many threads
-// as are worth it together, if the chains are few. A step of all takes about of_step nanoseconds on one core.
-template <class SweepBlock>
-void each_block(std::int64_t n_chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads,
-                const SweepBlock& sweep_block) {
-  const double nanoseconds = static_cast<double>(n_steps) * of_step;
-  const std::int64_t n_threads = runtime::threads_worth(nanoseconds, num_threads);
-  if (n_threads > 1 && n_chains < n_threads * chains_of_their_own) {
-    const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
-    const std::int64_t most = worth < n_threads ? worth : n_threads;
-    if (most > 1 && fewest_tiles >= 2 * most) return sweep_block(0, n_chains, most);
+// How chains are cut: into blocks for one thread each; or, if they are few, all in one, for as many threads as are
+// worth it together. A step of all takes about of_step nanoseconds on one core.
+struct ChainBlocks {
+  std::int64_t n_chains, size, n_threads = 1;
+  double nanoseconds;
+  int most_threads;
+
+  ChainBlocks(std::int64_t chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads)
+      : n_chains(chains), size(chains), nanoseconds(static_cast<double>(n_steps) * of_step), most_threads(num_threads) {
+    const std::int64_t worth_starting = runtime::threads_worth(nanoseconds, num_threads);
+    if (worth_starting > 1 && n_chains < worth_starting * chains_of_their_own) {
+      const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
+      const std::int64_t most = worth < worth_starting ? worth : worth_starting;
+      if (most > 1 && fewest_tiles >= 2 * most) n_threads = most;
+    }
+    if (n_threads == 1) size = runtime::items_per_task(n_chains, block_chains, nanoseconds, num_threads);
   }
-  const std::int64_t block = runtime::items_per_task(n_chains, block_chains, nanoseconds, num_threads);
-  runtime::parallel_for(ceil_div(n_chains, block), nanoseconds, num_threads, [&](std::int64_t task) {
-    const std::int64_t first = task * block;
-    sweep_block(first, n_chains - first < block ? n_chains - first : block, std::int64_t{1});
-  });
-}
+
+  // sweep_block(first, n, n_threads) for each.
+  template <class SweepBlock>
+  void each(const SweepBlock& sweep_block) const {
+    if (n_threads > 1) return sweep_block(0, n_chains, n_threads);
+    runtime::parallel_for(ceil_div(n_chains, size), nanoseconds, most_threads, [&](std::int64_t task) {
+      const std::int64_t first = task * size;
+      sweep_block(first, n_chains - first < size ? n_chains - first : size, std::int64_t{1});
+    });
+  }
+};
 
 // A layer to be drawn: the weights into it, and its biases.
 struct DrawnLayer {
@@ -288,8 +299,8 @@ struct DrawnLayer {
   }
   VFE_HD bool in_range(double beta) const { return beta * (half.largest + largest) < most; }
 
-  // How far beta times the field of a unit may be off, with sums that are off by `error` (or, in the worst case, by as
-  // much as float32 rounds).
+  // How far beta times the field of a unit may be off, with sums that are off by `error`, and what float32 rounds on
+  // both ways (nine roundings of 2^-24; sixteen are allowed).
   VFE_HD double doubt(double beta, std::int64_t unit, double error) const {
     return beta * ((error + 0x1p30 * 0x1p-20) * half.unit[unit] + 0x1p-20 * numerics::magnitude(bias[unit]));
   }
@@ -308,8 +319,9 @@ VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::
 }
 
 constexpr double most_doubt = 1.0, mean_doubt = 0.25;  // of x: beyond, too many draws would need the exact sum
-// By how much sigmoid(x) may be off: slack times its slope at x, which grows by no more than e^doubt on the way.
-VFE_HD float slack_of(double doubt) {  // >= e^doubt - 1
+// sigmoid(x) is off by at most slack times its slope at x: on the way the slope grows by no more than e^doubt.
+VFE_HD float slack_of(double doubt) {
+  static_assert(most_doubt <= 1.0);  // up to there these are >= e^doubt - 1
   return static_cast<float>((doubt < 0.25 ? 1.14 : 1.72) * doubt);
 }
 
@@ -349,7 +361,7 @@ VFE_HD std::uint64_t decide(const float (&x)[tile_width], const float (&slack)[t
     const I leading = draw.chain % 2 == 0 ? word & 0xFFFF : (word >> 16) & 0xFFFF;
     const F u = __builtin_convertvector(leading ^ (likely & 0xFFFF), F);
     const F e = exp_roughly(likely ? -field : field), above = u * (1.0f + e) - 0x1p16f * e;
-    // e / (1 + e) <= e - e^2 / 2, and that is 1 + e times the slope of sigmoid at x.
+    // 1 + e times the slope of sigmoid at x is e / (1 + e) <= e - e^2 / 2.
     const F margin = (e - 0.5f * (e * e)) * off * 0x1p16f + rounding * (1.0f + e);
     const F distance = above < F{} ? -above : above;
     on |= bits_of(likely ^ (above < F{})) << l;
@@ -371,10 +383,17 @@ VFE_HD std::uint64_t decide(const float (&x)[tile_width], const float (&slack)[t
 
 // The fields of a tile's units, as TileFields leaves them: (strips of the tile, n_states, strip_width).
 struct FieldsOfTile {
-  const std::int32_t* of_first;  // state that is drawn
+  const std::int32_t* fields;  // from the first state that is drawn
   std::int64_t n_states;
-  const CoarseLayer* coarse = nullptr;  // whose multiples they are, of `states`; null if they are exact
-  States states = {};
+  const CoarseLayer* coarse;  // whose sums they are; null if they are exact
+  States states;
+
+  VFE_HD FieldsOfTile from(std::int64_t first) const {
+    FieldsOfTile rest = *this;
+    rest.fields += first * strip_width<std::int32_t>;
+    rest.states.words += first * states.state_stride;
+    return rest;
+  }
 };
 
 // Draws one tile's units for each of n_chains chains, the first of which is that of `draw`, at one beta or one a
@@ -399,7 +418,7 @@ VFE_HD void draw_tile(const DrawnLayer& to, std::int64_t tile, const FieldsOfTil
   for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
     if (c == 0 || draw.chain % 2 == 0) tile_words(draw, to.half.streams.draws, tile, words);
     if (beta_of_each) scale(beta[c]);
-    const std::int32_t* field = fields.of_first + c * full;
+    const std::int32_t* field = fields.fields + c * full;
     float x[tile_width];
     for (std::int64_t k = 0; k < tile_width; k += full) {
       for (std::int64_t l = 0; l < full; ++l) {
@@ -468,7 +487,7 @@ class DrawnFields {
         exact_(layer.half.layer, max_states),
         table_(coarse_ != nullptr ? table_size<CoarseFields::Upper> : 0),
         sums_(coarse_ != nullptr ? max_states * CoarseFields::width : 0) {
-    for (std::int64_t k = 0; k < max_states * tile_width; ++k) fields_[k] = 0;  // padding keeps it
+    for (std::int64_t k = 0; k < max_states * tile_width; ++k) fields_[k] = 0;  // padding is read, and comes to nothing
   }
 
   void start(const States& states) {

@@ -20,7 +20,7 @@ using WideWords = Vector<std::uint64_t>;
 
 // The products of the lower halves.
 VFE_HD void multiply_words(const WideWords& a, const WideWords& b, WideWords& product) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
   // Without a mask, gcc 12 warns of a value that is not set.
   product = reinterpret_cast<WideWords>(
       _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));

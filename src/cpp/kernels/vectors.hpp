@@ -13,7 +13,7 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr std::int64_t vector_bytes = 64;
 #elif defined(__AVX2__)
 constexpr std::int64_t vector_bytes = 32;
