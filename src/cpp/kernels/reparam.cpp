@@ -188,6 +188,12 @@ struct Part {
   const T *mu, *log_var, *prior_mean, *prior_log_var;
 };
 
+// body(whether there is a prior) as a constant: a loop with pointers that may be null does not vectorize.
+template <class T, class Body>
+VFE_HD void with_prior(const Part<T>& p, const Body& body) {
+  p.prior_mean != nullptr ? body(std::true_type{}) : body(std::false_type{});
+}
+
 // What has been added up over samples: of the derivative by mu, and of that by mu times the noise.
 template <class W>
 struct Gathered {
@@ -361,30 +367,35 @@ struct LogNormal {
     double v, mean, off, var, moved;  // s^2, E z, E z - m, Var z, (E z)^2 e^v
     double weight;                    // of the prior: e^-w
   };
+  template <bool prior>
   VFE_HD static Moments moments(const Part<T>& p, std::int64_t k) {
     const double mu = static_cast<double>(p.mu[k]), v = numerics::exp(static_cast<double>(p.log_var[k]));
     const double mean = numerics::exp(mu + 0.5 * v);
-    const bool small = v < 1.0;
     // m_1^2 (e^v - 1), or e^(2 mu + 2v) (1 - e^-v), where neither factor can vanish while the other is infinite.
-    const double growth = numerics::expm1(small ? v : -v);
-    const double var = product(numerics::exp(2.0 * (small ? mu + 0.5 * v : mu + v)), small ? growth : -growth);
-    const double moved = numerics::exp(2.0 * (mu + v));
-    const bool standard = p.prior_mean == nullptr;
-    return {v,   mean,  standard ? mean : mean - static_cast<double>(p.prior_mean[k]),
-            var, moved, standard ? 1.0 : numerics::exp(-static_cast<double>(p.prior_log_var[k]))};
+    const bool small = v < 1.0;
+    const double half_sum = mu + 0.5 * v, sum = mu + v, minus_v = -v;
+    const double growth = numerics::expm1(small ? v : minus_v), minus_growth = -growth;
+    const double var = product(numerics::exp(2.0 * (small ? half_sum : sum)), small ? growth : minus_growth);
+    const double moved = numerics::exp(2.0 * sum);
+    if constexpr (prior) {
+      const double off = mean - static_cast<double>(p.prior_mean[k]);
+      return {v, mean, off, var, moved, numerics::exp(-static_cast<double>(p.prior_log_var[k]))};
+    }
+    return {v, mean, mean, var, moved, 1.0};
   }
 
   template <bool with_terms>
   VFE_HD void prepare(const Part<T>& p, double* __restrict scale, double* __restrict term) const {
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const double log_var = static_cast<double>(p.log_var[k]);
-      scale[k] = numerics::exp(0.5 * log_var);
-      if constexpr (with_terms) {
-        const Moments m = moments(p, k);
-        const double x = p.prior_mean == nullptr ? log_var : log_var - static_cast<double>(p.prior_log_var[k]);
+    for (std::int64_t k = 0; k < p.n; ++k) scale[k] = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
+    if constexpr (!with_terms) return;
+    with_prior(p, [&](auto prior) {
+      for (std::int64_t k = 0; k < p.n; ++k) {
+        const Moments m = moments<prior>(p, k);
+        const double log_var = static_cast<double>(p.log_var[k]);
+        const double x = prior ? log_var - static_cast<double>(p.prior_log_var[k]) : log_var;
         term[k] = 0.5 * (product(m.off * m.off + m.var, m.weight) - x) - static_cast<double>(p.mu[k]);
       }
-    }
+    });
   }
 
   VFE_HD void draw(const Part<T>& p, const double* __restrict scale, const T* __restrict noise, T* __restrict z,
@@ -413,17 +424,20 @@ struct LogNormal {
   template <class W>
   VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl,
                      const double* __restrict grad_log_q, T* __restrict grad_mu, T* __restrict grad_log_var) const {
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const Moments m = moments(p, k);
-      const double scale = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
-      const double by_mean = product(m.off, m.mean) + m.var;
-      const double by_mu = product(by_mean, m.weight) - 1.0;
-      const double by_log_var = product(product(m.v, by_mean + m.moved), m.weight) - 1.0;
-      grad_mu[k] = static_cast<T>(from.plain[k] + product(grad_kl[k], by_mu));
-      const double of_sample = product(scale, from.with_noise[k]), of_kl = product(grad_kl[k], by_log_var);
-      const double sum = of_sample + of_kl;
-      grad_log_var[k] = static_cast<T>(0.5 * ((sum == sum ? sum : of_kl) - grad_log_q[k]));
-    }
+    with_prior(p, [&](auto prior) {
+      const W* __restrict plain = from.plain, * __restrict with_noise = from.with_noise;
+      for (std::int64_t k = 0; k < p.n; ++k) {
+        const Moments m = moments<prior>(p, k);
+        const double scale = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
+        const double by_mean = product(m.off, m.mean) + m.var;
+        const double by_mu = product(by_mean, m.weight) - 1.0;
+        const double by_log_var = product(product(m.v, by_mean + m.moved), m.weight) - 1.0;
+        grad_mu[k] = static_cast<T>(plain[k] + product(grad_kl[k], by_mu));
+        const double of_sample = product(scale, with_noise[k]), of_kl = product(grad_kl[k], by_log_var);
+        const double sum = of_sample + of_kl;
+        grad_log_var[k] = static_cast<T>(0.5 * ((sum == sum ? sum : of_kl) - grad_log_q[k]));
+      }
+    });
   }
 };
 
@@ -444,15 +458,19 @@ struct Concrete {
     make_lanes<LogisticNumber>(words, made, n);
   }
 
+  template <bool prior>
   VFE_HD static double apart(const Part<T>& p, std::int64_t k) {
     const double mu = static_cast<double>(p.mu[k]);
-    return p.prior_mean == nullptr ? mu : mu - static_cast<double>(p.prior_mean[k]);
+    if constexpr (prior) return mu - static_cast<double>(p.prior_mean[k]);
+    return mu;
   }
 
   template <bool with_terms>
   VFE_HD void prepare(const Part<T>& p, double*, double* __restrict term) const {
-    if (!with_terms) return;
-    for (std::int64_t k = 0; k < p.n; ++k) term[k] = numerics::coth_excess(apart(p, k));
+    if constexpr (!with_terms) return;
+    with_prior(p, [&](auto prior) {
+      for (std::int64_t k = 0; k < p.n; ++k) term[k] = numerics::coth_excess(apart<prior>(p, k));
+    });
   }
 
   // e^-|y|, and whether y is negative.
@@ -460,17 +478,20 @@ struct Concrete {
     double size, e;
     bool negative;
   };
-  VFE_HD Odds odds(const Part<T>& p, const T* noise, std::int64_t k) const {
-    const double y = (static_cast<double>(p.mu[k]) + static_cast<double>(noise[k])) / temperature;
+  VFE_HD static Odds odds(T mu, T noise, double temperature) {
+    const double y = (static_cast<double>(mu) + static_cast<double>(noise)) / temperature;
     const double size = numerics::magnitude(y);
     return {size, numerics::exp(-size), y < 0.0};
   }
 
   VFE_HD void draw(const Part<T>& p, const double*, const T* __restrict noise, T* __restrict z,
                    double* __restrict term) const {
+    const double divisor = temperature;
+    const T* __restrict mu = p.mu;
     for (std::int64_t k = 0; k < p.n; ++k) {
-      const Odds at = odds(p, noise, k);
-      z[k] = static_cast<T>((at.negative ? at.e : 1.0) / (1.0 + at.e));
+      const Odds at = odds(mu[k], noise[k], divisor);
+      const double of_larger = at.negative ? at.e : 1.0;
+      z[k] = static_cast<T>(of_larger / (1.0 + at.e));
       const double eps = numerics::magnitude(static_cast<double>(noise[k]));
       const double of_noise = eps + 2.0 * numerics::log1p_unit(numerics::exp(-eps));
       term[k] = (at.size + 2.0 * numerics::log1p_unit(at.e)) - of_noise;
@@ -481,12 +502,14 @@ struct Concrete {
   VFE_HD void gather(const Part<T>& p, const double*, const T* __restrict noise, const T* __restrict grad_sample,
                      const T* __restrict grad_log_q, const Gathered<W>& to) const {
     W* __restrict plain = to.plain;
+    const double divisor = temperature;
+    const T* __restrict mu = p.mu;
     for (std::int64_t k = 0; k < p.n; ++k) {
-      const Odds at = odds(p, noise, k);
+      const Odds at = odds(mu[k], noise[k], divisor);
       const double slope = at.e / ((1.0 + at.e) * (1.0 + at.e)), tanh_half = (1.0 - at.e) / (1.0 + at.e);
       const double by_y = static_cast<double>(grad_sample[k]) * slope +
                           static_cast<double>(grad_log_q[k]) * (at.negative ? -tanh_half : tanh_half);
-      const double by_mu = by_y / temperature;
+      const double by_mu = by_y / divisor;
       plain[k] = first ? by_mu : plain[k] + by_mu;
     }
   }
@@ -494,9 +517,12 @@ struct Concrete {
   template <class W>
   VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl, const double*,
                      T* __restrict grad_mu, T*) const {
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      grad_mu[k] = static_cast<T>(from.plain[k] + grad_kl[k] * numerics::coth_excess_slope(apart(p, k)));
-    }
+    with_prior(p, [&](auto prior) {
+      const W* __restrict plain = from.plain;
+      for (std::int64_t k = 0; k < p.n; ++k) {
+        grad_mu[k] = static_cast<T>(plain[k] + grad_kl[k] * numerics::coth_excess_slope(apart<prior>(p, k)));
+      }
+    });
   }
 };
 

@@ -36,10 +36,11 @@
 // word of b, s, stream of the family}), made by numerics/normal.hpp or noise.hpp, which say where the tails end. So it
 // depends neither on num_threads nor on how a batch is cut.
 //
-// Precision: gaussian, laplace, logistic in T; the others in float64 but for the noise. z is within 4 units in the last
-// place (of |mu| + |s eps|), given the noise. Sums over latents are in float64, in 16 lanes of columns (4 up to 127
-// latents), sums over several samples in float64. All terms of the KL are >= 0 but for those of log_normal and
-// gumbel_softmax: it keeps its relative accuracy where it vanishes. Overflow gives the infinity that is the limit.
+// Precision: gaussian, laplace, logistic in T; the others in float64 but for the noise. z of the first three is within
+// 4 units in the last place of |mu| + |s eps|, given the noise. Sums over latents are in float64, in 16 lanes of
+// columns (4 up to 127 latents), sums over several samples in float64. All terms of the KL are >= 0 but for those of
+// log_normal and gumbel_softmax: it keeps its relative accuracy where it vanishes. Overflow gives the infinity that is
+// the limit.
 #pragma once
 
 #include "../numerics/philox.hpp"

@@ -260,7 +260,8 @@ VFE_HD double coth_excess(double x) {
                           2.6748987382521009e-11, -6.7211987699685858e-13, 1.587544396570351e-14,
                           -2.6691027150746631e-16};
   const double size = magnitude(x), e = exp(-size), z = x * x;
-  return size < 2.0 ? z * polynomial(c, z) : size * ((1.0 + e) / (1.0 - e)) - 2.0;
+  const double near = z * polynomial(c, z), far = size * ((1.0 + e) / (1.0 - e)) - 2.0;
+  return size < 2.0 ? near : far;
 }
 VFE_HD double coth_excess_slope(double x) {
   constexpr double c[] = {0.33333333333333333,     -0.011111111111110658,  0.00039682539682085265,
@@ -269,7 +270,8 @@ VFE_HD double coth_excess_slope(double x) {
                           -7.7898253011946778e-15, 1.3497738371274928e-16};
   const double size = magnitude(x), e = exp(-size), z = x * x;
   const double beyond = ((1.0 - e * e) - 2.0 * (size * e)) / ((1.0 - e) * (1.0 - e));
-  return size < 2.0 ? x * polynomial(c, z) : (x < 0.0 ? -beyond : beyond);
+  const double near = x * polynomial(c, z), minus_beyond = -beyond, far = x < 0.0 ? minus_beyond : beyond;
+  return size < 2.0 ? near : far;
 }
 
 // A sum of e^x_k kept as e^reference times a double. The reference follows the largest term with
