@@ -173,6 +173,30 @@ def reparameterize(
     >>> grad_mu.tolist()
     [[0.5, -1.0]]
     """
+    arguments, give_back = prepared(
+        mu, log_var, n_samples, family, prior, temperature, seed(rng), row_offset, num_threads
+    )
+    try:
+        sample, kl, log_q = _core.reparameterize(*arguments)
+    except MemoryError as error:  # not memory_for: this runs in every call
+        raise MemoryError(
+            f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: {error}"
+        ) from None
+    return Reparameterized(give_back(sample), give_back(kl), give_back(log_q), arguments, give_back)
+
+
+def prepared(
+    mu: Any,
+    log_var: Any,
+    n_samples: int,
+    family: str,
+    prior: Any,
+    temperature: float | None,
+    key: int,
+    row_offset: int,
+    num_threads: int | None,
+) -> tuple[tuple[Any, ...], GiveBack]:
+    """Turn what users pass into the arguments of both kernels; the adapters start here, too."""
     chosen = _FAMILIES.get(family) if isinstance(family, str) else None
     if chosen is None:
         raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, got {family!r}")
@@ -185,16 +209,10 @@ def reparameterize(
         raise ValueError(f"temperature: expected None for the family {family}, got {temperature}")
     arguments = (
         chosen, location, spread, prior_mean, prior_log_var, count(n_samples, "n_samples"),
-        real(temperature, "temperature"), seed(rng), count(row_offset, "row_offset", 0, _MOST_ROWS),
+        real(temperature, "temperature"), key, count(row_offset, "row_offset", 0, _MOST_ROWS),
         threads(num_threads),
     )  # fmt: skip
-    try:
-        sample, kl, log_q = _core.reparameterize(*arguments)
-    except MemoryError as error:  # not memory_for: this runs in every call
-        raise MemoryError(
-            f"n_samples: expected a size that fits in memory, got {n_samples} of {location.shape}: {error}"
-        ) from None
-    return Reparameterized(give_back(sample), give_back(kl), give_back(log_q), arguments, give_back)
+    return arguments, give_back
 
 
 def _reals(x: Any, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, GiveBack]:
