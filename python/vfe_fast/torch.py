@@ -1,4 +1,4 @@
-"""Reparameterized samples as an operator of PyTorch, with autograd and ``torch.compile`` (extra ``torch``)."""
+"""Reparameterized samples as an operator of PyTorch: autograd, ``torch.compile`` (extra ``torch``)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _core
-from .arguments import threads
+from .arguments import count, real, threads
 from .random import seed
-from .sampling.reparameterize import Family, prepared
+from .sampling.reparameterize import Family, prepared, split_prior
 
 try:
     import torch
@@ -108,20 +108,17 @@ def reparameterize(
     _check(mu, "mu")
     if log_var is not None:
         _check(log_var, "log_var")
-    pair = (None, None) if prior is None else prior if family in _WITH_SPREAD else (prior, None)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
-    prior_mean, prior_log_var = (_constant(x, mu) for x in pair)
+    if not isinstance(family, str):
+        raise TypeError(f"family: expected a str, got {type(family).__name__}")
+    prior_mean, prior_log_var = (_constant(x, mu) for x in split_prior(prior, family))
     key = seed(rng) if isinstance(rng, int) else _fresh(rng)
     key = key - (1 << 64) if key >= 1 << 63 else key  # integers of operators have a sign
     sample, kl, log_q = _forward(
-        mu, log_var, prior_mean, prior_log_var, family, n_samples, temperature, key, row_offset,
-        threads(num_threads),
+        mu, log_var, prior_mean, prior_log_var, family, count(n_samples, "n_samples"),
+        None if temperature is None else real(temperature, "temperature"), key,
+        count(row_offset, "row_offset", 0), threads(num_threads),
     )  # fmt: skip
     return Reparameterized(sample, kl, log_q, "sample" if family == "gumbel_softmax" else "analytic")
-
-
-_WITH_SPREAD = ("gaussian", "laplace", "logistic", "log_normal")
 
 
 def _check(x: Any, name: str) -> None:
@@ -141,14 +138,17 @@ def _constant(x: Any, mu: torch.Tensor) -> torch.Tensor | None:
     if x is None:
         return None
     if not isinstance(x, torch.Tensor):
-        return torch.tensor(x, dtype=mu.dtype, device=mu.device)
+        try:
+            return torch.as_tensor(x, dtype=mu.dtype, device=mu.device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"prior: expected tensors or numbers: {error}") from error
     _check(x, "prior")
     if x.requires_grad and torch.is_grad_enabled():
         raise TypeError("prior: expected a tensor without gradient, got one that requires it")
     return x
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable(reason="rng: pass an int, for a seed drawn here would be a constant")  # type: ignore[untyped-decorator]
 def _fresh(rng: Any) -> int:
     """Draw a key where it cannot become a constant of a compiled function."""
     return seed(rng)
@@ -162,9 +162,16 @@ def _arguments(inputs: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, 
     """What both kernels take, as views of the tensors."""
     mu, log_var, *pair = (None if x is None else x.detach().numpy() for x in inputs)
     family, n_samples, temperature, key, row_offset, num_threads = options
-    prior = None if pair[0] is None else pair if family in _WITH_SPREAD else pair[0]
     return prepared(
-        mu, log_var, n_samples, family, prior, temperature, key % (1 << 64), row_offset, num_threads or None
+        mu,
+        log_var,
+        n_samples,
+        family,
+        (pair[0], pair[1]),
+        temperature,
+        key % (1 << 64),
+        row_offset,
+        num_threads or None,
     )[0]
 
 
@@ -186,7 +193,9 @@ def _pull(
     grad_sample: Any, grad_kl: Any, grad_log_q: Any, mu: Any, log_var: Any, prior_mean: Any,
     prior_log_var: Any, *options: Any,
 ) -> list[torch.Tensor]:  # fmt: skip
-    grads = (None if g is None else g.detach().contiguous().numpy() for g in (grad_sample, grad_kl, grad_log_q))
+    grads = (
+        None if g is None else g.detach().contiguous().numpy() for g in (grad_sample, grad_kl, grad_log_q)
+    )
     arguments = _arguments((mu, log_var, prior_mean, prior_log_var), options)
     return [torch.from_numpy(g) for g in _core.reparameterize_backward(*arguments, *grads) if g is not None]
 
