@@ -181,7 +181,7 @@ def test_what_autograd_refuses() -> None:
     moved += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         z.kl.sum().backward()
-    with pytest.raises(TypeError, match="^prior: expected a tensor without gradient"):
+    with pytest.raises(TypeError, match=r"^prior: expected a tensor without gradient"):
         vft.reparameterize(mu, log_var, prior=(mu[0], 0.0))
     with torch.no_grad():
         vft.reparameterize(mu, log_var, prior=(mu[0], 0.0))
@@ -226,7 +226,7 @@ def test_device() -> None:
     with FakeTensorMode():
         mu = torch.empty(4, 7, device="cuda")
     with pytest.raises(
-        vf.TargetUnavailableError, match="^mu: expected a tensor in host memory.*no CUDA kernel"
+        vf.TargetUnavailableError, match=r"^mu: expected a tensor in host memory.*no CUDA kernel"
     ):
         vft.reparameterize(mu, mu)
 

@@ -1,13 +1,14 @@
 """Reparameterized samples for JAX: under ``jit``, ``grad`` and ``vmap`` (extra ``jax``).
 
 Not by ``jax.pure_callback``, which hands over arrays of JAX: where there is one thread, reading them waits
-for the thread that is busy with the callback. The primitive below is lowered to the same call of jaxlib's FFI,
-but reads the buffers of XLA as they are.
+for the thread that is busy with the callback. The primitive below is lowered to the same call of jaxlib's
+FFI, but reads the buffers of XLA as they are.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from . import _core
 from .random import seed
-from .sampling.reparameterize import Family, prepared, split_prior
+from .sampling.reparameterize import RELAXED, Family, prepared, split_prior
 
 try:
     import jax
@@ -164,6 +165,12 @@ def _refuse_early(location: Any, spread: Any, pair: Any, options: tuple[Any, ...
         raise ValueError(f"mu: expected {expected}, got {location.shape}")
     given = [None if x is None else np.empty(x.shape, x.dtype) for x in (location, spread, *pair)]
     _prepared(given, 0, options)
+    if (spread is not None) == (options[0] in RELAXED):
+        raise TypeError(
+            "log_var: expected (batch, n_latents), got None"
+            if spread is None
+            else "log_var: expected None, since relaxed families have logits alone"
+        )
     if spread is not None and (spread.shape, spread.dtype) != (location.shape, location.dtype):
         expected, got = (f"{x.dtype} of {x.shape}" for x in (location, spread))
         raise ValueError(f"log_var: expected {expected}, got {got}")
@@ -179,8 +186,9 @@ def _prepared(arrays: Any, key: int, options: tuple[Any, ...]) -> tuple[Any, ...
 
 def _run(backward: bool, options: tuple[Any, ...], given: tuple[bool, ...], arrays: Any) -> tuple[Any, ...]:
     """Call a kernel with NumPy's views; of the arrays that may be missing, those that are `given`."""
-    rest = iter(arrays)
-    words, *inputs = [next(rest) if there else None for there in given]
+    rest: Iterator[Any] = iter(arrays)
+    every: list[Any] = [next(rest) if there else None for there in given]
+    words, *inputs = every
     key = int(words[0]) << 32 | int(words[1]) if words.shape else seed(words[()])
     arguments = _prepared(inputs[:4], key, options)
     if not backward:
