@@ -14,7 +14,7 @@ try:
     import torch
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f'vfe_fast.torch needs PyTorch >= 2.4: pip install "vfe_fast[torch]" ({error})', name=error.name
+        f'vfe_fast.torch needs PyTorch >= 2.9: pip install "vfe_fast[torch]" ({error})', name=error.name
     ) from error
 
 __all__ = ["Reparameterized", "reparameterize"]
@@ -163,16 +163,9 @@ def _arguments(inputs: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, 
     mu, log_var, *pair = (None if x is None else x.detach().numpy() for x in inputs)
     family, n_samples, temperature, key, row_offset, num_threads = options
     return prepared(
-        mu,
-        log_var,
-        n_samples,
-        family,
-        (pair[0], pair[1]),
-        temperature,
-        key % (1 << 64),
-        row_offset,
+        mu, log_var, n_samples, family, (pair[0], pair[1]), temperature, key % (1 << 64), row_offset,
         num_threads or None,
-    )[0]
+    )[0]  # fmt: skip
 
 
 def _draw(

@@ -174,16 +174,9 @@ def reparameterize(
     [[0.5, -1.0]]
     """
     arguments, give_back = prepared(
-        mu,
-        log_var,
-        n_samples,
-        family,
-        split_prior(prior, family),
-        temperature,
-        seed(rng),
-        row_offset,
+        mu, log_var, n_samples, family, split_prior(prior, family), temperature, seed(rng), row_offset,
         num_threads,
-    )
+    )  # fmt: skip
     try:
         sample, kl, log_q = _core.reparameterize(*arguments)
     except MemoryError as error:  # not memory_for: this runs in every call
@@ -198,7 +191,7 @@ def split_prior(prior: Any, family: Any) -> tuple[Any, Any]:
     """Mean and log variance; of relaxed families logits and None; None twice if there is no prior."""
     if prior is None or family in RELAXED:
         return prior, None
-    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
+    if not isinstance(prior, (tuple, list)) or len(prior) != 2 or any(x is None for x in prior):
         raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
     return prior[0], prior[1]
 
