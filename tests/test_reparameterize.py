@@ -416,6 +416,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "temperature nan": (
         {"family": "concrete", "log_var": None, "temperature": np.nan}, ValueError, "temperature",
     ),
+    "half a prior": ({"prior": (None, 0.5)}, TypeError, "prior"),
     "prior of one": ({"prior": 0.5}, TypeError, "prior"),
     "prior of another shape": ({"prior": (np.zeros(2), np.zeros(3))}, ValueError, "prior"),
     "prior of another dtype": ({"prior": (np.zeros(3, np.float32), np.zeros(3))}, TypeError, "prior"),

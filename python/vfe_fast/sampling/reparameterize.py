@@ -22,7 +22,7 @@ __all__ = ["Family", "Reparameterized", "reparameterize"]
 Family = Literal["gaussian", "laplace", "logistic", "log_normal", "concrete", "gumbel_softmax"]
 
 _FAMILIES = {name: _core.Family[name] for name in get_args(Family)}
-_RELAXED = (_core.Family.concrete, _core.Family.gumbel_softmax)
+RELAXED = ("concrete", "gumbel_softmax")
 _MOST_ROWS = 1 << 62
 
 
@@ -173,28 +173,57 @@ def reparameterize(
     >>> grad_mu.tolist()
     [[0.5, -1.0]]
     """
-    chosen = _FAMILIES.get(family) if isinstance(family, str) else None
-    if chosen is None:
-        raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, got {family!r}")
-    location, give_back = _reals(mu, "mu", None)
-    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype)[0]
-    prior_mean, prior_log_var = (None, None) if prior is None else _prior(prior, location, chosen in _RELAXED)
-    if temperature is None:
-        temperature = 1.0
-    elif chosen not in _RELAXED:
-        raise ValueError(f"temperature: expected None for the family {family}, got {temperature}")
-    arguments = (
-        chosen, location, spread, prior_mean, prior_log_var, count(n_samples, "n_samples"),
-        real(temperature, "temperature"), seed(rng), count(row_offset, "row_offset", 0, _MOST_ROWS),
-        threads(num_threads),
+    arguments, give_back = prepared(
+        mu, log_var, n_samples, family, split_prior(prior, family), temperature, seed(rng), row_offset,
+        num_threads,
     )  # fmt: skip
     try:
         sample, kl, log_q = _core.reparameterize(*arguments)
     except MemoryError as error:  # not memory_for: this runs in every call
         raise MemoryError(
-            f"n_samples: expected a size that fits in memory, got {n_samples} of {location.shape}: {error}"
+            f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: "
+            f"{error}"
         ) from None
     return Reparameterized(give_back(sample), give_back(kl), give_back(log_q), arguments, give_back)
+
+
+def split_prior(prior: Any, family: Any) -> tuple[Any, Any]:
+    """Mean and log variance; of relaxed families logits and None; None twice if there is no prior."""
+    if prior is None or family in RELAXED:
+        return prior, None
+    if not isinstance(prior, (tuple, list)) or len(prior) != 2 or any(x is None for x in prior):
+        raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
+    return prior[0], prior[1]
+
+
+def prepared(
+    mu: Any,
+    log_var: Any,
+    n_samples: int,
+    family: str,
+    prior: tuple[Any, Any],
+    temperature: float | None,
+    key: int,
+    row_offset: int,
+    num_threads: int | None,
+) -> tuple[tuple[Any, ...], GiveBack]:
+    """Turn what users pass into the arguments of both kernels; the adapters start here, too."""
+    chosen = _FAMILIES.get(family) if isinstance(family, str) else None
+    if chosen is None:
+        raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, got {family!r}")
+    location, give_back = _reals(mu, "mu", None)
+    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype)[0]
+    prior_mean, prior_log_var = _prior(prior, location)
+    if temperature is None:
+        temperature = 1.0
+    elif family not in RELAXED:
+        raise ValueError(f"temperature: expected None for the family {family}, got {temperature}")
+    arguments = (
+        chosen, location, spread, prior_mean, prior_log_var, count(n_samples, "n_samples"),
+        real(temperature, "temperature"), key, count(row_offset, "row_offset", 0, _MOST_ROWS),
+        threads(num_threads),
+    )  # fmt: skip
+    return arguments, give_back
 
 
 def _reals(x: Any, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, GiveBack]:
@@ -208,14 +237,10 @@ def _reals(x: Any, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, GiveB
     return array, give_back
 
 
-def _prior(prior: Any, location: Array, relaxed: bool) -> tuple[Array, Array | None]:
-    """Mean and log variance, or logits, as rows that the kernel reads."""
-    if relaxed:
-        return _rows(prior, location), None
-    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
-        raise TypeError(f"prior: expected (mean, log_var), got {type(prior).__name__}")
-    mean, log_var = (_rows(x, location) for x in prior)
-    if len(mean) != len(log_var):
+def _prior(prior: tuple[Any, Any], location: Array) -> tuple[Array | None, Array | None]:
+    """What `split_prior` gives as rows that the kernel reads, both of as many."""
+    mean, log_var = (None if x is None else _rows(x, location) for x in prior)
+    if mean is not None and log_var is not None and len(mean) != len(log_var):
         mean, log_var = (np.array(np.broadcast_to(x, location.shape), order="C") for x in (mean, log_var))
     return mean, log_var
 
