@@ -2,9 +2,9 @@
 //
 // The less likely outcome has probability r <= 1/2, held with full relative accuracy in both tails: for x < 0 it is 1
 // and occurs when u < r, for x >= 0 it is 0 and occurs when 1 - u < r, where 1 - u has the bits of u turned over.
-// So a larger x turns a 1 into a 0 only where r is rounded (a relative 2^-22). The first 16 bits of u settle it unless they equal those of r (once in 2^16
-// draws); then 53 further bits are compared with what is left of r, so probabilities down to 2^-69 are kept, not
-// rounded to the grid of one random word.
+// So a larger x turns a 1 into a 0 only where r is rounded (a relative 2^-22). The first 16 bits of u settle it unless
+// they equal those of r (once in 2^16 draws); then 53 further bits are compared with what is left of r, so
+// probabilities down to 2^-69 are kept, not rounded to the grid of one random word.
 #pragma once
 
 #include "elementary.hpp"

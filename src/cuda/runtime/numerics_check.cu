@@ -45,8 +45,7 @@ __global__ void numerics_check(float* single, double* wide, std::uint64_t seed,
   const double wide_noise = exponential(words.word[0], words.word[1]) + laplace(words.word[1], words.word[2]) +
                             logistic(words.word[2], words.word[3]) + coth_excess(wide[0]) + coth_excess_slope(wide[0]);
   const NormalPair<double> wide_pair = normal_pair(words.word[0], words.word[1], words.word[2], words.word[3]);
-  single[threadIdx.x] =
-      everything(single[threadIdx.x]) + static_cast<float>(on) + pair.first + pair.second + noise;
+  single[threadIdx.x] = everything(single[threadIdx.x]) + static_cast<float>(on) + pair.first + pair.second + noise;
   wide[threadIdx.x] = everything(wide[threadIdx.x]) + wide_pair.first + wide_pair.second + wide_noise +
                       uniform_double(words.word[0], words.word[3]) + cumulants(wide[threadIdx.x], coefficients) +
                       to_fixed_point(wide[threadIdx.x], fixed_point_scale(1.0, 1));
