@@ -318,7 +318,7 @@ VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::
   draw_lanes(numerics::draw_counter(first_block, draw.chain / 2, draw.step, stream), draw.key, words);
 }
 
-constexpr double most_doubt = 1.0, mean_doubt = 0.25;  // of x: beyond, too many draws would need the exact sum
+constexpr double most_doubt = 1.0, mean_doubt = 0.05;  // of x: beyond, too many draws would need the exact sum
 // sigmoid(x) is off by at most slack times its slope at x: on the way the slope grows by no more than e^doubt.
 VFE_HD float slack_of(double doubt) {
   static_assert(most_doubt <= 1.0);  // up to there these are >= e^doubt - 1
