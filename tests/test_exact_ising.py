@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_same_sums_elsewhere_and_after_a_stop(tmp_path: Path, monkeypatch: pytes
     model, path = random_ising(30, 0.1), tmp_path / "sum.npz"
     assert triangle.TriangleSum(model.couplings, model.fields, 1.0).n_ranges == 2
     expected = vf.free_energy.exact(model, moments=True)
-    with ProcessPoolExecutor(1) as executor:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:  # JAX warns of forks
         elsewhere = vf.free_energy.exact(model, moments=True, executor=executor)
 
     class Stop(Exception):
