@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from . import _core
 from .random import seed
-from .sampling.reparameterize import RELAXED, Family, prepared, split_prior
+from .sampling.reparameterize import RELAXED, Family, Reparameterized, prepared, split_prior
 
 try:
     import jax
@@ -30,33 +29,11 @@ except ModuleNotFoundError as error:
 __all__ = ["Reparameterized", "reparameterize"]
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["sample", "kl", "log_q"], meta_fields=["kl_kind"]
+jax.tree_util.register_pytree_node(
+    Reparameterized,
+    lambda z: ((z.sample, z.kl, z.log_q), z.family),
+    lambda family, arrays: Reparameterized(arrays[0], arrays[1], arrays[2], family),
 )
-@dataclass(frozen=True, eq=False, repr=False)
-class Reparameterized:
-    """Samples, their KL divergence and log density; a pytree.
-
-    Attributes
-    ----------
-    sample : Array, (n_samples, batch, n_latents) or (n_samples, batch, n_latents, n_categories)
-        The samples z.
-    kl : Array, (batch,)
-        KL(q || prior), summed over latents.
-    log_q : Array, (n_samples, batch)
-        Log density of each sample, summed over latents.
-    kl_kind : str
-        ``"analytic"``; ``"sample"`` if it is the mean over samples of log q - log prior.
-    """
-
-    sample: Any
-    kl: Any
-    log_q: Any
-    kl_kind: Literal["analytic", "sample"]
-
-    def __repr__(self) -> str:
-        shape = getattr(self.sample, "shape", self.sample)
-        return f"Reparameterized(sample={shape}, kl_kind={self.kl_kind!r})"
 
 
 def reparameterize(
@@ -102,7 +79,7 @@ def reparameterize(
     Returns
     -------
     Reparameterized
-        Arrays of the dtype of `mu`. They can be differentiated once, in reverse mode.
+        Arrays of the dtype of `mu`, and a pytree. They can be differentiated once, in reverse mode.
 
     Raises
     ------
@@ -126,9 +103,8 @@ def reparameterize(
     pair = [None if x is None else _reals(x, "prior", location.dtype) for x in split_prior(prior, family)]
     options = (family, n_samples, temperature, row_offset, num_threads)
     _refuse_early(location, spread, pair, options)
-    results = _differentiable(location, spread, *pair, _words(rng), options)
-    sample, kl, log_q = results
-    return Reparameterized(sample, kl, log_q, "sample" if family == "gumbel_softmax" else "analytic")
+    sample, kl, log_q = _differentiable(location, spread, *pair, _words(rng), options)
+    return Reparameterized(sample, kl, log_q, family)
 
 
 def _reals(x: Any, name: str, dtype: Any = None) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from . import _core
 from .arguments import count, real, threads
 from .random import seed
-from .sampling.reparameterize import Family, prepared, split_prior
+from .sampling.reparameterize import Family, Reparameterized, prepared, split_prior
 
 try:
     import torch
@@ -18,31 +17,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = ["Reparameterized", "reparameterize"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Reparameterized:
-    """Samples, their KL divergence and log density: tensors that autograd differentiates.
-
-    Attributes
-    ----------
-    sample : Tensor, (n_samples, batch, n_latents) or (n_samples, batch, n_latents, n_categories)
-        The samples z.
-    kl : Tensor, (batch,)
-        KL(q || prior), summed over latents.
-    log_q : Tensor, (n_samples, batch)
-        Log density of each sample, summed over latents.
-    kl_kind : str
-        ``"analytic"``; ``"sample"`` if it is the mean over samples of log q - log prior.
-    """
-
-    sample: torch.Tensor
-    kl: torch.Tensor
-    log_q: torch.Tensor
-    kl_kind: Literal["analytic", "sample"]
-
-    def __repr__(self) -> str:
-        return f"Reparameterized(sample={tuple(self.sample.shape)}, kl_kind={self.kl_kind!r})"
 
 
 def reparameterize(
@@ -118,7 +92,7 @@ def reparameterize(
         None if temperature is None else real(temperature, "temperature"), key,
         count(row_offset, "row_offset", 0), threads(num_threads),
     )  # fmt: skip
-    return Reparameterized(sample, kl, log_q, "sample" if family == "gumbel_softmax" else "analytic")
+    return Reparameterized(sample, kl, log_q, family)
 
 
 def _check(x: Any, name: str) -> None:

@@ -17,7 +17,7 @@ from ..arguments import count, memory_for, real, threads
 from ..arrays import Array, GiveBack, borrow
 from ..random import seed
 
-__all__ = ["Family", "Reparameterized", "reparameterize"]
+__all__ = ["Family", "Reparameterized", "ReparameterizedArrays", "reparameterize"]
 
 Family = Literal["gaussian", "laplace", "logistic", "log_normal", "concrete", "gumbel_softmax"]
 
@@ -27,7 +27,7 @@ _MOST_ROWS = 1 << 62
 
 
 class Reparameterized:
-    """Samples, their KL divergence and log density, and the way back to gradients.
+    """Samples, their KL divergence and log density, in arrays of NumPy or of the library that asked.
 
     Attributes
     ----------
@@ -37,19 +37,50 @@ class Reparameterized:
         KL(q || prior), summed over latents.
     log_q : array, (n_samples, batch)
         Log density of each sample, summed over latents.
+    family : str
+        The family of q.
     kl_kind : str
-        ``"analytic"``; ``"sample"`` if it is the mean over samples of log q - log prior.
+        ``"analytic"``; ``"sample"`` if `kl` is the mean over samples of log q - log prior.
     """
 
-    __slots__ = ("_arguments", "_give_back", "kl", "kl_kind", "log_q", "sample")
+    __slots__ = ("family", "kl", "log_q", "sample")
+
+    def __init__(self, sample: Any, kl: Any, log_q: Any, family: Family) -> None:
+        self.sample, self.kl, self.log_q, self.family = sample, kl, log_q, family
+
+    @property
+    def kl_kind(self) -> Literal["analytic", "sample"]:
+        """Where `kl` comes from."""
+        return "sample" if self.family == "gumbel_softmax" else "analytic"
+
+    def __repr__(self) -> str:
+        shape = getattr(self.sample, "shape", self.sample)
+        return f"{type(self).__name__}(family={self.family!r}, sample={shape}, kl_kind={self.kl_kind!r})"
+
+
+class ReparameterizedArrays(Reparameterized):
+    """A `Reparameterized` with the way back to gradients, for arrays without automatic differentiation.
+
+    Attributes
+    ----------
+    sample, kl, log_q : array
+        See `Reparameterized`.
+    family, kl_kind : str
+        See `Reparameterized`.
+    """
+
+    __slots__ = ("_arguments", "_give_back")
 
     def __init__(
-        self, sample: Any, kl: Any, log_q: Any, _arguments: tuple[Any, ...], _give_back: GiveBack
+        self,
+        sample: Any,
+        kl: Any,
+        log_q: Any,
+        family: Family,
+        _arguments: tuple[Any, ...],
+        _give_back: GiveBack,
     ) -> None:
-        self.sample, self.kl, self.log_q = sample, kl, log_q
-        self.kl_kind: Literal["analytic", "sample"] = (
-            "sample" if _arguments[0] is _core.Family.gumbel_softmax else "analytic"
-        )
+        super().__init__(sample, kl, log_q, family)
         self._arguments, self._give_back = _arguments, _give_back
 
     def backward(self, grad_sample: Any = None, grad_kl: Any = None, grad_log_q: Any = None) -> Any:
@@ -93,10 +124,6 @@ class Reparameterized:
             return self._give_back(grad_mu)
         return self._give_back(grad_mu), self._give_back(grad_log_var)
 
-    def __repr__(self) -> str:
-        family, shape = self._arguments[0].name, tuple(self.sample.shape)
-        return f"Reparameterized(family={family!r}, sample={shape}, kl_kind={self.kl_kind!r})"
-
 
 def reparameterize(
     mu: Any,
@@ -109,7 +136,7 @@ def reparameterize(
     rng: Any = None,
     row_offset: int = 0,
     num_threads: int | None = None,
-) -> Reparameterized:
+) -> ReparameterizedArrays:
     r"""Draw samples of a variational distribution q, with KL(q || prior) and log q, in one pass.
 
     ==================  ============================================  ===============================
@@ -151,7 +178,7 @@ def reparameterize(
 
     Returns
     -------
-    Reparameterized
+    ReparameterizedArrays
         Arrays of the caller's kind and dtype.
 
     Raises
@@ -184,7 +211,9 @@ def reparameterize(
             f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: "
             f"{error}"
         ) from None
-    return Reparameterized(give_back(sample), give_back(kl), give_back(log_q), arguments, give_back)
+    return ReparameterizedArrays(
+        give_back(sample), give_back(kl), give_back(log_q), family, arguments, give_back
+    )
 
 
 def split_prior(prior: Any, family: Any) -> tuple[Any, Any]:
