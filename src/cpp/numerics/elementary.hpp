@@ -218,21 +218,36 @@ VFE_HD T log1p_unit(T y) {
   return T(2) * (s + s * z * Remainder<T>::log1p(z));
 }
 
-// ln(2^-k x) for positive normal x; anything else is the caller's to avoid.
+// A positive normal x as 2^exponent times a number between sqrt(1/2) and sqrt 2.
 template <class T>
-VFE_HD T log_scaled(T x, int k) {
+struct LogParts {
+  T reduced, exponent;
+};
+template <class T>
+VFE_HD LogParts<T> log_parts(T x) {
   using F = Format<T>;
   using Bits = typename F::Bits;
   constexpr Bits mantissa = (Bits{1} << F::mantissa_bits) - 1;
   constexpr Bits one = static_cast<Bits>(F::bias) << F::mantissa_bits;
-  constexpr Bits least =
-      std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;  // of what x is reduced to, up to sqrt 2
+  constexpr Bits least = std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;
   const Bits shifted = std::bit_cast<Bits>(x) + (one - least);
-  const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
-  const T exponent = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias + k);
-  const T s = (reduced - T(1)) / (reduced + T(1));
+  return {std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least)),
+          integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias)};
+}
+
+// exponent ln 2 + 2 atanh(s), for |s| <= (sqrt 2 - 1) / (sqrt 2 + 1).
+template <class T>
+VFE_HD T log_of_parts(T exponent, T s) {
+  using F = Format<T>;
   const T z = s * s;
   return exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low);
+}
+
+// ln(2^-k x) for positive normal x; anything else is the caller's to avoid.
+template <class T>
+VFE_HD T log_scaled(T x, int k) {
+  const LogParts<T> parts = log_parts(x);
+  return log_of_parts(parts.exponent - static_cast<T>(k), (parts.reduced - T(1)) / (parts.reduced + T(1)));
 }
 
 template <class T>

@@ -37,22 +37,12 @@ VFE_HD HalfUniform<double> half_uniform(std::uint32_t w0, std::uint32_t w1) {
 // -ln t, or -ln(1 - t) if `complement`, for 0 < t <= 1/2.
 template <class T>
 VFE_HD T minus_log_half(T t, bool complement) {
-  using F = Format<T>;
-  using Bits = typename F::Bits;
-  constexpr Bits mantissa = (Bits{1} << F::mantissa_bits) - 1;
-  constexpr Bits one = static_cast<Bits>(F::bias) << F::mantissa_bits;
-  constexpr Bits least = std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;
-  const T u = complement ? T(1) - t : t;
-  const Bits shifted = std::bit_cast<Bits>(u) + (one - least);
-  const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
-  const T exponent = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias);
+  const LogParts<T> parts = log_parts(complement ? T(1) - t : t);
   // What 1 - t has lost by rounding is still there in t: reduced is 1 - t or 2 (1 - t).
-  const T minus_t = -t, one_less = T(1) - T(2) * t, of_t = reduced - T(1);
-  const T of_rest = exponent == T(0) ? minus_t : one_less;
+  const T minus_t = -t, one_less = T(1) - T(2) * t, of_t = parts.reduced - T(1);
+  const T of_rest = parts.exponent == T(0) ? minus_t : one_less;
   const T beyond_one = complement ? of_rest : of_t;
-  const T s = beyond_one / (reduced + T(1));
-  const T z = s * s;
-  return -(exponent * F::ln2_high + (T(2) * (s + s * z * Remainder<T>::log(z)) + exponent * F::ln2_low));
+  return -log_of_parts(parts.exponent, beyond_one / (parts.reduced + T(1)));
 }
 
 // ln((1 - t) / t) = -e ln 2 + 2 atanh((1 - t - m) / (1 - t + m)) for t = m 2^e, 0 < t <= 1/2; from 1/3 on
@@ -60,16 +50,10 @@ VFE_HD T minus_log_half(T t, bool complement) {
 template <class T>
 VFE_HD T log_odds_half(T t) {
   using F = Format<T>;
-  using Bits = typename F::Bits;
-  constexpr Bits mantissa = (Bits{1} << F::mantissa_bits) - 1;
-  constexpr Bits one = static_cast<Bits>(F::bias) << F::mantissa_bits;
-  constexpr Bits least = std::bit_cast<Bits>(T(1.4142135623730951)) - mantissa;
-  const Bits shifted = std::bit_cast<Bits>(t) + (one - least);
-  const T reduced = std::bit_cast<T>(static_cast<Bits>((shifted & mantissa) + least));
-  const T power = integer<T>(shifted >> F::mantissa_bits) - static_cast<T>(F::bias), rest = T(1) - t;
-  const T far = (rest - reduced) / (rest + reduced), near = T(1) - T(2) * t;
+  const LogParts<T> parts = log_parts(t);
+  const T rest = T(1) - t, far = (rest - parts.reduced) / (rest + parts.reduced), near = T(1) - T(2) * t;
   const bool is_near = t >= T(0.33333334);
-  const T exponent = is_near ? T(0) : power, s = is_near ? near : far;
+  const T exponent = is_near ? T(0) : parts.exponent, s = is_near ? near : far;
   const T z = s * s;
   return (T(2) * (s + s * z * Remainder<T>::log1p(z)) - exponent * F::ln2_low) - exponent * F::ln2_high;
 }
