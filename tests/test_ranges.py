@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,30 @@ if __name__ == "__main__":
     big = random_rbm(500, 22, scale=0.05)
     expected = bits(vf.free_energy.exact(big, moments=True))
     assert run_elsewhere(big, [sys.executable], code) == expected
+
+
+class FailingExecutor(ThreadPoolExecutor):
+    """Fails each task the first `times` times that it is sent."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(2)
+        self.times, self.sent = times, Counter[Any]()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.sent[args] += 1
+        return super().submit(lose if self.sent[args] <= self.times else fn, *args, **kwargs)
+
+
+def lose(first: int, *others: int) -> None:
+    raise ValueError(f"lost {first}")
+
+
+def test_a_batch_that_fails_is_sent_once_more(rbm: vf.BernoulliRBM, expected: tuple[Any, ...]) -> None:
+    """distributed 2026.8 fails a future whose result was lost with its worker and found before it looked."""
+    with FailingExecutor(1) as executor:
+        assert bits(vf.free_energy.exact(rbm, moments=True, executor=executor)) == expected
+    with FailingExecutor(2) as executor, pytest.raises(ValueError, match="lost 0"):
+        vf.free_energy.exact(rbm, moments=True, executor=executor)
 
 
 def test_same_bits_with_mpi(rbm: vf.BernoulliRBM, expected: tuple[Any, ...]) -> None:

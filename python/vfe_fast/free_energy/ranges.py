@@ -76,7 +76,8 @@ def sum_ranges(
     num_threads : int, optional
         Threads here; a worker of `executor` uses one.
     executor : concurrent.futures.Executor, optional
-        Where the ranges are computed. Should it break, the rest is computed here, with a warning.
+        Where the ranges are computed. A batch that fails is sent once more. Should the executor break, the
+        rest is computed here, with a warning.
     progress : bool
         Show the states done, the rate, and the time left.
     checkpoint : path_like, optional
@@ -178,7 +179,12 @@ def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -
                 under_way.append((submitted, size, executor.submit(task.rows, submitted, size, 1)))
                 submitted += size
             first, size, future = under_way[0]
-            rows = _result(future, executor)
+            try:
+                rows = _result(future, executor)
+            except BrokenExecutor:
+                raise
+            except Exception:  # once more: Dask may fail one whose worker was killed
+                rows = _result(executor.submit(task.rows, first, size, 1), executor)
             under_way.popleft()
             yield rows
             first += size
