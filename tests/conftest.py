@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TARGETS = vf.show_config("dict")["built_targets"]
+CUDA, CUDA_ON_HOST = "cuda", "cuda-on-host"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "twin(small=False): `target` includes the CUDA twins, on a GPU; if the cases are small, also on the "
+        "processor that plays one (tests/cuda_on_host)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" not in metafunc.fixturenames:
+        return
+    names = list(TARGETS)
+    twin = metafunc.definition.get_closest_marker("twin")
+    if twin is not None:
+        names += [CUDA, CUDA_ON_HOST] if twin.kwargs.get("small", False) else [CUDA]
+    metafunc.parametrize("target", names, indirect=True)
 
 
 @pytest.fixture
@@ -29,15 +49,57 @@ def keep_target() -> Iterator[None]:
     _core.use_target(before)
 
 
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest, keep_target: None) -> str:
-    """Run the test on each instruction set in turn; what the processor lacks is skipped with a reason."""
+@pytest.fixture
+def target(request: pytest.FixtureRequest, keep_target: None) -> Iterator[str]:
+    """Run the test on each instruction set in turn; what the machine lacks is skipped with a reason."""
     name: str = request.param
-    if name not in vf.show_config("dict")["usable_targets"]:
+    if name == CUDA_ON_HOST:
+        with cuda_on_host():
+            yield name
+        return
+    if name == CUDA:
+        require_gpu()
+    elif name not in vf.show_config("dict")["usable_targets"]:
         pytest.skip(f"this processor lacks {name}")
     _core.use_target(name)
     assert vf.show_config("dict")["compiled_for"] == name  # the flags reached the compiler
-    return name
+    yield name
+
+
+def require_gpu() -> None:
+    """Skip, or fail if VFE_REQUIRE_GPU is 1, where there is none."""
+    problem = vf.show_config("dict")["cuda_problem"]
+    if problem:
+        lacking = pytest.fail if os.environ.get("VFE_REQUIRE_GPU") == "1" else pytest.skip
+        lacking(f"no GPU to run it on: {problem}")
+
+
+@contextlib.contextmanager
+def cuda_on_host() -> Iterator[None]:
+    """Take the CUDA twins that were compiled for this processor (cmake -DVFE_CUDA_ON_HOST=ON)."""
+    library = os.environ.get("VFE_CUDA_ON_HOST")
+    if not library:
+        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
+    _core.use_cuda_library(library)
+    before = vf.show_config("dict")["target"]
+    try:
+        _core.use_target(CUDA)
+        yield
+    finally:
+        _core.use_target(before)
+        _core.use_cuda_library("")
+
+
+@pytest.fixture(params=[CUDA, CUDA_ON_HOST])
+def both(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], Any]], tuple[Any, Any]]]:
+    """What a function of `device` gives on the CPU and by the twin."""
+    name: str = request.param
+    if name == CUDA_ON_HOST:
+        with cuda_on_host():
+            yield lambda f: (f("cpu"), f("cuda"))
+    else:
+        require_gpu()
+        yield lambda f: (f("cpu"), f("cuda"))
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def draw(u, x):
     return u < sigmoid(x), np.abs(u - sigmoid(x)) < 3e-7 + 1e-9
 
 
+@pytest.mark.twin(small=True)
 @pytest.mark.parametrize(("n_visible", "n_hidden"), [(1, 1), (63, 65), (64, 128), (150, 31), (300, 257)])
 @pytest.mark.parametrize("n_chains", [1, 5, 300])
 def test_every_draw_is_the_one_defined(target, n_visible, n_hidden, n_chains):

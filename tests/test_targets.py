@@ -15,9 +15,11 @@ import vfe_fast as vf
 
 ROOT = Path(__file__).parents[1]
 USABLE = vf.show_config("dict")["usable_targets"]
-KERNELS = re.findall(
-    r"^VFE_KERNEL\((\w+), (\w+)\)", (ROOT / "src/cpp/runtime/kernel_list.inc").read_text(), flags=re.M
+LINES = re.findall(
+    r"^VFE_(KERNEL|TWINS)\((\w+), (\w+)\)", (ROOT / "src/cpp/runtime/kernel_list.inc").read_text(), flags=re.M
 )
+KERNELS = [(stem, arguments) for _, stem, arguments in LINES]
+TWINS = {stem: arguments for kind, stem, arguments in LINES if kind == "TWINS"}
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +112,16 @@ def test_no_file_without_a_kernel():
     }
     stems = {path.stem for path in (ROOT / "src/cpp/kernels").iterdir()}
     assert stems - shared == {stem for stem, _ in KERNELS}
+
+
+def test_every_twin_has_its_file():
+    shared = {"layer"}
+    assert {path.stem for path in (ROOT / "src/cuda").glob("*.cu")} - shared == set(TWINS)
+    for stem, arguments in TWINS.items():
+        source = (ROOT / f"src/cuda/{stem}.cu").read_text()
+        assert f'#include "../cpp/kernels/{stem}.hpp"' in source
+        assert f"void {stem}(const kernels::{arguments}& args)" in source
+        assert (ROOT / f"tests/twins/test_cuda_{stem}.py").is_file()
 
 
 def test_threads_are_started_in_one_place():

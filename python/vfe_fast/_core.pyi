@@ -25,6 +25,7 @@ __all__: list[str] = [
     "coth_excess_slope",
     "cumulants",
     "cumulants_of_sums",
+    "empty_cuda_cache",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
@@ -56,6 +57,8 @@ __all__: list[str] = [
     "uniform_float32",
     "uniform_float64",
     "unpack_states",
+    "use_cuda_library",
+    "use_cuda_stream",
     "use_target",
     "version",
 ]
@@ -249,6 +252,11 @@ def cumulants_of_sums(
     The same from sums, without data.
     """
 
+def empty_cuda_cache() -> None:
+    """
+    Gives idle device memory back to the driver.
+    """
+
 def exact_rbm(
     weights: numpy.ndarray,
     visible_bias: numpy.ndarray,
@@ -342,6 +350,7 @@ def gibbs(
     step_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
     prepared: Prepared = None,
+    cuda: bool = False,
 ) -> tuple[numpy.typing.NDArray[numpy.uint64], numpy.typing.NDArray[numpy.uint64]]:
     """
     Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.
@@ -384,6 +393,7 @@ def normal_float32(
     *,
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Standard normal numbers.
@@ -394,6 +404,7 @@ def normal_float64(
     *,
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> numpy.typing.NDArray[numpy.float64]:
     """
     Standard normal numbers.
@@ -459,6 +470,7 @@ def random_words(
     *,
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> numpy.typing.NDArray[numpy.uint32]:
     """
     32-bit random words.
@@ -532,6 +544,7 @@ def uniform_float32(
     *,
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     Uniform numbers in (0, 1), 23 random bits each.
@@ -542,6 +555,7 @@ def uniform_float64(
     *,
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> numpy.typing.NDArray[numpy.float64]:
     """
     Uniform numbers in (0, 1), 52 random bits each.
@@ -552,6 +566,16 @@ def unpack_states(
 ) -> numpy.typing.NDArray[numpy.uint8]:
     """
     Packed words to uint8 states (n_samples, n_units).
+    """
+
+def use_cuda_library(path: str) -> None:
+    """
+    Takes the CUDA twins of a library, or its own if that is empty; for tests/cuda_on_host.
+    """
+
+def use_cuda_stream(stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Where this thread's kernels and copies go from now on: a cudaStream_t, 0 for the default stream.
     """
 
 def use_target(name: str) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array_shape", "count", "float_dtype", "inverse_temperature", "memory_for", "real", "threads"]
+__all__ = [
+    "array_shape", "count", "float_dtype", "inverse_temperature", "memory_for", "on_cuda", "real", "threads"
+]  # fmt: skip
 
 _MAX_COUNT = 1 << 63
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -52,6 +54,13 @@ def inverse_temperature(value: Any) -> float:
     if not (beta == 0 or 2.0**-100 <= beta < 2.0**100):
         raise ValueError(f"beta: expected 0 or 2^-100 <= beta < 2^100, got {beta:g}")
     return beta
+
+
+def on_cuda(device: Any) -> bool:
+    """Whether the kernel's CUDA twin is to run."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+    return bool(device == "cuda")
 
 
 def threads(num_threads: Any) -> int:

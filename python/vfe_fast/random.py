@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arguments import array_shape, float_dtype, threads
+from .arguments import array_shape, float_dtype, on_cuda, threads
 
 __all__ = ["normal", "seed", "uniform"]
 
@@ -77,6 +77,7 @@ def uniform(
     rng: Any = None,
     dtype: npt.DTypeLike = np.float64,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> npt.NDArray[Any]:
     """Uniform random numbers in the open interval (0, 1).
 
@@ -90,6 +91,8 @@ def uniform(
         float64 (52 random bits a number) or float32 (23).
     num_threads : int, optional
         Threads to use; the numbers do not depend on it.
+    device : {"cpu", "cuda"}
+        Where they are drawn; brought back from there. The same bits.
 
     Returns
     -------
@@ -100,10 +103,12 @@ def uniform(
     ------
     TypeError, ValueError
         If an argument is not of the kind described.
+    TargetUnavailableError
+        If there is no such device; the message says why.
     """
     sizes = array_shape(shape)
     draw = _core.uniform_float32 if float_dtype(dtype) == np.float32 else _core.uniform_float64
-    return _drawn(draw, sizes, seed(rng), threads(num_threads))
+    return _drawn(draw, sizes, seed(rng), threads(num_threads), on_cuda(device))
 
 
 def normal(
@@ -112,6 +117,7 @@ def normal(
     rng: Any = None,
     dtype: npt.DTypeLike = np.float64,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> npt.NDArray[Any]:
     r"""Standard normal random numbers.
 
@@ -127,6 +133,8 @@ def normal(
         float64 (tails to 9.3) or float32 (to 6.6).
     num_threads : int, optional
         Threads to use; the numbers do not depend on it.
+    device : {"cpu", "cuda"}
+        Where they are drawn; brought back from there. The same bits.
 
     Returns
     -------
@@ -137,6 +145,8 @@ def normal(
     ------
     TypeError, ValueError
         If an argument is not of the kind described.
+    TargetUnavailableError
+        If there is no such device; the message says why.
 
     Examples
     --------
@@ -145,13 +155,13 @@ def normal(
     """
     sizes = array_shape(shape)
     draw = _core.normal_float32 if float_dtype(dtype) == np.float32 else _core.normal_float64
-    return _drawn(draw, sizes, seed(rng), threads(num_threads))
+    return _drawn(draw, sizes, seed(rng), threads(num_threads), on_cuda(device))
 
 
 def _drawn(
-    draw: Callable[..., npt.NDArray[Any]], sizes: tuple[int, ...], key: int, num_threads: int
+    draw: Callable[..., npt.NDArray[Any]], sizes: tuple[int, ...], key: int, num_threads: int, cuda: bool
 ) -> npt.NDArray[Any]:
     try:
-        return draw(math.prod(sizes), seed=key, num_threads=num_threads).reshape(sizes)
+        return draw(math.prod(sizes), seed=key, num_threads=num_threads, cuda=cuda).reshape(sizes)
     except MemoryError as error:  # not memory_for, which takes as long as a small array
         raise MemoryError(f"shape: expected a size that fits in memory, got {sizes}: {error}") from None

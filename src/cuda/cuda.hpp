@@ -1,6 +1,9 @@
 // The CUDA side as the rest of the package sees it, built or not.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,16 +15,36 @@ namespace vfe::cuda {
 
 struct Status {
   bool built = false;
-  std::string toolkit;               // version of the toolkit that compiled it
-  std::string driver;                // newest CUDA version the driver supports; empty without a driver
-  std::vector<std::string> devices;  // "name (compute capability)"
-  std::string problem;               // why device="cuda" cannot be used; empty if it can
+  std::string toolkit;                     // version of the toolkit that compiled it
+  std::vector<std::string> architectures;  // compiled for
+  std::string driver;                      // newest CUDA version the driver supports; empty without a driver
+  std::vector<std::string> devices;        // "name (compute capability)"
+  std::string problem;                     // why device="cuda" cannot be used; empty if it can
 };
 
-// Looks for a driver and devices when called, never at import. Does not throw.
-Status status();
+struct Side {
+  // Looks for a driver and devices when called, never at import. Does not throw.
+  Status (*status)();
+  // The twins of the CPU kernels; those that have none throw TargetUnavailable.
+  const runtime::KernelTable* table;
+  // Memory on the device in use; throws OutOfMemory. It is kept for the next one when it is let go.
+  std::shared_ptr<void> (*allocate)(std::size_t bytes);
+  // From and to anywhere.
+  void (*copy)(void* to, const void* from, std::size_t bytes);
+  // Where the calling thread's kernels and copies go from now on: a cudaStream_t, 0 for the default stream.
+  void (*use_stream)(std::uintptr_t stream);
+  // Gives idle memory back to the driver.
+  void (*empty_cache)();
+};
 
-// The twins of the CPU kernels. Throws TargetUnavailable saying what is missing.
+// What this module was linked with.
+extern const Side linked;
+
+// The one in use: `linked`, or that of a library (tests/cuda_on_host).
+const Side& side();
+void use_library(const std::string& path);
+
+// The twins, for a caller who wants them: throws TargetUnavailable saying what is missing.
 const runtime::KernelTable& table();
 
 }  // namespace vfe::cuda

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, memory_for, real, threads
+from ..arguments import count, memory_for, on_cuda, real, threads
 from ..arrays import Array, borrow, borrow_states
 from ..files import read_arrays, write_arrays
 from ..random import seed
@@ -32,6 +32,7 @@ def gibbs(
     chain_offset: int = 0,
     step_offset: int = 0,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> tuple[Any, Any]:
     r"""Run block Gibbs sampling from `v0`: h given v, then v given h, `n_steps` times.
 
@@ -60,6 +61,8 @@ def gibbs(
         gives the same states as the whole when its parts carry their offsets.
     num_threads : int, optional
         Threads to use; the sample does not depend on it.
+    device : {"cpu", "cuda"}
+        Where the kernel runs; states are moved there and back. The sample does not depend on it.
 
     Returns
     -------
@@ -72,6 +75,8 @@ def gibbs(
     ------
     TypeError, ValueError
         If an argument is not as described; the message names it.
+    TargetUnavailableError
+        If there is no such device, or no kernel for it; the message says which.
 
     Notes
     -----
@@ -89,6 +94,7 @@ def gibbs(
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
         num_threads=threads(num_threads),
+        cuda=on_cuda(device),
     )
     return give_back(states.visible(visible)), give_back(states.hidden(hidden))
 
@@ -174,9 +180,8 @@ class GibbsChains:
         num_threads: int | None = None,
     ) -> None:
         states = states_of(rbm)
-        if device not in ("cpu", "cuda"):
-            raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
-        _core.require_device(device == "cuda")
+        self._cuda = on_cuda(device)
+        _core.require_device(self._cuda)
         self._rbm = rbm
         self._num_threads = threads(num_threads)
         n_chains = count(n_chains, "n_chains", below=(1 << 32) + 1)
@@ -224,6 +229,7 @@ class GibbsChains:
             chain_offset=0,
             step_offset=state.step,
             num_threads=self._num_threads,
+            cuda=self._cuda,
         )
         self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
 

@@ -118,8 +118,10 @@ class RealStates:
         """Unpack them."""
         return _core.unpack_states(words, self.rbm.n_hidden)
 
-    def move(self, start: Array, **options: Any) -> tuple[Array, Words]:
+    def move(self, start: Array, *, cuda: bool = False, **options: Any) -> tuple[Array, Words]:
         """Run kernel `gaussian_gibbs`."""
+        if cuda:
+            raise _core.TargetUnavailableError("device='cuda': there is no kernel for real units")
         (weights, visible_bias, hidden_bias, sigma), prepared = self.rbm.prepared
         return _core.gaussian_gibbs(
             weights, visible_bias, hidden_bias, sigma, start, prepared=prepared, **options

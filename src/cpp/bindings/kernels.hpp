@@ -17,10 +17,14 @@ runtime::InterruptPoll poll_of_this_thread();
 
 // Runs a kernel without the interpreter lock.
 template <class Args>
-void run(void (*runtime::KernelTable::*kernel)(const Args&), const Args& args) {
+void run(void (*runtime::KernelTable::*kernel)(const Args&), const Args& args,
+         runtime::Device device = runtime::Device::cpu) {
   const runtime::PollScope poll(poll_of_this_thread());
   const py::gil_scoped_release release;
-  runtime::launch(kernel, args);
+  runtime::launch(kernel, args, device);
 }
+
+// The argument `cuda` of what has a twin.
+inline runtime::Device device_of(bool cuda) { return cuda ? runtime::Device::cuda : runtime::Device::cpu; }
 
 }  // namespace vfe::bindings

@@ -29,7 +29,7 @@ void translate(std::exception_ptr error) {
 
 py::typing::Dict<py::str, py::object> build_info() {
   const runtime::KernelTable& table = runtime::table(runtime::Device::cpu);
-  const cuda::Status cuda = cuda::status();
+  const cuda::Status cuda = cuda::side().status();
   py::typing::Dict<py::str, py::object> info;
   info["version"] = VFE_VERSION;
   info["compiler"] = VFE_COMPILER;
@@ -40,6 +40,7 @@ py::typing::Dict<py::str, py::object> build_info() {
   info["num_threads"] = runtime::threads_worth(1e300, runtime::checked_threads(0));
   info["cuda_built"] = cuda.built;
   info["cuda_toolkit"] = cuda.toolkit;
+  info["cuda_architectures"] = cuda.architectures;
   info["cuda_driver"] = cuda.driver;
   info["cuda_devices"] = cuda.devices;
   info["cuda_problem"] = cuda.problem;
@@ -85,6 +86,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def(
       "require_device", [](bool cuda) { runtime::table(cuda ? runtime::Device::cuda : runtime::Device::cpu); },
       py::arg("cuda"), "Raises TargetUnavailableError, saying why, if the device cannot be used.");
+  module.def("use_cuda_library", cuda::use_library, py::arg("path"),
+             "Takes the CUDA twins of a library, or its own if that is empty; for tests/cuda_on_host.");
+  module.def(
+      "use_cuda_stream", [](std::uintptr_t stream) { cuda::side().use_stream(stream); }, py::arg("stream"),
+      "Where this thread's kernels and copies go from now on: a cudaStream_t, 0 for the default stream.");
+  module.def("empty_cuda_cache", [] { cuda::side().empty_cache(); }, "Gives idle device memory back to the driver.");
   module.def("pack_states", pack_states, py::arg("states").noconvert(), py::arg("n_units"), py::arg("name"),
              "0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.");
   module.def("unpack_states", unpack_states, py::arg("words").noconvert(), py::arg("n_units"),

@@ -17,13 +17,13 @@ void bind_random(py::module_& module) {
   const auto bind = [&]<class T>(const char* name, kernels::Draws draws, T, const char* doc) {
     module.def(
         name,
-        [draws](std::int64_t size, std::uint64_t seed, int num_threads) {
+        [draws](std::int64_t size, std::uint64_t seed, int num_threads, bool cuda) {
           py::array_t<T> out(size > 0 ? size : 0);
           run(&runtime::KernelTable::random,
-              {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)});
+              {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)}, device_of(cuda));
           return out;
         },
-        py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, doc);
+        py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, py::arg("cuda") = false, doc);
   };
   bind("random_words", kernels::Draws::words, std::uint32_t{}, "32-bit random words.");
   bind("uniform_float32", kernels::Draws::uniform_float32, float{}, "Uniform numbers in (0, 1), 23 random bits each.");

@@ -12,7 +12,7 @@
 // (each weight rounds once; typically 0.3 sqrt(n) 2^-30 T_j), for float32 and float64 weights alike. It then
 // becomes a float32, times the float32 of beta (1 / scale), plus the float32 of beta b_j: error of x
 // <= 2^-22 beta (|sum_i v_i W_ij| + |b_j|); where beta times a field may be beyond 2^100, x is smaller, and beyond
-// any doubt (DrawnLayer in gibbs_sweep.hpp). r = sigmoid(-|x|) has a relative
+// any doubt (field_scale in numerics/fixed_point.hpp). r = sigmoid(-|x|) has a relative
 // error <= 4 ulp. Given r the decision is exact (numerics/bernoulli.hpp): 1 if a uniform number is below sigmoid(x).
 // The CPU decides most draws by sums of 16 bits and a rough exponential, but only where they leave no doubt
 // (coarse_layer.hpp); a twin may do as it likes, as long as the decision is that of the exact sum.

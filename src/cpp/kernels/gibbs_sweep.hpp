@@ -261,8 +261,6 @@ struct ChainBlocks {
 
 // A layer to be drawn: the weights into it, and its biases.
 struct DrawnLayer {
-  static constexpr double most = 0x1p100;  // of beta times a field: beyond, all decisions are the same
-
   const HalfSweep& half;
   const runtime::Buffer<double> bias;  // for whole tiles
   double largest = 0;                  // of the biases, without their signs
@@ -278,26 +276,23 @@ struct DrawnLayer {
     }
   }
 
-  // x = field * factors + offsets is beta times the field of a unit of this tile, or, where that is beyond `most`,
-  // as much smaller as keeps it in range.
+  // numerics::field_scale of each unit of a tile.
   struct Scales {
     float factors[tile_width], offsets[tile_width];
   };
   VFE_HD void scales(double beta, std::int64_t tile, Scales& scales) const {
+    in_range(beta) ? find_scales<false>(beta, tile, scales) : find_scales<true>(beta, tile, scales);
+  }
+  template <bool may_be_beyond>
+  VFE_HD void find_scales(double beta, std::int64_t tile, Scales& scales) const {
     const double *of_unit = half.unit.data() + tile * tile_width, *of_bias = bias.data() + tile * tile_width;
-    if (in_range(beta)) {
-      for (std::int64_t l = 0; l < tile_width; ++l) scales.factors[l] = static_cast<float>(beta * of_unit[l]);
-      for (std::int64_t l = 0; l < tile_width; ++l) scales.offsets[l] = static_cast<float>(beta * of_bias[l]);
-      return;
-    }
     for (std::int64_t l = 0; l < tile_width; ++l) {
-      const double factor = beta * of_unit[l], offset = beta * of_bias[l];
-      const double size = 0x1p30 * factor + numerics::magnitude(offset), shrink = size > most ? most / size : 1.0;
-      scales.factors[l] = static_cast<float>(factor * shrink);
-      scales.offsets[l] = static_cast<float>(offset * shrink);
+      const auto scale = numerics::field_scale<may_be_beyond>(beta, of_unit[l], of_bias[l]);
+      scales.factors[l] = scale.factor;
+      scales.offsets[l] = scale.offset;
     }
   }
-  VFE_HD bool in_range(double beta) const { return beta * (half.largest + largest) < most; }
+  VFE_HD bool in_range(double beta) const { return numerics::fields_in_range(beta, half.largest, largest); }
 
   // How far beta times the field of a unit may be off, with sums that are off by `error`, and what float32 rounds on
   // both ways (nine roundings of 2^-24; sixteen are allowed).

@@ -3,7 +3,7 @@
 // exact, and do not depend on the order in which they are made.
 #pragma once
 
-#include "config.hpp"
+#include "elementary.hpp"
 
 namespace vfe::numerics::inline VFE_LEVEL {
 
@@ -17,6 +17,24 @@ VFE_HD double fixed_point_scale(double total, std::int64_t terms) {
 VFE_HD std::int32_t to_fixed_point(double value, double scale) {
   const double scaled = value * scale;
   return static_cast<std::int32_t>((scaled + 0x1.8p52) - 0x1.8p52);
+}
+
+// x = sum * factor + offset is beta times the field of a unit, whose sum of integer weights is worth `unit` each; or,
+// where that may be beyond `most_field`, as much smaller as keeps it in range: there all decisions are the same.
+constexpr double most_field = 0x1p100;
+struct FieldScale {
+  float factor, offset;
+};
+template <bool may_be_beyond>
+VFE_HD FieldScale field_scale(double beta, double unit, double bias) {
+  const double factor = beta * unit, offset = beta * bias;
+  if constexpr (!may_be_beyond) return {static_cast<float>(factor), static_cast<float>(offset)};
+  const double size = 0x1p30 * factor + magnitude(offset), shrink = size > most_field ? most_field / size : 1.0;
+  return {static_cast<float>(factor * shrink), static_cast<float>(offset * shrink)};
+}
+// Whether no field is beyond it, given the largest 2^30 unit and |bias|.
+VFE_HD bool fields_in_range(double beta, double largest_sum, double largest_bias) {
+  return beta * (largest_sum + largest_bias) < most_field;
 }
 
 }  // namespace vfe::numerics::inline VFE_LEVEL

@@ -58,6 +58,23 @@ const Target targets[] = {
 
 std::atomic<const KernelTable*> chosen = nullptr;
 
+const KernelTable& best() {
+  for (const Target& target : targets) {
+    if (target.usable()) return *target.table;
+  }
+  return kernels::baseline::table;
+}
+
+// Kernels that have a twin on the device, the others here.
+KernelTable with_twins(const KernelTable& cuda, const KernelTable& cpu) {
+  KernelTable both = cuda;
+#define VFE_KERNEL(stem, Args) both.stem = cpu.stem;
+#define VFE_TWINS(stem, Args)
+#include "kernel_list.inc"
+#undef VFE_KERNEL
+  return both;
+}
+
 std::string join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -67,6 +84,10 @@ std::string join(const std::vector<std::string>& names) {
 }  // namespace
 
 void choose_target(const std::string& name) {
+  if (name == "cuda") {
+    chosen.store(new KernelTable(with_twins(cuda::table(), best())), std::memory_order_release);  // for good
+    return;
+  }
   for (const Target& target : targets) {
     if (!name.empty() && name != target.table->target) continue;
     if (target.usable()) {
@@ -77,7 +98,7 @@ void choose_target(const std::string& name) {
       throw TargetUnavailable("VFE_TARGET=" + name + ": this processor lacks it; it can run " + join(usable_targets()));
     }
   }
-  throw TargetUnavailable("VFE_TARGET=" + name + ": not built; built are " + join(built_targets()));
+  throw TargetUnavailable("VFE_TARGET=" + name + ": not built; built are " + join(built_targets()) + ", and cuda");
 }
 
 const KernelTable& table(Device device) {

@@ -30,9 +30,9 @@ struct KernelTable {
 
 enum class Device { cpu, cuda };
 
-// Chooses the CPU table by name, or the best this processor has if `name` is empty. Throws
-// TargetUnavailable when that one is not built or the processor lacks it. Called at import with
-// VFE_TARGET, and by the tests to go through all of them.
+// Chooses the CPU table by name, or the best this processor has if `name` is empty; "cuda" takes the twins of kernels
+// that have one, which move arrays to the device and back. Throws TargetUnavailable when that one is not built or the
+// machine lacks it. Called at import with VFE_TARGET, and by the tests to go through all of them.
 void choose_target(const std::string& name);
 
 const KernelTable& table(Device device);

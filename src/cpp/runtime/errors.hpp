@@ -1,8 +1,10 @@
 // The exceptions that leave C++: the bindings turn each into one Python class.
 #pragma once
 
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace vfe {
 
@@ -20,6 +22,16 @@ struct ArgumentTypeError : std::invalid_argument {
 // A device or instruction set that this build or this machine lacks -> TargetUnavailableError.
 struct TargetUnavailable : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+// No memory left on a device -> MemoryError.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::string text) : text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
 };
 
 // The caller asked to stop (Ctrl-C); the pending Python exception says why.
