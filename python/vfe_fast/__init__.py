@@ -13,13 +13,14 @@ The face of the package; every name here is documented where it is defined:
 `reparameterize`        samples that are functions of their parameters, with KL and gradients
 `train`                 contrastive divergence, persistent CD, exact gradient
 `free_energy`           methods that return a `FreeEnergy`: value, error, kind
+`device`                arrays on a CUDA device (`DeviceArray`), streams
 `random`                seeds, and random numbers that no thread count changes
 `load`                  a saved model
 `show_config`           what was compiled, found and is in use
 ======================  ====================================================
 """
 
-from . import free_energy, random, training
+from . import device, free_energy, random, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
 from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
@@ -39,6 +40,7 @@ __all__ = [
     "TargetUnavailableError",
     "__version__",
     "cumulants",
+    "device",
     "free_energy",
     "gibbs",
     "load",

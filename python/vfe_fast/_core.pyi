@@ -8,6 +8,7 @@ import enum
 import numpy
 import numpy.typing
 import typing
+import typing_extensions
 
 __all__: list[str] = [
     "Family",
@@ -18,11 +19,14 @@ __all__: list[str] = [
     "TargetUnavailableError",
     "ascend",
     "bernoulli",
+    "borrow_device_array",
     "build_info",
     "check_rbm",
     "contrast",
     "coth_excess",
     "coth_excess_slope",
+    "cuda_device",
+    "cuda_stream",
     "cumulants",
     "cumulants_of_sums",
     "empty_cuda_cache",
@@ -35,6 +39,8 @@ __all__: list[str] = [
     "gaussian_gibbs",
     "gibbs",
     "join_power_sums",
+    "lend_device_array",
+    "let_cuda_stream_wait",
     "log",
     "log1p_unit",
     "noise",
@@ -43,6 +49,7 @@ __all__: list[str] = [
     "normal_float64",
     "normal_pair",
     "normal_pair_float32",
+    "on_device",
     "pack_states",
     "pair_sums",
     "philox4x32",
@@ -54,6 +61,8 @@ __all__: list[str] = [
     "roofline",
     "sigmoid",
     "softplus",
+    "to_device",
+    "to_host",
     "uniform_float32",
     "uniform_float64",
     "unpack_states",
@@ -160,6 +169,11 @@ def bernoulli(
     The decision of the Gibbs kernel, P(True) = sigmoid(x), from 16 random bits and, if they tie, 64 more.
     """
 
+def borrow_device_array(capsule: typing_extensions.CapsuleType) -> numpy.ndarray:
+    """
+    Takes over a DLPack capsule: an array whose elements Python must not touch.
+    """
+
 def build_info() -> dict[str, typing.Any]:
     """
     What was compiled, what was found, and what is in use.
@@ -213,6 +227,16 @@ def coth_excess_slope(
 ) -> numpy.ndarray:
     """
     The derivative of coth_excess.
+    """
+
+def cuda_device() -> int:
+    """
+    The number of the CUDA device in use.
+    """
+
+def cuda_stream() -> int:
+    """
+    Where this thread's kernels and copies go.
     """
 
 def cumulants(
@@ -364,6 +388,18 @@ def join_power_sums(
     Power sums of what two parts hold together.
     """
 
+def lend_device_array(
+    array: numpy.ndarray, device_id: typing.SupportsInt | typing.SupportsIndex
+) -> typing_extensions.CapsuleType:
+    """
+    A DLPack capsule of an array on a device.
+    """
+
+def let_cuda_stream_wait(stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Has another stream wait for what this thread's kernels have been given so far.
+    """
+
 def log(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
     """
     ln x for positive normal numbers.
@@ -424,6 +460,11 @@ def normal_pair_float32(
 ) -> typing.Annotated[list[float], "FixedSize(2)"]:
     """
     Two normal numbers of float32 from two words.
+    """
+
+def on_device(array: numpy.ndarray) -> bool:
+    """
+    Whether the elements are on a device.
     """
 
 def pack_states(
@@ -539,6 +580,16 @@ def softplus(
     ln(1 + e^x).
     """
 
+def to_device(array: numpy.ndarray) -> numpy.ndarray:
+    """
+    A copy on the device in use.
+    """
+
+def to_host(array: numpy.ndarray) -> numpy.ndarray:
+    """
+    A copy in host memory.
+    """
+
 def uniform_float32(
     size: typing.SupportsInt | typing.SupportsIndex,
     *,
@@ -575,7 +626,7 @@ def use_cuda_library(path: str) -> None:
 
 def use_cuda_stream(stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Where this thread's kernels and copies go from now on: a cudaStream_t, 0 for the default stream.
+    Where they go from now on: a cudaStream_t, 0 for the default stream.
     """
 
 def use_target(name: str) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "array_shape", "count", "float_dtype", "inverse_temperature", "memory_for", "on_cuda", "real", "threads"
+    "array_shape", "count", "float_dtype", "inverse_temperature", "is_on_device", "memory_for", "on_cuda",
+    "real", "threads"
 ]  # fmt: skip
 
 _MAX_COUNT = 1 << 63
+_DLPACK_CUDA = 2  # kDLCUDA
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -56,11 +58,22 @@ def inverse_temperature(value: Any) -> float:
     return beta
 
 
-def on_cuda(device: Any) -> bool:
-    """Whether the kernel's CUDA twin is to run."""
+def on_cuda(device: Any, *arrays: Any) -> bool:
+    """Whether the kernel's CUDA twin is to run; by default where the first array is."""
+    if device is None and arrays:
+        return is_on_device(arrays[0])
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
     return bool(device == "cuda")
+
+
+def is_on_device(x: Any) -> bool:
+    """Whether an array is on a CUDA device, as it says itself."""
+    return (
+        type(x) is not np.ndarray
+        and hasattr(x, "__dlpack_device__")
+        and int(x.__dlpack_device__()[0]) == _DLPACK_CUDA
+    )
 
 
 def threads(num_threads: Any) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._core import TargetUnavailableError, pack_states
-from .arguments import memory_for
+from .arguments import is_on_device, memory_for
 
 Array = npt.NDArray[Any]
 GiveBack = Callable[[Array], Any]
@@ -18,8 +19,11 @@ GiveBack = Callable[[Array], Any]
 _DLPACK_CPU_DEVICES = (1, 3)  # plain and pinned host memory (kDLCPU, kDLCUDAHost)
 
 
-def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
+def borrow(x: Any, name: str, *, cuda: bool = False) -> tuple[Array, GiveBack]:
     """View `x` as a NumPy array, and say how results return to the caller.
+
+    An array on a CUDA device stays there: what stands for it has its shape and dtype, and a kernel's
+    twin can read it, but nobody here may touch its elements.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
         nested sequences of numbers.
     name : str
         The argument's name, for error messages.
+    cuda : bool
+        Whether it may be on a CUDA device.
 
     Returns
     -------
@@ -50,14 +56,15 @@ def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
     if isinstance(x, np.ndarray):
         return x, _as_is
     if hasattr(x, "__dlpack__"):
+        if cuda and is_on_device(x):
+            return _borrow_on_device(x, name)
         try:
             device = int(x.__dlpack_device__()[0])
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise TypeError(f"{name}: expected an array with memory: {error}") from error
         if device not in _DLPACK_CPU_DEVICES:
             raise TargetUnavailableError(
-                f"{name}: expected an array in host memory, got one on DLPack device type {device}; "
-                "this version has CPU kernels only"
+                f"{name}: expected an array in host memory, got one on DLPack device type {device}"
             )
         try:
             return np.from_dlpack(x), _importer_of(x)
@@ -72,16 +79,18 @@ def borrow(x: Any, name: str) -> tuple[Array, GiveBack]:
     return array, _as_is
 
 
-def borrow_states(x: Any, n_units: int, name: str) -> tuple[npt.NDArray[np.uint64], GiveBack]:
+def borrow_states(
+    x: Any, n_units: int, name: str, *, cuda: bool = False
+) -> tuple[npt.NDArray[np.uint64], GiveBack]:
     """Pack 0/1 states (n_samples, n_units) into words; the errors name the argument.
 
     Every bool, integer, float32 and float64 dtype is accepted in any memory layout, and only read.
     """
-    array, give_back = borrow(x, name)
+    array, give_back = borrow(x, name, cuda=cuda)
     try:
         return pack_states(array, n_units, name), give_back
     except ValueError as error:
-        if array.shape[1:] != (n_units,):
+        if array.shape[1:] != (n_units,) or _core.on_device(array):
             raise
         bad = np.argwhere((array != 0) & (array != 1))
         if len(bad) == 0:
@@ -131,6 +140,23 @@ def real_parameters(x: Any, name: str) -> Array:
         if array.size == 0:
             return np.array(array, order="C", copy=True)
         return np.ndarray(array.shape, array.dtype, array.tobytes())
+
+
+def _borrow_on_device(x: Any, name: str) -> tuple[Array, GiveBack]:
+    from .device import DeviceArray, current_stream
+
+    try:
+        _core.require_device(True)
+    except TargetUnavailableError as error:
+        raise TargetUnavailableError(f"{name}: {error}") from None
+    if isinstance(x, DeviceArray):
+        return x.array, DeviceArray.of
+    take: Callable[[Any], Any] = _importer_of(x)
+    try:
+        array = _core.borrow_device_array(x.__dlpack__(stream=current_stream()))
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array that kernels can read: {error}") from error
+    return array, lambda result: take(DeviceArray.of(result))
 
 
 def _as_is(array: Array) -> Array:

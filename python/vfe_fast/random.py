@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from . import _core
 from .arguments import array_shape, float_dtype, on_cuda, threads
+from .device import DeviceArray
 
 __all__ = ["normal", "seed", "uniform"]
 
@@ -78,7 +79,7 @@ def uniform(
     dtype: npt.DTypeLike = np.float64,
     num_threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
-) -> npt.NDArray[Any]:
+) -> Any:
     """Uniform random numbers in the open interval (0, 1).
 
     Parameters
@@ -92,11 +93,11 @@ def uniform(
     num_threads : int, optional
         Threads to use; the numbers do not depend on it.
     device : {"cpu", "cuda"}
-        Where they are drawn; brought back from there. The same bits.
+        Where they are drawn, and stay: the same bits.
 
     Returns
     -------
-    ndarray
+    ndarray, or DeviceArray
         Midpoints of equal cells: neither 0 nor 1 occurs, and u and 1 - u have the same law.
 
     Raises
@@ -118,7 +119,7 @@ def normal(
     dtype: npt.DTypeLike = np.float64,
     num_threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
-) -> npt.NDArray[Any]:
+) -> Any:
     r"""Standard normal random numbers.
 
     .. math:: z = \sqrt{-2 \ln u} \, (\cos t, \sin t)
@@ -134,11 +135,11 @@ def normal(
     num_threads : int, optional
         Threads to use; the numbers do not depend on it.
     device : {"cpu", "cuda"}
-        Where they are drawn; brought back from there. The same bits.
+        Where they are drawn, and stay: the same bits.
 
     Returns
     -------
-    ndarray
+    ndarray, or DeviceArray
         By the method of G. Box and M. Muller, Ann. Math. Stat. 29 (1958) 610; accuracy: docs/numerics.md.
 
     Raises
@@ -160,8 +161,9 @@ def normal(
 
 def _drawn(
     draw: Callable[..., npt.NDArray[Any]], sizes: tuple[int, ...], key: int, num_threads: int, cuda: bool
-) -> npt.NDArray[Any]:
+) -> Any:
     try:
-        return draw(math.prod(sizes), seed=key, num_threads=num_threads, cuda=cuda).reshape(sizes)
+        drawn = draw(math.prod(sizes), seed=key, num_threads=num_threads, cuda=cuda).reshape(sizes)
     except MemoryError as error:  # not memory_for, which takes as long as a small array
         raise MemoryError(f"shape: expected a size that fits in memory, got {sizes}: {error}") from None
+    return DeviceArray.of(drawn) if cuda else drawn

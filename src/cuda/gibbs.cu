@@ -239,9 +239,8 @@ struct Biases {
 };
 
 int compute_capability() {
-  int device = 0, major = 0;
-  check(cudaGetDevice(&device), "the device in use");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "the device's generation");
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current_device()), "the device's generation");
   return major;
 }
 

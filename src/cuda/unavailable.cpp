@@ -13,14 +13,21 @@ Status status() {
   return status;
 }
 
+[[noreturn]] void refuse() { throw TargetUnavailable(std::string("device='cuda': ") + problem); }
+
 }  // namespace
 
 const Side linked = {
     status,
     nullptr,
-    [](std::size_t) -> std::shared_ptr<void> { throw TargetUnavailable(std::string("device='cuda': ") + problem); },
-    [](void*, const void*, std::size_t) { throw TargetUnavailable(std::string("device='cuda': ") + problem); },
-    [](std::uintptr_t) {},
+    [](std::size_t) -> std::shared_ptr<void> { refuse(); },
+    [](void*, const void*, std::size_t) { refuse(); },
+    [](const States&, std::uint64_t*) -> bool { refuse(); },
+    [](const std::uint64_t*, std::int64_t, std::int64_t, std::uint8_t*) { refuse(); },
+    [](std::uintptr_t) { refuse(); },
+    []() -> std::uintptr_t { refuse(); },
+    [](std::uintptr_t) { refuse(); },
+    []() -> int { refuse(); },
     [] {},
 };
 

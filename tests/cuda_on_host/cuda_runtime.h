@@ -40,7 +40,10 @@ struct cudaDeviceProp {
   int major, minor;
 };
 struct Stream;
+struct Event;
 using cudaStream_t = Stream*;
+using cudaEvent_t = Event*;
+constexpr unsigned cudaEventDisableTiming = 2;
 struct dim3 {
   explicit dim3(unsigned count) : x(count) {}
   unsigned x;
@@ -68,6 +71,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return *value = attribute == cudaDevAttrMultiProcessorCount ? 3 : major, cudaSuccess;
 }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   return *status = cudaStreamCaptureStatusNone, cudaSuccess;

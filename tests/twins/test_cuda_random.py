@@ -15,4 +15,5 @@ import vfe_fast as vf
 @pytest.mark.parametrize("draw", [vf.random.uniform, vf.random.normal])
 def test_random(both: Any, draw: Any, dtype: Any, size: int) -> None:
     cpu, cuda = both(lambda device: draw(size, rng=3, dtype=dtype, device=device))
-    assert np.array_equal(cpu, cuda)
+    assert cuda.dtype == dtype
+    assert np.array_equal(cpu, cuda.numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, memory_for, on_cuda, real, threads
 from ..arrays import Array, borrow, borrow_states
+from ..device import DeviceArray
 from ..files import read_arrays, write_arrays
 from ..random import seed
 from .states import Sampled, Words, own_words, states_of
@@ -32,7 +33,7 @@ def gibbs(
     chain_offset: int = 0,
     step_offset: int = 0,
     num_threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> tuple[Any, Any]:
     r"""Run block Gibbs sampling from `v0`: h given v, then v given h, `n_steps` times.
 
@@ -61,8 +62,9 @@ def gibbs(
         gives the same states as the whole when its parts carry their offsets.
     num_threads : int, optional
         Threads to use; the sample does not depend on it.
-    device : {"cpu", "cuda"}
-        Where the kernel runs; states are moved there and back. The sample does not depend on it.
+    device : {"cpu", "cuda"}, optional
+        Where the kernel runs: where `v0` is, if not given. States in host memory are moved to a CUDA device
+        and back. The sample does not depend on it.
 
     Returns
     -------
@@ -83,8 +85,8 @@ def gibbs(
     The law and its precision: docs/gibbs.md, ``src/cpp/kernels/gibbs.hpp`` and
     ``gaussian_gibbs.hpp``.
     """
-    states = states_of(rbm)
-    start, give_back = states.take(v0, "v0")
+    states, cuda = states_of(rbm), on_cuda(device, v0)
+    start, give_back = states.take(v0, "v0", cuda=cuda)
     visible, hidden = states.move(
         start,
         n_steps=count(n_steps, "n_steps"),
@@ -94,7 +96,7 @@ def gibbs(
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
         num_threads=threads(num_threads),
-        cuda=on_cuda(device),
+        cuda=cuda,
     )
     return give_back(states.visible(visible)), give_back(states.hidden(hidden))
 
@@ -146,7 +148,8 @@ class GibbsChains:
     clamped : array_like, (n_visible,) or (n_chains, n_visible), optional
         True or 1 where a visible unit keeps its value in `start`: chains of the law given those units.
     device : {"cpu", "cuda"}
-        Where the chains live.
+        Where the chains live. On a CUDA device, `visible` and `hidden` are `vfe_fast.device.DeviceArray`;
+        `state` is in host memory.
     num_threads : int, optional
         Threads to use; the sample does not depend on it.
 
@@ -201,7 +204,14 @@ class GibbsChains:
                 raise ValueError(
                     f"clamped: expected 1 or n_chains = {n_chains} rows, got {len(self._clamped)}"
                 )
-        self._state = ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0)
+        self._state = self._there(ChainState(visible, np.empty((n_chains, 0), dtype=np.uint64), key, 0))
+
+    def _there(self, state: ChainState) -> ChainState:
+        """The state of chains that live on a CUDA device; the other way round, and else, the one given."""
+        if not self._cuda:
+            return state
+        move = _core.to_host if _core.on_device(state.visible) else _core.to_device
+        return replace(state, visible=move(state.visible), hidden=move(state.hidden))
 
     def step(self, n_steps: int = 1, *, beta: float | npt.ArrayLike = 1.0) -> None:
         """Move every chain on.
@@ -256,21 +266,23 @@ class GibbsChains:
         return self._state.step
 
     @property
-    def visible(self) -> Array:
+    def visible(self) -> Any:
         """Visible states, (n_chains, n_visible), a fresh array: uint8, spins int8, or real numbers."""
-        return states_of(self.rbm).visible(self._state.visible)
+        visible = states_of(self.rbm).visible(self._state.visible)
+        return DeviceArray.of(visible) if self._cuda else visible
 
     @property
-    def hidden(self) -> Array:
+    def hidden(self) -> Any:
         """Hidden states that `visible` was drawn from, (n_chains, n_hidden), a fresh array."""
         if self._state.step == 0:
             raise ValueError("hidden: no step has been made yet, so no hidden states were drawn")
-        return states_of(self.rbm).hidden(self._state.hidden)
+        hidden = states_of(self.rbm).hidden(self._state.hidden)
+        return DeviceArray.of(hidden) if self._cuda else hidden
 
     @property
     def state(self) -> ChainState:
-        """A snapshot; assigning one puts the chains back, bit for bit."""
-        return self._state
+        """A snapshot in host memory; assigning one puts the chains back, bit for bit."""
+        return self._there(self._state)
 
     @state.setter
     def state(self, state: ChainState) -> None:
@@ -283,7 +295,7 @@ class GibbsChains:
             raise ValueError(
                 f"state: expected n_chains >= 1 rows in both, got {len(visible)} and {len(hidden)}"
             )
-        self._state = ChainState(visible, hidden, seed(state.seed), step)
+        self._state = self._there(ChainState(visible, hidden, seed(state.seed), step))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the chains to an ``.npz`` file, which appears whole or not at all; the model is not in it.
@@ -298,7 +310,7 @@ class GibbsChains:
         OSError
             If it cannot be written.
         """
-        state = self._state
+        state = self.state
         arrays = {
             "format": _FORMAT, "format_version": _FORMAT_VERSION, "units": _units(self.rbm),
             "visible": state.visible, "hidden": state.hidden,
@@ -310,7 +322,12 @@ class GibbsChains:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], rbm: Sampled, *, num_threads: int | None = None
+        cls,
+        path: str | os.PathLike[str],
+        rbm: Sampled,
+        *,
+        device: Literal["cpu", "cuda"] = "cpu",
+        num_threads: int | None = None,
     ) -> GibbsChains:
         """Read chains back: they go on, bit for bit, as those that were saved.
 
@@ -320,6 +337,8 @@ class GibbsChains:
             Written by `save`.
         rbm : BernoulliRBM, GaussianRBM or SpinRBM
             The model they are chains of.
+        device : {"cpu", "cuda"}
+            Where they go on.
         num_threads : int, optional
             Threads to use; the sample does not depend on it.
 
@@ -342,7 +361,7 @@ class GibbsChains:
             raise ValueError(f"{name}: expected chains of {_units(rbm)}, got {arrays.get('units')}")
         try:
             n_chains, step = len(arrays["visible"]), arrays["step"].item()
-            chains = cls(rbm, n_chains, rng=arrays["seed"].item(), num_threads=num_threads)
+            chains = cls(rbm, n_chains, rng=arrays["seed"].item(), device=device, num_threads=num_threads)
             chains.state = ChainState(arrays["visible"], arrays["hidden"], arrays["seed"].item(), step)
             if "clamped" in arrays:
                 chains._clamped = own_words(arrays["clamped"], rbm.n_visible, "clamped")

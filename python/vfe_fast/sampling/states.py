@@ -23,8 +23,8 @@ _START_STEP = (1 << 56) - 2  # the last there is: no chain ever gets there
 class States(Protocol):
     """States of a model's units, as users know them and as kernels do, for which hidden ones are packed."""
 
-    def take(self, array: Any, name: str) -> tuple[Array, GiveBack]:
-        """Visible states from a user, checked; and the way back to the user's kind of array."""
+    def take(self, array: Any, name: str, *, cuda: bool = False) -> tuple[Array, GiveBack]:
+        """Visible states from a user (`cuda`: maybe on a device), checked; how they return to the user."""
 
     def visible(self, states: Array) -> Array:
         """Visible states for a user, a fresh array."""
@@ -48,9 +48,9 @@ class BitStates:
     def __init__(self, rbm: BernoulliRBM) -> None:
         self.rbm = rbm
 
-    def take(self, array: Any, name: str) -> tuple[Words, GiveBack]:
+    def take(self, array: Any, name: str, *, cuda: bool = False) -> tuple[Words, GiveBack]:
         """Pack 0s and 1s."""
-        return borrow_states(array, self.rbm.n_visible, name)
+        return borrow_states(array, self.rbm.n_visible, name, cuda=cuda)
 
     def visible(self, states: Words) -> Array:
         """Unpack them."""
@@ -85,8 +85,8 @@ class SpinStates(BitStates):
     def __init__(self, rbm: SpinRBM) -> None:
         super().__init__(rbm.bits)
 
-    def take(self, array: Any, name: str) -> tuple[Words, GiveBack]:
-        """Pack spins."""
+    def take(self, array: Any, name: str, *, cuda: bool = False) -> tuple[Words, GiveBack]:
+        """Pack spins, which have to be in host memory."""
         spins, give_back = borrow(array, name)
         bits = as_spins(spins, self.rbm.n_visible, name) > 0
         return super().take(bits, name)[0], give_back
@@ -106,8 +106,8 @@ class RealStates:
     def __init__(self, rbm: GaussianRBM) -> None:
         self.rbm = rbm
 
-    def take(self, array: Any, name: str) -> tuple[Array, GiveBack]:
-        """Check numbers."""
+    def take(self, array: Any, name: str, *, cuda: bool = False) -> tuple[Array, GiveBack]:
+        """Check numbers, which have to be in host memory."""
         return finite_reals(array, self.rbm.n_visible, self.rbm.dtype, name)
 
     def visible(self, states: Array) -> Array:

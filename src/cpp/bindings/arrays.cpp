@@ -6,6 +6,9 @@
 #include <cstring>
 #include <optional>
 
+#include "../../cuda/cuda.hpp"
+#include "device_arrays.hpp"
+
 namespace vfe::bindings {
 namespace {
 
@@ -95,35 +98,51 @@ bool pack_all(const py::array& states, std::int64_t n_units, std::uint64_t* word
   return good;
 }
 
-bool pack_by_dtype(const py::array& states, std::int64_t n_units, const std::string& name, std::uint64_t* words) {
-  switch (states.dtype().num()) {
-    case py::detail::npy_api::NPY_BOOL_:
-    case py::detail::npy_api::NPY_UBYTE_:
-      return pack_all<std::uint8_t>(states, n_units, words);
-    case py::detail::npy_api::NPY_BYTE_:
-      return pack_all<std::int8_t>(states, n_units, words);
-    case py::detail::npy_api::NPY_FLOAT_:
-      return pack_all<float>(states, n_units, words);
-    case py::detail::npy_api::NPY_DOUBLE_:
-      return pack_all<double>(states, n_units, words);
-    default:
-      break;
-  }
+cuda::StateType state_type(const py::array& states, const std::string& name) {
+  using cuda::StateType;
   const char kind = states.dtype().kind();
-  if (kind == 'i' || kind == 'u') {
-    switch (states.dtype().itemsize()) {
+  const py::ssize_t size = states.itemsize();
+  if (kind == 'f' && size == 4) return StateType::float32;
+  if (kind == 'f' && size == 8) return StateType::float64;
+  if (kind == 'b' || kind == 'i' || kind == 'u') {
+    switch (size) {
+      case 1:
+        return StateType::bits8;
       case 2:
-        return pack_all<std::uint16_t>(states, n_units, words);
+        return StateType::bits16;
       case 4:
-        return pack_all<std::uint32_t>(states, n_units, words);
+        return StateType::bits32;
       case 8:
-        return pack_all<std::uint64_t>(states, n_units, words);
+        return StateType::bits64;
       default:
         break;
     }
   }
   throw ArgumentTypeError(name + ": expected states of dtype bool, integer, float32 or float64, got " +
                           dtype_text(states));
+}
+
+bool pack_by_type(const py::array& states, cuda::StateType type, std::int64_t n_units, std::uint64_t* words) {
+  switch (type) {
+    case cuda::StateType::bits8:
+      return pack_all<std::uint8_t>(states, n_units, words);
+    case cuda::StateType::bits16:
+      return pack_all<std::uint16_t>(states, n_units, words);
+    case cuda::StateType::bits32:
+      return pack_all<std::uint32_t>(states, n_units, words);
+    case cuda::StateType::bits64:
+      return pack_all<std::uint64_t>(states, n_units, words);
+    case cuda::StateType::float32:
+      return pack_all<float>(states, n_units, words);
+    case cuda::StateType::float64:
+      return pack_all<double>(states, n_units, words);
+  }
+  return false;
+}
+
+bool pack_on_device(const py::array& states, cuda::StateType type, std::int64_t n_units, std::uint64_t* words) {
+  return cuda::side().pack({states.data(), type, states.shape(0), n_units, states.strides(0), states.strides(1)},
+                           words);
 }
 
 }  // namespace
@@ -209,8 +228,10 @@ Words pack_states(const py::array& states, std::int64_t n_units, const std::stri
   if (!native_order(states)) {
     throw ArgumentTypeError(name + ": expected native byte order, got " + dtype_text(states));
   }
-  Words words({states.shape(0), static_cast<py::ssize_t>(words_for(n_units))});
-  if (!pack_by_dtype(states, n_units, name, words.mutable_data())) {
+  const cuda::StateType type = state_type(states, name);
+  Words words = new_words_like(states, states.shape(0), words_for(n_units));
+  const auto pack = on_device(states) ? pack_on_device : pack_by_type;
+  if (!pack(states, type, n_units, words.mutable_data())) {
     throw ArgumentError(name + ": expected states of 0s and 1s, got other values");
   }
   return words;
@@ -218,6 +239,11 @@ Words pack_states(const py::array& states, std::int64_t n_units, const std::stri
 
 py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units) {
   check_words(words, n_units, "words");
+  if (on_device(words)) {
+    py::array_t<std::uint8_t> states = new_array_like(words, py::dtype::of<std::uint8_t>(), {words.shape(0), n_units});
+    cuda::side().unpack(words.data(), words.shape(0), n_units, states.mutable_data());
+    return states;
+  }
   py::array_t<std::uint8_t> states({words.shape(0), static_cast<py::ssize_t>(n_units)});
   const std::uint64_t* from = words.data();
   std::uint8_t* to = states.mutable_data();

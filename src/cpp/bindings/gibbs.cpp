@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -13,8 +14,8 @@ void bind_gibbs(py::module_& module) {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
         check_words(start, rbm.n_visible, "start");
         if (clamped) check_words(*clamped, rbm.n_visible, "clamped");
-        Words visible({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_visible))});
-        Words hidden({start.shape(0), static_cast<py::ssize_t>(words_for(rbm.n_hidden))});
+        Words visible = new_words_like(start, start.shape(0), words_for(rbm.n_visible));
+        Words hidden = new_words_like(start, start.shape(0), words_for(rbm.n_hidden));
         run(&runtime::KernelTable::gibbs,
             {{rbm, beta.data(), beta.size(), clamped ? clamped->data() : nullptr, clamped ? clamped->shape(0) : 0, seed,
               chain_offset, step_offset, start.shape(0), n_steps, runtime::checked_threads(num_threads), prepared},

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "../../cuda/cuda.hpp"
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -88,14 +89,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
       py::arg("cuda"), "Raises TargetUnavailableError, saying why, if the device cannot be used.");
   module.def("use_cuda_library", cuda::use_library, py::arg("path"),
              "Takes the CUDA twins of a library, or its own if that is empty; for tests/cuda_on_host.");
-  module.def(
-      "use_cuda_stream", [](std::uintptr_t stream) { cuda::side().use_stream(stream); }, py::arg("stream"),
-      "Where this thread's kernels and copies go from now on: a cudaStream_t, 0 for the default stream.");
-  module.def("empty_cuda_cache", [] { cuda::side().empty_cache(); }, "Gives idle device memory back to the driver.");
   module.def("pack_states", pack_states, py::arg("states").noconvert(), py::arg("n_units"), py::arg("name"),
              "0/1 states (n_samples, n_units) to 64-bit words, unit u in bit u % 64 of word u // 64.");
   module.def("unpack_states", unpack_states, py::arg("words").noconvert(), py::arg("n_units"),
              "Packed words to uint8 states (n_samples, n_units).");
+  bind_device_arrays(module);
 #define VFE_KERNEL(stem, Args) bind_##stem(module);
 #include "../runtime/kernel_list.inc"
 #undef VFE_KERNEL

@@ -4,6 +4,7 @@
 
 #include "../numerics/bernoulli.hpp"
 #include "../numerics/normal.hpp"
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -18,7 +19,8 @@ void bind_random(py::module_& module) {
     module.def(
         name,
         [draws](std::int64_t size, std::uint64_t seed, int num_threads, bool cuda) {
-          py::array_t<T> out(size > 0 ? size : 0);
+          const std::vector<py::ssize_t> shape = {size > 0 ? size : 0};
+          py::array_t<T> out = cuda ? new_device_array(py::dtype::of<T>(), shape) : py::array_t<T>(shape);
           run(&runtime::KernelTable::random,
               {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)}, device_of(cuda));
           return out;

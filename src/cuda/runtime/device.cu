@@ -28,12 +28,6 @@ std::mutex mutex;
 std::vector<Idle> idle;
 std::size_t idle_bytes = 0;
 
-int current_device() {
-  int device = 0;
-  check(cudaGetDevice(&device), "the device in use");
-  return device;
-}
-
 // The smallest block that fits without wasting more than half of it.
 void* take_idle(std::size_t bytes, int device, cudaStream_t stream, std::size_t& taken) {
   const std::lock_guard lock(mutex);
@@ -61,9 +55,26 @@ void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("CUDA: ") + what + " failed: " + cudaGetErrorString(error));
 }
 
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "the device in use");
+  return device;
+}
+
 cudaStream_t stream() { return stream_of_thread; }
 
 void use_stream(std::uintptr_t handle) { stream_of_thread = reinterpret_cast<cudaStream_t>(handle); }
+
+void let_wait(std::uintptr_t handle) {
+  const auto other = reinterpret_cast<cudaStream_t>(handle);
+  if (other == stream()) return;
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
+  cudaError_t error = cudaEventRecord(event, stream());
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(other, event, 0);
+  cudaEventDestroy(event);  // once it has happened
+  check(error, "waiting for a stream");
+}
 
 void wait() {
   const std::chrono::microseconds most(1000);

@@ -19,6 +19,11 @@ cudaStream_t stream();
 
 void use_stream(std::uintptr_t handle);
 
+// Has another stream wait for what they have been given so far.
+void let_wait(std::uintptr_t handle);
+
+int current_device();
+
 // Waits for them, letting the caller stop meanwhile.
 void wait();
 

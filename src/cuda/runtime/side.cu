@@ -11,6 +11,9 @@ namespace vfe::cuda {
 #include "../../cpp/runtime/kernel_list.inc"
 #undef VFE_KERNEL
 
+bool pack(const States& states, std::uint64_t* words);
+void unpack(const std::uint64_t* words, std::int64_t n_states, std::int64_t n_units, std::uint8_t* states);
+
 namespace {
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
@@ -83,6 +86,18 @@ void copy_and_wait(void* to, const void* from, std::size_t bytes) {
 
 }  // namespace
 
-const Side linked = {status, &twins, allocate, copy_and_wait, use_stream, empty_cache};
+const Side linked = {
+    status,
+    &twins,
+    allocate,
+    copy_and_wait,
+    pack,
+    unpack,
+    use_stream,
+    [] { return reinterpret_cast<std::uintptr_t>(stream()); },
+    let_wait,
+    current_device,
+    empty_cache,
+};
 
 }  // namespace vfe::cuda

@@ -1,0 +1,124 @@
+"""Arrays that stay on a device: in, out, and to other libraries."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_parameters
+from vfe_fast import _core
+from vfe_fast.device import DeviceArray
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "?", "i2", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 64), (3, 65), (40, 200)])
+def test_states_of_a_device(both: Any, dtype: Any, shape: tuple[int, int]) -> None:
+    """Packed on the device, drawn there, unpacked there."""
+    states = np.random.default_rng(3).integers(0, 2, shape).astype(dtype)
+    rbm = vf.BernoulliRBM(*random_parameters(shape[1], 7))
+    cpu, cuda = both(lambda device: vf.gibbs(rbm, states if device == "cpu" else DeviceArray(states), rng=1))
+    for here, there in zip(cpu, cuda, strict=True):
+        assert isinstance(there, DeviceArray)
+        assert there.shape == here.shape
+        assert there.dtype == np.uint8
+        assert np.array_equal(here, there.numpy())
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, np.nan])
+def test_states_that_are_none(both: Any, value: float) -> None:
+    states = np.zeros((40, 70), np.float64)
+    states[33, 66] = value
+    rbm = vf.BernoulliRBM(*random_parameters(70, 7))
+    with pytest.raises(ValueError, match="v0: expected states of 0s and 1s"):
+        both(lambda device: device == "cpu" or vf.gibbs(rbm, DeviceArray(states)))
+
+
+def test_another_library_takes_and_gives(both: Any) -> None:
+    """NumPy's own consumer refuses a device; the protocol is that of torch, CuPy and JAX."""
+    x = np.arange(12.0).reshape(3, 4)
+
+    def exchange(device: str) -> Any:
+        if device == "cpu":
+            return x
+        ours = DeviceArray(x)
+        assert ours.__dlpack_device__() == (2, 0)
+        borrowed = DeviceArray.of(_core.borrow_device_array(ours.__dlpack__(stream=1)))
+        del ours
+        gc.collect()
+        assert borrowed.shape == (3, 4)
+        assert len(borrowed) == 3
+        unused = borrowed.__dlpack__(stream=None)
+        del unused  # frees what it held
+        with pytest.raises(BufferError, match="copy"):
+            borrowed.__dlpack__(copy=True)
+        return borrowed.numpy()
+
+    cpu, cuda = both(exchange)
+    assert np.array_equal(cpu, cuda)
+
+
+def test_a_device_array_stays_out_of_other_kernels(both: Any) -> None:
+    def use(device: str) -> None:
+        if device == "cuda":
+            rbm = vf.BernoulliRBM(*random_parameters(4, 3))
+            with pytest.raises(vf.TargetUnavailableError, match="expected an array in host memory"):
+                vf.train(rbm, DeviceArray(np.zeros((5, 4))), n_epochs=1)
+            with pytest.raises(vf.TargetUnavailableError, match="v0: expected an array in host memory"):
+                vf.gibbs(rbm, DeviceArray(np.zeros((5, 4))), device="cpu")
+
+    both(use)
+
+
+def test_out_of_memory_is_an_error_and_no_more(both: Any) -> None:
+    """The processor that plays a GPU has 2 GiB."""
+
+    def fill(device: str) -> None:
+        if device == "cuda":
+            with pytest.raises(MemoryError, match=r"\d{14} bytes on the device"):
+                vf.random.uniform(1 << 43, device=device)
+            assert vf.random.uniform(3, rng=0, device=device).shape == (3,)
+            vf.device.empty_cache()
+
+    both(fill)
+
+
+def test_streams(both: Any) -> None:
+    def draw(device: str) -> Any:
+        if device == "cpu":
+            return vf.random.normal(10, rng=1)
+        with vf.device.stream(0):
+            return vf.random.normal(10, rng=1, device=device).numpy()
+
+    cpu, cuda = both(draw)
+    assert np.array_equal(cpu, cuda)
+
+
+def test_without_a_device() -> None:
+    if not vf.show_config("dict")["cuda_problem"]:
+        pytest.skip("CUDA is usable here")
+    with pytest.raises(vf.TargetUnavailableError, match="device='cuda'"):
+        DeviceArray(np.zeros(3))
+    with pytest.raises(vf.TargetUnavailableError, match="device='cuda'"):
+        vf.random.normal(3, device="cuda")
+
+
+def test_every_twin_takes_the_place_of_its_kernel() -> None:
+    """VFE_TARGET=cuda, for the processor that plays a GPU as use_target() after import."""
+    library = os.environ.get("VFE_CUDA_ON_HOST")
+    if not library:
+        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
+    code = (
+        "import sys, vfe_fast as vf; from vfe_fast import _core;"
+        "expected = vf.random.normal(99, rng=2).tobytes();"
+        "_core.use_cuda_library(sys.argv[1]); _core.use_target('cuda');"
+        "assert vf.show_config('dict')['target'] == 'cuda';"
+        "assert vf.random.normal(99, rng=2).tobytes() == expected"
+    )
+    subprocess.run([sys.executable, "-c", code, library], check=True)
