@@ -17,8 +17,9 @@ struct HalfStep {
   std::int64_t n_in, n_out, n_tiles, n_chains;
   const std::uint8_t* weights;
   const double *unit, *bias;
-  const double* beta;
-  bool beta_of_each, in_range;
+  const double* betas;  // of each chain; null if `beta` is that of all
+  double beta;
+  bool in_range;
   numerics::Key key;
   std::int64_t first_chain;
   std::uint64_t step;
@@ -40,7 +41,7 @@ struct HalfStep {
 
   // The state of a unit, given its sum of integer weights and its random word.
   VFE_DEVICE bool drawn(std::int64_t chain, std::int64_t unit_out, std::int32_t sum, std::uint32_t random) const {
-    const double of_chain = beta[beta_of_each ? chain : 0];
+    const double of_chain = betas != nullptr ? betas[chain] : beta;
     const numerics::FieldScale scale = in_range ? numerics::field_scale<false>(of_chain, unit[unit_out], bias[unit_out])
                                                 : numerics::field_scale<true>(of_chain, unit[unit_out], bias[unit_out]);
     const float x = static_cast<float>(sum) * scale.factor + scale.offset;
@@ -195,12 +196,13 @@ struct DrawByMatrices {
   VFE_DEVICE static std::uint32_t spread(std::uint32_t bits) { return ((bits & 0xF) * 0x00204081u) & 0x01010101u; }
 };
 
+// What is kept of a model's weights, and of its biases, between calls.
 struct Context {
   const kernels::RbmView& rbm;
   Form form;
 };
 
-void* make(const void* given) {
+void* make_layers(const void* given) {
   const auto& context = *static_cast<const Context*>(given);
   const auto of = [&]<class T>(T) {
     return context.form == Form::rows ? Layers::of<Form::rows, T>(context.rbm)
@@ -209,19 +211,21 @@ void* make(const void* given) {
   return new Layers(context.rbm.real == kernels::Real::float32 ? of(0.0f) : of(0.0));
 }
 
-void destroy(void* layers) {
-  cudaDeviceSynchronize();  // another stream may use them
-  delete static_cast<Layers*>(layers);
+// Another stream may use it.
+template <class T>
+void destroy(void* kept) {
+  cudaDeviceSynchronize();
+  delete static_cast<T*>(kept);
 }
 
 const Layers& layers_of(runtime::Cache& cache, const kernels::RbmView& rbm, Form form) {
   static constexpr char key[2] = {};
   const Context context{rbm, form};
   return *static_cast<const Layers*>(
-      cache.of_weights().find_or_make(&key[form == Form::rows ? 0 : 1], make, destroy, &context));
+      cache.of_weights().find_or_make(&key[form == Form::rows ? 0 : 1], make_layers, destroy<Layers>, &context));
 }
 
-// The biases of a layer as float64, on the device and the largest of them.
+// The biases of a layer as float64, on the device, and the largest of them.
 struct Biases {
   DeviceBuffer<double> values;
   double largest = 0;
@@ -238,6 +242,21 @@ struct Biases {
   }
 };
 
+struct BothBiases {
+  Biases hidden, visible;
+
+  explicit BothBiases(const kernels::RbmView& rbm)
+      : hidden(rbm.real, rbm.hidden_bias, rbm.n_hidden), visible(rbm.real, rbm.visible_bias, rbm.n_visible) {}
+
+  static const BothBiases& of(runtime::Cache& cache, const kernels::RbmView& rbm) {
+    static constexpr char key = 0;
+    const auto make = [](const void* given) -> void* {
+      return new BothBiases(*static_cast<const kernels::RbmView*>(given));
+    };
+    return *static_cast<const BothBiases*>(cache.of_parameters().find_or_make(&key, make, destroy<BothBiases>, &rbm));
+  }
+};
+
 int compute_capability() {
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current_device()), "the device's generation");
@@ -250,13 +269,13 @@ void gibbs(const kernels::GibbsArgs& args) {
   const kernels::RbmView& rbm = args.rbm;
   const Form form = compute_capability() >= 8 ? Form::fragments : Form::rows;
   runtime::Cache used_once;
-  const Layers& layers = layers_of(args.prepared != nullptr ? *args.prepared : used_once, rbm, form);
-  const Biases to_hidden(rbm.real, rbm.hidden_bias, rbm.n_hidden),
-      to_visible(rbm.real, rbm.visible_bias, rbm.n_visible);
+  runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
+  const Layers& layers = layers_of(cache, rbm, form);
+  const BothBiases& biases = BothBiases::of(cache, rbm);
   const std::int64_t visible_words = ceil_div(rbm.n_visible, 64), hidden_words = ceil_div(rbm.n_hidden, 64);
   const Input<std::uint64_t> start(args.start, args.n_chains * visible_words);
   const Input<std::uint64_t> clamped(args.clamped, args.n_clamped * visible_words);
-  const Input<double> beta(args.beta, args.n_betas);
+  const Input<double> betas(args.n_betas > 1 ? args.beta : nullptr, args.n_betas);
   const Output<std::uint64_t> visible(args.visible, args.n_chains * visible_words);
   const Output<std::uint64_t> hidden(args.hidden, args.n_chains * hidden_words);
   double largest_beta = 0;
@@ -264,7 +283,7 @@ void gibbs(const kernels::GibbsArgs& args) {
     largest_beta = args.beta[k] > largest_beta ? args.beta[k] : largest_beta;
 
   const auto bytes = [](const std::uint64_t* words) { return reinterpret_cast<const std::uint8_t*>(words); };
-  const auto half_step = [&](const Layer& layer, const Biases& biases, const std::uint64_t* from, std::uint64_t* to,
+  const auto half_step = [&](const Layer& layer, const Biases& of_layer, const std::uint64_t* from, std::uint64_t* to,
                              std::int64_t step, bool into_visible) {
     const HalfStep half{layer.n_in,
                         layer.n_out,
@@ -272,10 +291,10 @@ void gibbs(const kernels::GibbsArgs& args) {
                         args.n_chains,
                         layer.weights.data(),
                         layer.unit.data(),
-                        biases.values.data(),
-                        beta.data(),
-                        args.n_betas > 1,
-                        numerics::fields_in_range(largest_beta, layer.largest, biases.largest),
+                        of_layer.values.data(),
+                        betas.data(),
+                        args.beta[0],
+                        numerics::fields_in_range(largest_beta, layer.largest, of_layer.largest),
                         numerics::key_from(args.seed),
                         args.first_chain,
                         static_cast<std::uint64_t>(args.first_step + step),
@@ -296,8 +315,8 @@ void gibbs(const kernels::GibbsArgs& args) {
   };
   constexpr std::int64_t steps_before_looking = 256;
   for (std::int64_t t = 0; t < args.n_steps; ++t) {
-    half_step(layers.to_hidden, to_hidden, t == 0 ? start.data() : visible.data(), hidden.data(), t, false);
-    half_step(layers.to_visible, to_visible, hidden.data(), visible.data(), t, true);
+    half_step(layers.to_hidden, biases.hidden, t == 0 ? start.data() : visible.data(), hidden.data(), t, false);
+    half_step(layers.to_visible, biases.visible, hidden.data(), visible.data(), t, true);
     if (t % steps_before_looking == steps_before_looking - 1) wait();
   }
   hidden.finish();
