@@ -91,8 +91,11 @@ struct DrawByRows {
     for (int c = 0; c < chains; ++c) {
       const std::int64_t chain = first + c;
       if (chain >= half.n_chains) return;
-      const bool is_unit = unit < half.n_out;
-      const bool on = is_unit && half.drawn(chain, unit, sum[c], half.words(of_tile, tile, chain).word[of_tile / 16]);
+      const numerics::Words4 words = half.words(of_tile, tile, chain);
+      std::uint32_t random = 0;
+      VFE_UNROLL
+      for (int q = 0; q < 4; ++q) random = of_tile / 16 == q ? words.word[q] : random;  // by an index: through memory
+      const bool on = unit < half.n_out && half.drawn(chain, unit, sum[c], random);
       const std::uint32_t state = thread.ballot(on);
       if (thread.lane() < 4) half.put(chain, tile * 8 + k % 2 * 4 + thread.lane(), state >> (8 * thread.lane()) & 0xFF);
     }
