@@ -1,5 +1,6 @@
 """Free energies: one method a file, each returning a `FreeEnergy` that says what it is."""
 
+from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .result import FreeEnergy, Moments, SpinMoments
 from .samples import exact_samples
@@ -11,6 +12,7 @@ __all__ = [
     "GroundState",
     "Moments",
     "SpinMoments",
+    "cumulant_expansion",
     "density_of_states",
     "exact",
     "exact_samples",
