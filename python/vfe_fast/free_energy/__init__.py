@@ -5,6 +5,7 @@ from .exact import exact
 from .result import FreeEnergy, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
+from .thermodynamic_integration import thermodynamic_integration
 
 __all__ = [
     "DensityOfStates",
@@ -17,4 +18,5 @@ __all__ = [
     "exact",
     "exact_samples",
     "ground_state",
+    "thermodynamic_integration",
 ]
