@@ -335,6 +335,7 @@ def free_energy(
     num_threads: typing.SupportsInt | typing.SupportsIndex,
     exchanged: bool = False,
     prepared: Prepared = None,
+    cuda: bool = False,
 ) -> tuple[typing.Any, typing.Any]:
     """
     Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.
