@@ -59,7 +59,14 @@ struct FindFields {
           const std::int64_t state = first + s * n_warps;
           const std::uint32_t bits = state < states.n_states ? states.chunk(state, chunk) : 0;
           VFE_UNROLL
-          for (int g = 0; g < groups; ++g) x[s] += shared.sums[g][bits >> (group_inputs * g) & 15][thread.lane()];
+          for (int g = 0; g < groups; g += 4) {
+            T four[4];
+            VFE_UNROLL
+            for (int k = 0; k < 4; ++k) {
+              four[k] = shared.sums[g + k][bits >> (group_inputs * (g + k)) & 15][thread.lane()];
+            }
+            x[s] += (four[0] + four[1]) + (four[2] + four[3]);
+          }
         }
       }
       thread.barrier();
