@@ -10,6 +10,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters
 from vfe_fast import _core
+from vfe_fast.device import DeviceArray
 
 
 def states(n_states: int, n_units: int) -> Any:
@@ -33,6 +34,21 @@ def test_free_energy(both: Any, shape: tuple[int, int, int], order: Any, dtype: 
     assert same(both(lambda device: rbm.mean_hidden(v, beta=0.7, device=device)))
     assert same(both(lambda device: rbm.mean_visible(h, beta=0.7, device=device)))
     assert same(both(lambda device: rbm.log_likelihood(v, 1.5, device=device)))
+
+
+def test_states_of_a_device(both: Any) -> None:
+    """The results are there, too."""
+    rbm, v = vf.BernoulliRBM(*random_parameters(34, 20, dtype=np.float32)), states(9, 34)
+
+    def call(device: str) -> Any:
+        if device == "cpu":
+            return rbm.free_energy(v)
+        found = rbm.free_energy(DeviceArray(v))
+        assert isinstance(found, DeviceArray)
+        assert rbm.mean_hidden(DeviceArray(v)).shape == (9, 20)
+        return found.numpy()
+
+    assert same(both(call))
 
 
 def test_many_states(both: Any) -> None:

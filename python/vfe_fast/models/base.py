@@ -139,7 +139,7 @@ class RBM(Parametric):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """Clamped free energy of visible states."""
         raise NotImplementedError
@@ -151,7 +151,7 @@ class RBM(Parametric):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
 
@@ -165,8 +165,9 @@ class RBM(Parametric):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
-            Where the kernel runs; states are moved there and back. The result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where `v` is, if not given. States in host memory are moved to a CUDA
+            device and back. The result does not depend on it.
 
         Returns
         -------

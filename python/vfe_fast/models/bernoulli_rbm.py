@@ -162,7 +162,7 @@ class BernoulliRBM(BinaryRBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.
 
@@ -178,8 +178,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
-            Where the kernel runs; states are moved there and back. The result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -201,7 +202,7 @@ class BernoulliRBM(BinaryRBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + (vW)_j)), which is also -dF_c/db_j.
 
@@ -213,8 +214,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
-            Where the kernel runs; states are moved there and back. The result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -236,7 +238,7 @@ class BernoulliRBM(BinaryRBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """p(v_i = 1 | h) = sigmoid(beta (a_i + (Wh)_i)).
 
@@ -248,8 +250,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
-            Where the kernel runs; states are moved there and back. The result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -271,7 +274,7 @@ class BernoulliRBM(BinaryRBM):
         name: str,
         beta: float,
         num_threads: int | None,
-        device: str,
+        device: Any,
         *,
         free_energy: bool = False,
         exchanged: bool = False,
@@ -280,13 +283,14 @@ class BernoulliRBM(BinaryRBM):
         (weights, given, other), prepared = self._current
         if exchanged:
             weights, given, other = weights.T, other, given
-        packed, give_back = borrow_states(states, len(given), name)
+        cuda = on_cuda(device, states)
+        packed, give_back = borrow_states(states, len(given), name, cuda=cuda)
         try:
             results = _core.free_energy(
                 weights, given, other, packed,
                 beta=real(beta, "beta"), free_energy=free_energy, mean_hidden=not free_energy,
                 num_threads=threads(num_threads), exchanged=exchanged, prepared=prepared,
-                cuda=device != "cpu" and on_cuda(device),
+                cuda=cuda,
             )  # fmt: skip
         except MemoryError as error:
             raise MemoryError(f"{name}: expected fewer states, got {len(packed)}: {error}") from None

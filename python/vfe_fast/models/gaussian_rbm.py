@@ -186,7 +186,7 @@ class GaussianRBM(RBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         r"""Clamped free energy Σ_i (v_i - a_i)² / 2σ_i² - Σ_j softplus(βx_j) / β, x = b + W'(v/σ²).
 
@@ -198,7 +198,7 @@ class GaussianRBM(RBM):
             Inverse temperature, > 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda"}, optional
             There is no kernel for "cuda".
 
         Returns
@@ -213,7 +213,7 @@ class GaussianRBM(RBM):
         TargetUnavailableError
             If it is to run elsewhere than on the CPU.
         """
-        _check_device(device)
+        _check_device(device, v)
         visible, give_back = self._visible(v)
         beta = real(beta, "beta", 0.0)
         if beta == 0:
@@ -229,7 +229,7 @@ class GaussianRBM(RBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + Σ_i v_i W_ij / σ_i²)).
 
@@ -241,7 +241,7 @@ class GaussianRBM(RBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda"}, optional
             There is no kernel for "cuda".
 
         Returns
@@ -256,7 +256,7 @@ class GaussianRBM(RBM):
         TargetUnavailableError
             If it is to run elsewhere than on the CPU.
         """
-        _check_device(device)
+        _check_device(device, v)
         visible, give_back = self._visible(v)
         fields = real(beta, "beta", 0.0) * self._fields(visible, num_threads)
         return give_back(_core.sigmoid(fields).astype(self.dtype))
@@ -267,7 +267,7 @@ class GaussianRBM(RBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """a + Wh, the mean of v given h.
 
@@ -279,7 +279,7 @@ class GaussianRBM(RBM):
             Inverse temperature, >= 0. The mean does not depend on it.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
+        device : {"cpu", "cuda"}, optional
             There is no kernel for "cuda".
 
         Returns
@@ -294,7 +294,7 @@ class GaussianRBM(RBM):
         TargetUnavailableError
             If it is to run elsewhere than on the CPU.
         """
-        _check_device(device)
+        _check_device(device, h)
         packed, give_back = borrow_states(h, self.n_hidden, "h")
         real(beta, "beta", 0.0)
         weights, visible_bias, _, _ = self._float64()
@@ -356,6 +356,6 @@ def _gaussian_parameters(
     return weights, visible_bias, hidden_bias, sigma
 
 
-def _check_device(device: str) -> None:
-    if device != "cpu" and on_cuda(device):
+def _check_device(device: Any, x: Any) -> None:
+    if on_cuda(device, x):
         raise _core.TargetUnavailableError("device='cuda': there is no kernel for real units")

@@ -147,7 +147,7 @@ class SpinRBM(BinaryRBM):
         *,
         beta: float = 1.0,
         num_threads: int | None = None,
-        device: Literal["cpu", "cuda"] = "cpu",
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.
 
@@ -161,8 +161,9 @@ class SpinRBM(BinaryRBM):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
-        device : {"cpu", "cuda"}
-            Where the kernel runs; states are moved there and back. The result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs; the CPU if not given. States, which have to be in host memory, are moved
+            there and back. The result does not depend on it.
 
         Returns
         -------
@@ -179,7 +180,7 @@ class SpinRBM(BinaryRBM):
         array, give_back = borrow(v, "v")
         bits = (as_spins(array, self.n_visible, "v") > 0).astype(np.uint8)
         rbm, constant = self.to_bernoulli()
-        found = rbm.free_energy(bits, beta=beta, num_threads=num_threads, device=device) + constant
+        found = rbm.free_energy(bits, beta=beta, num_threads=num_threads, device=device or "cpu") + constant
         return give_back(found.astype(self.dtype))
 
     def energy(self, v: Any, h: Any, *, num_threads: int | None = None) -> Any:

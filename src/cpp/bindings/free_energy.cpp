@@ -1,3 +1,4 @@
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -14,12 +15,12 @@ void bind_free_energy(py::module_& module) {
         py::object energies = py::none(), means = py::none();
         void *energies_out = nullptr, *means_out = nullptr;
         if (free_energy) {
-          py::array out = new_array(rbm.real, {n_states});
+          py::array out = new_array_like(visible, weights.dtype(), {n_states});
           energies_out = out.mutable_data();
           energies = out;
         }
         if (mean_hidden) {
-          py::array out = new_array(rbm.real, {n_states, static_cast<py::ssize_t>(rbm.n_hidden)});
+          py::array out = new_array_like(visible, weights.dtype(), {n_states, rbm.n_hidden});
           means_out = out.mutable_data();
           means = out;
         }
