@@ -11,7 +11,7 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
-from oracles.rbm import marginal_mpmath
+from oracles.rbm import enumerate_float64, marginal_mpmath
 from vfe_fast import _core
 from vfe_fast.free_energy.enumeration import Enumeration
 from vfe_fast.free_energy.ranges import sum_ranges
@@ -144,3 +144,55 @@ def test_models_without_twin(both: Any) -> None:
 def test_device_is_checked() -> None:
     with pytest.raises(ValueError, match="device: expected"):
         exact(random_rbm(2, 2), "gpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 20), (6, 5), (7, 9), (40, 10), (13, 33), (12, 70)])
+@pytest.mark.parametrize("scale", [1e-3, 0.5, 5.0, 400.0])
+def test_moments(both: Any, shape: tuple[int, int], scale: float) -> None:
+    rbm = random_rbm(*shape, scale=scale)
+    cpu, cuda = both(lambda device: exact(rbm, device, beta=0.8, moments=True))
+    assert cuda.log_z == pytest.approx(cpu.log_z, rel=BOUND, abs=BOUND)
+    assert cuda.details["product_form"] == cpu.details["product_form"]
+    for name in ("visible", "hidden", "visible_hidden"):
+        expected = getattr(cpu.moments, name)
+        assert getattr(cuda.moments, name) == pytest.approx(expected, rel=BOUND, abs=1e-150)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (12, 10)])
+@pytest.mark.parametrize("products", ["double", "none"])
+def test_moments_against_brute_force(both: Any, shape: tuple[int, int], products: str) -> None:
+    parameters = random_parameters(*shape)
+    expected = enumerate_float64(*parameters, 0.7)
+
+    def found(device: str) -> Any:
+        task = Enumeration(parameters, 0.7, "moments", products=products, cuda=device == "cuda")
+        return task.moments_of(sum_ranges(task), None)
+
+    _, cuda = both(lambda device: (found(device), found(device).energy_variance))
+    for name in ("visible", "hidden", "visible_hidden"):
+        assert getattr(cuda[0], name) == pytest.approx(getattr(expected, name), rel=BOUND)
+    energy = vf.free_energy.exact(vf.BernoulliRBM(*parameters), beta=0.7, moments=True).moments
+    assert cuda[1] == pytest.approx(energy.energy_variance, rel=BOUND)
+
+
+def test_moments_of_ranges(both: Any) -> None:
+    """Bits below, in and above the tiles and the ranges."""
+    rbm = random_rbm(14, 1024, scale=0.05)
+    cpu, cuda = both(
+        lambda device: Enumeration(rbm.parameters, 1.0, "moments", cuda=device == "cuda").rows(2, 1, 1)
+    )
+    scale = np.exp2(cuda[:, :1] - cpu[:, :1])
+    assert cuda[:, 1:] * scale == pytest.approx(cpu[:, 1:], rel=BOUND)
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (9, 13), (60, 10)])
+@pytest.mark.parametrize("scale", [0.02, 2.0, 400.0])
+def test_energy_variance(both: Any, shape: tuple[int, int], scale: float) -> None:
+    rbm = random_rbm(*shape, scale=scale)
+    energy = exact(rbm, "cpu", moments=True).moments.energy
+    cpu, cuda = both(
+        lambda device: sum_ranges(
+            Enumeration(rbm.parameters, 1.0, "variance", energy=energy, cuda=device == "cuda")
+        )
+    )
+    assert cuda[2] / cuda[1] == pytest.approx(cpu[2] / cpu[1], rel=1e-11, abs=1e-24 * energy**2)
