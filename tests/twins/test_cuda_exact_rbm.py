@@ -157,7 +157,7 @@ def test_moments(both: Any, shape: tuple[int, int], scale: float) -> None:
         assert cuda.details["product_form"] == cpu.details["product_form"]
     for name in ("visible", "hidden", "visible_hidden"):
         expected = getattr(cpu.moments, name)
-        assert getattr(cuda.moments, name) == pytest.approx(expected, rel=BOUND, abs=1e-150)
+        assert getattr(cuda.moments, name) == pytest.approx(expected, rel=2 * BOUND, abs=1e-150)
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (12, 10)])
