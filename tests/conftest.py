@@ -97,7 +97,9 @@ def both(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], A
     """What a function of `device` gives on the CPU and by the twin."""
     name: str = request.param
     if name == CUDA_ON_HOST:
+        before = vf.show_config("dict")["target"]
         with cuda_on_host():
+            _core.use_target(before)  # so that device="cpu" is the kernel, not its twin once more
             yield lambda f: (f("cpu"), f("cuda"))
     else:
         require_gpu()

@@ -154,7 +154,10 @@ def added(total: Array, row: Array) -> Array:
 def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf) -> Iterator[Array]:
     """Rows computed in this process, in batches of about as many seconds and not too many bytes."""
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
-    least = min(most, n_threads or os.cpu_count() or 1)  # threads share out ranges
+    wanted = max(
+        n_threads or os.cpu_count() or 1, getattr(task, "ranges_at_once", 1)
+    )  # threads share out ranges
+    least = min(most, wanted)
     count = most if seconds == math.inf else least
     while first < task.n_ranges:
         count = min(count, most, task.n_ranges - first)
