@@ -13,7 +13,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from ..arguments import inverse_temperature, real, threads
+from .. import _core
+from ..arguments import inverse_temperature, on_cuda, real, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from .enumeration import Enumeration, log2_seconds
@@ -28,7 +29,9 @@ _LN2 = math.log(2.0)
 _PRODUCT_RATE = 2e10  # states a second of a matrix product, about
 _EXPONENTIAL_RATE = 2e8  # the same with exponentials
 _SMALL_VARIANCE = 1e-5  # of the largest energy, squared
+_DEVICE_RATE = 1e13  # the same of a GPU with matrix instructions for float64, reckoned: none has run it yet
 _MAX_SPINS = 45  # whose three matrices take 26 GB
+_MAX_SPINS_ON_DEVICE = 51
 
 
 @overload
@@ -40,6 +43,7 @@ def exact(
     precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
     num_threads: int | None = ...,
+    device: Literal["cpu", "cuda"] = ...,
     executor: Executor | None = ...,
     progress: bool = ...,
     checkpoint: str | os.PathLike[str] | None = ...,
@@ -55,6 +59,7 @@ def exact(
     precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
     num_threads: int | None = ...,
+    device: Literal["cpu", "cuda"] = ...,
     executor: Executor | None = ...,
     progress: bool = ...,
     checkpoint: None = ...,
@@ -69,6 +74,7 @@ def exact(
     precision: Literal["double", "single"] = "double",
     max_seconds: float = 600.0,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
     executor: Executor | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -106,6 +112,9 @@ def exact(
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.
+    device : {"cpu", "cuda"}
+        Where the sums are computed. Those of an Ising model that are not products (see `details`) stay on the
+        CPU.
     executor : concurrent.futures.Executor, optional
         Computes the ranges that the states are cut in: a process pool, ``dask.distributed``'s
         ``Client.get_executor()``, ``mpi4py.futures.MPIPoolExecutor``. The result does not depend on it.
@@ -126,6 +135,8 @@ def exact(
 
     Raises
     ------
+    TargetUnavailableError
+        If there is no such device, or no kernel for it; the message says which.
     TypeError, ValueError
         If an argument is not as described, the run would take too long (the message says how long), or
         `checkpoint` belongs to something else.
@@ -150,14 +161,20 @@ def exact(
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
     if isinstance(model, GaussianRBM) and 0.0 in betas:
         raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
+    _core.require_device(on_cuda(device))
+    if device == "cuda" and not isinstance(model, (Ising, GaussianRBM)):
+        raise _core.TargetUnavailableError("device='cuda': the sums of an RBM's states have no CUDA twin")
     n_threads, n_workers = threads(num_threads), 1
     if executor is not None:  # whose workers use one thread each
         n_threads, n_workers = 1, getattr(executor, "_max_workers", None) or 1
     if checkpoint is None or not os.path.exists(checkpoint):  # to go on is to ask for it
         instead = " GibbsChains gives moments with errors." if isinstance(model, BernoulliRBM) else ""
-        _refuse_if_too_long(_as_summed(model), moments, betas, max_seconds, n_workers, n_threads, instead)
+        _refuse_if_too_long(
+            _as_summed(model), moments, betas, max_seconds, n_workers, n_threads, instead, device
+        )
     how = {
         "num_threads": num_threads,
+        "device": device,
         "executor": executor,
         "progress": progress,
         "checkpoint": checkpoint,
@@ -246,13 +263,18 @@ def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> 
     )
 
 
+def _how_to_sum(how: dict[str, Any]) -> dict[str, Any]:
+    """What `sum_ranges` takes of it: where a sum is computed is the sum's own affair."""
+    return {name: value for name, value in how.items() if name != "device"}
+
+
 def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     single = what == "single"
     enumeration = Enumeration(
         model.parameters, beta, "log_z" if single else what, products="single" if single else "double"
     )
-    sums = sum_ranges(enumeration, **how)
+    sums = sum_ranges(enumeration, **_how_to_sum(how))
     details = {
         "n_states": enumeration.n_states,
         "enumerated_layer": "visible" if model.n_visible <= model.n_hidden else "hidden",
@@ -268,8 +290,8 @@ def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any])
 def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     what = "log_z" if what == "single" else what
-    triangle = TriangleSum(model.couplings, model.fields, beta, what)
-    sums = sum_ranges(triangle, **how)
+    triangle = TriangleSum(model.couplings, model.fields, beta, what, device=how["device"])
+    sums = sum_ranges(triangle, **_how_to_sum(how))
     details = {
         "n_states": triangle.n_states,
         "product_form": triangle.as_products,
@@ -305,6 +327,7 @@ def _refuse_if_too_long(
     n_workers: int,
     n_threads: int,
     instead: str,
+    device: Literal["cpu", "cuda"],
 ) -> None:
     """Raise if the states would take more than `max_seconds` at the rate measured here."""
     if isinstance(model, BernoulliRBM):
@@ -316,15 +339,17 @@ def _refuse_if_too_long(
         )
         states = f"2^{n} states, those of the smaller layer,"
     else:
-        n = model.n_spins
-        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0))
+        n, most_spins, memory = model.n_spins, _MAX_SPINS, "whose matrices take 26 GB"
+        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0), device=device)
         rate = _PRODUCT_RATE if triangle.as_products else _EXPONENTIAL_RATE
+        if triangle.on_device:
+            rate, most_spins, memory = _DEVICE_RATE, _MAX_SPINS_ON_DEVICE, "whose tables take 8 GB"
         needed = n - math.log2(rate) + (2 if moments else 0)
         states = f"2^{n} states"
-        if n > _MAX_SPINS:
+        if n > most_spins:
             raise ValueError(
-                f"model: expected at most {_MAX_SPINS} spins (hidden units of a GaussianRBM), whose matrices "
-                f"take 26 GB, got 2^{n} states"
+                f"model: expected at most {most_spins} spins (hidden units of a GaussianRBM), {memory}, "
+                f"got 2^{n} states"
             )
     needed += math.log2(max(1, len(betas)) / n_workers)
     if needed <= math.log2(max_seconds):
