@@ -12,6 +12,7 @@ import typing_extensions
 
 __all__: list[str] = [
     "Family",
+    "IsingSums",
     "Prepared",
     "Probe",
     "RbmProducts",
@@ -30,6 +31,7 @@ __all__: list[str] = [
     "cumulants",
     "cumulants_of_sums",
     "empty_cuda_cache",
+    "exact_ising",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
@@ -84,6 +86,17 @@ class Prepared:
 
 class TargetUnavailableError(RuntimeError):
     pass
+
+class IsingSums(enum.Enum):
+    """
+    What exact_ising adds up besides Z.
+    """
+
+    log_z: typing.ClassVar[IsingSums]
+    moments: typing.ClassVar[IsingSums]
+    variance: typing.ClassVar[IsingSums]
+    @classmethod
+    def __new__(cls, value): ...
 
 class RbmSums(enum.Enum):
     """
@@ -279,6 +292,23 @@ def cumulants_of_sums(
 def empty_cuda_cache() -> None:
     """
     Gives idle device memory back to the driver.
+    """
+
+def exact_ising(
+    couplings: numpy.ndarray,
+    fields: numpy.ndarray,
+    *,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    what: IsingSums,
+    energy: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    range_states: typing.SupportsInt | typing.SupportsIndex,
+    first_range: typing.SupportsInt | typing.SupportsIndex,
+    n_ranges: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    cuda: bool = False,
+) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Sums of some ranges of states, a row each, as src/cpp/kernels/exact_ising.hpp has them.
     """
 
 def exact_rbm(

@@ -29,7 +29,9 @@ _LN2 = math.log(2.0)
 _PRODUCT_RATE = 2e10  # states a second of a matrix product, about
 _EXPONENTIAL_RATE = 2e8  # the same with exponentials
 _SMALL_VARIANCE = 1e-5  # of the largest energy, squared
+_DEVICE_RATE = 1e13  # the same of a GPU with matrix instructions for float64, reckoned: none has run it yet
 _MAX_SPINS = 45  # whose three matrices take 26 GB
+_MAX_SPINS_ON_DEVICE = 51
 
 
 @overload
@@ -161,10 +163,6 @@ def exact(
     if isinstance(model, GaussianRBM) and 0.0 in betas:
         raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
     cuda = on_cuda(device)
-    if cuda and not isinstance(model, (BernoulliRBM, SpinRBM)):
-        raise _core.TargetUnavailableError(
-            "device='cuda': there is no kernel for an Ising model, or a GaussianRBM, which is read as one"
-        )
     _core.require_device(cuda)
     n_threads, n_workers = threads(num_threads), 1
     if executor is not None:  # whose workers use one thread each
@@ -292,7 +290,7 @@ def _exact_rbm(model: BernoulliRBM, beta: float, what: str, cuda: bool, how: dic
 def _exact_ising(model: Ising, beta: float, what: str, cuda: bool, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     what = "log_z" if what == "single" else what
-    triangle = TriangleSum(model.couplings, model.fields, beta, what)
+    triangle = TriangleSum(model.couplings, model.fields, beta, what, device="cuda" if cuda else "cpu")
     sums = sum_ranges(triangle, **how)
     details = {
         "n_states": triangle.n_states,
@@ -341,15 +339,18 @@ def _refuse_if_too_long(
         )
         states = f"2^{n} states, those of the smaller layer,"
     else:
-        n = model.n_spins
-        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0))
+        n, most_spins, memory = model.n_spins, _MAX_SPINS, "whose matrices take 26 GB"
+        device: Literal["cpu", "cuda"] = "cuda" if cuda else "cpu"
+        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0), device=device)
         rate = _PRODUCT_RATE if triangle.as_products else _EXPONENTIAL_RATE
+        if triangle.on_device:
+            rate, most_spins, memory = _DEVICE_RATE, _MAX_SPINS_ON_DEVICE, "whose tables take 8 GB"
         needed = n - math.log2(rate) + (2 if moments else 0)
         states = f"2^{n} states"
-        if n > _MAX_SPINS:
+        if n > most_spins:
             raise ValueError(
-                f"model: expected at most {_MAX_SPINS} spins (hidden units of a GaussianRBM), whose matrices "
-                f"take 26 GB, got 2^{n} states"
+                f"model: expected at most {most_spins} spins (hidden units of a GaussianRBM), {memory}, "
+                f"got 2^{n} states"
             )
     needed += math.log2(max(1, len(betas)) / n_workers)
     if needed <= math.log2(max_seconds):

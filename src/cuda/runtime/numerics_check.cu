@@ -2,6 +2,7 @@
 #include "../../cpp/numerics/bernoulli.hpp"
 #include "../../cpp/numerics/cumulants.hpp"
 #include "../../cpp/numerics/fixed_point.hpp"
+#include "../../cpp/numerics/ising.hpp"
 #include "../../cpp/numerics/noise.hpp"
 #include "../../cpp/numerics/normal.hpp"
 #include "../../cpp/numerics/philox.hpp"
