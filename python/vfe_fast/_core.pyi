@@ -224,6 +224,7 @@ def cumulants(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,
@@ -243,6 +244,7 @@ def cumulants_of_sums(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,
