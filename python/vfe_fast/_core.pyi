@@ -261,6 +261,7 @@ def cumulants(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,
@@ -280,6 +281,7 @@ def cumulants_of_sums(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,

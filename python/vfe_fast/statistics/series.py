@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, real, threads
+from ..arguments import count, on_cuda, real, threads
 from ..arrays import Array, borrow
 from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
 
@@ -120,6 +120,7 @@ def log_mean_exp_cumulants(
     lambda_: float | npt.ArrayLike = 1.0,
     axis: int = -1,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> CumulantSeries:
     r"""Estimate ln⟨exp(-λβV)⟩ as a series in cumulants, and directly.
 
@@ -139,6 +140,8 @@ def log_mean_exp_cumulants(
         Where the samples are.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
+    device : {"cpu", "cuda"}
+        Where the cumulants are computed; the direct estimate is not.
 
     Returns
     -------
@@ -153,6 +156,8 @@ def log_mean_exp_cumulants(
     ------
     TypeError, ValueError
         If an argument is not as described.
+    TargetUnavailableError
+        If there is no such device; the message says what is missing.
 
     Examples
     --------
@@ -176,6 +181,7 @@ def log_mean_exp_cumulants(
     values, _, replicates, _ = _core.cumulants(
         samples, shared,
         order=order, unbiased=unbiased, counts=counts, wanted="vr", num_threads=threads(num_threads),
+        cuda=on_cuda(device),
     )  # fmt: skip
     assert values is not None
     assert replicates is not None

@@ -12,6 +12,9 @@ namespace vfe::cuda {
 
 constexpr int warp_size = 32;
 
+// a b + c, rounded once.
+VFE_DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+
 class Thread {
  public:
   VFE_DEVICE std::int64_t block() const { return blockIdx.x; }
