@@ -1,6 +1,7 @@
 """Free energies: one method a file, each returning a `FreeEnergy` that says what it is."""
 
 from .exact import exact
+from .mean_field import MeanFieldWarning, mean_field
 from .result import FreeEnergy, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
@@ -9,10 +10,12 @@ __all__ = [
     "DensityOfStates",
     "FreeEnergy",
     "GroundState",
+    "MeanFieldWarning",
     "Moments",
     "SpinMoments",
     "density_of_states",
     "exact",
     "exact_samples",
     "ground_state",
+    "mean_field",
 ]
