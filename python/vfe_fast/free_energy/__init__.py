@@ -5,6 +5,7 @@ from .mean_field import MeanFieldWarning, mean_field
 from .result import FreeEnergy, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
+from .tap import tap
 
 __all__ = [
     "DensityOfStates",
@@ -18,4 +19,5 @@ __all__ = [
     "exact_samples",
     "ground_state",
     "mean_field",
+    "tap",
 ]

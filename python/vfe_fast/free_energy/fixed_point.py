@@ -66,9 +66,9 @@ def settle(
         mean = pairs.cumulants(swept).mean
         change[rows] = np.abs(mean - pairs.cumulants(current).mean).max(axis=1) / (1 - damping)
         gradient[rows] = _gradient(pairs, swept, order, rows)
-        left = np.maximum(change[rows], gradient[rows]) > tolerance
-        size = np.linalg.norm(move, axis=1)
-        if not left.any():
+        left = np.flatnonzero(np.maximum(change[rows], gradient[rows]) > tolerance)
+        size: Array = np.abs(move).max(axis=1)
+        if len(left) == 0:
             break
         starts, moves = ([x[left] for x in kept[-_MEMORY:]] for kept in ([*starts, current], [*moves, move]))
         rows, swept, size, last = rows[left], swept[left], size[left], before[left]

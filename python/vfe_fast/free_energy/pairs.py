@@ -31,6 +31,8 @@ from ..models import BernoulliRBM, Ising, SpinRBM
 
 __all__ = ["Cumulants", "Layers", "Network", "Pairs", "pairs_of"]
 
+_POWER_STEPS = 30  # two products each
+
 
 @dataclass(frozen=True, eq=False)
 class Cumulants:
@@ -46,8 +48,18 @@ class Cumulants:
     def of(cls, theta: Array, width: float) -> Cumulants:
         """Of units whose two values differ by `width`: 0 and 1, or -1 and 1."""
         up, down = _core.sigmoid(width * theta), _core.sigmoid(-width * theta)
+        return cls._of_shares(up - (width - 1) * down, up, down, width)
+
+    @classmethod
+    def of_means(cls, mean: Array, width: float) -> Cumulants:
+        """Of units with given means."""
+        up = (mean + (width - 1)) / width
+        return cls._of_shares(mean, up, 1 - up, width)
+
+    @classmethod
+    def _of_shares(cls, mean: Array, up: Array, down: Array, width: float) -> Cumulants:
         variance, slope = width**2 * up * down, width * (down - up)
-        return cls(up - (width - 1) * down, variance, slope, variance * slope, slope**2 - 2 * variance)
+        return cls(mean, variance, slope, variance * slope, slope**2 - 2 * variance)
 
 
 class Pairs(ABC):
@@ -89,7 +101,7 @@ class Pairs(ABC):
         """The θ of a block's units that makes ln Z stationary in their means."""
         units = self.blocks[block]
         fields = self.fields[units] if self.fields.ndim == 1 else self.fields[rows][:, units]
-        theta = self.beta * (fields + self.pull(1, at.mean, block))
+        theta: Array = self.beta * (fields + self.pull(1, at.mean, block))
         if order >= 2:
             slope = at.variance_slope[:, units]
             theta += self.beta**2 / 2 * slope * self.pull(2, at.variance, block)
@@ -133,8 +145,35 @@ class Pairs(ABC):
 
     def log_z(self, theta: Array, order: int, rows: Any = slice(None)) -> Array:
         """ln Z to some order, of each row."""
-        first: Array = self.entropy(theta) - self.beta * self.energy(theta, rows)
-        return sum(self.corrections(theta, order), start=first)
+        found: Array = self.entropy(theta) - self.beta * self.energy(theta, rows)
+        for term in self.corrections(theta, order):
+            found = found + term
+        return found
+
+    def plefka(self, theta: Array) -> Array:
+        """Largest eigenvalue of β² J_ij² √(V_i V_j) of each row, by the power method on its square."""
+        deviation = np.sqrt(self.cumulants(theta).variance)
+
+        def applied(x: Array) -> Array:
+            found = np.empty_like(x)
+            for block, units in enumerate(self.blocks):
+                found[:, units] = deviation[:, units] * self.pull(2, deviation * x, block)
+            found *= self.beta**2
+            return found
+
+        vector, size = np.ones_like(theta), np.ones((len(theta), 1))
+        for _ in range(_POWER_STEPS):
+            vector = vector / np.linalg.norm(vector, axis=1, keepdims=True)
+            vector = applied(applied(vector))
+            size = np.linalg.norm(vector, axis=1, keepdims=True)
+            if not size.all():
+                vector = np.where(size > 0, vector, 1.0)
+        found: Array = np.sqrt(size[:, 0])
+        return found
+
+    @abstractmethod
+    def largest(self) -> float:
+        """Largest β |J_ij|."""
 
     def _half_sum(self, of_block: Any, values: Array) -> Array:
         """½ Σ_i x_i y_i with y given block by block."""
@@ -161,6 +200,28 @@ class Layers(Pairs):
         found: Array = _core.product(values[:, self.blocks[1 - block]], weights, num_threads=self.num_threads)
         return found
 
+    def largest(self) -> float:
+        """Largest β |W_ij|."""
+        return self.beta * float(np.abs(self._weights[0]).max())
+
+    def visible_hidden(self, at: Cumulants, order: int) -> Array:
+        """⟨v h⟩, the mean over the rows of ∂ ln Z / ∂(βW) at fixed means."""
+        visible, hidden = self.blocks
+        weights, n_rows = self.beta * self._weights[0], len(at.mean)
+
+        def product(values: Array) -> Array:
+            found: Array = _core.product(
+                np.ascontiguousarray(values[:, visible].T), values[:, hidden], num_threads=self.num_threads
+            )
+            return found / n_rows
+
+        found = product(at.mean)
+        if order >= 2:
+            found += weights * product(at.variance)
+        if order >= 3:
+            found += weights**2 / 2 * product(at.third)
+        return found
+
 
 class Network(Pairs):
     """Units with any couplings, in blocks of such as do not interact."""
@@ -176,6 +237,10 @@ class Network(Pairs):
         columns = self._columns[block] if power == 1 else self._columns[block] ** power
         found: Array = _core.product(values, columns, num_threads=self.num_threads)
         return found
+
+    def largest(self) -> float:
+        """Largest β |J_ij|."""
+        return self.beta * float(np.abs(self.couplings).max())
 
     def triangles(self, variance: Array, block: int) -> Array:
         """½ Σ_jk J_ij V_j J_jk V_k J_ki for the units i of a block."""
