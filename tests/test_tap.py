@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters
 from test_mean_field import KINDS, means_of, random_model
+from vfe_fast import _core
 from vfe_fast.free_energy import MeanFieldWarning, exact, mean_field, tap
+from vfe_fast.training import METHODS, ThoulessAndersonPalmer
+from vfe_fast.training.gradients import SamplerSettings
 
 ORDERS = (1, 2, 3)
 
@@ -229,3 +233,75 @@ def test_weights_whose_powers_overflow() -> None:
     with pytest.raises(ValueError, match=r"^model: expected beta \|J\| <= "):
         tap(rbm)
     assert mean_field(rbm, rng=0).value == pytest.approx(-4e200)
+
+
+def test_what_one_update_of_the_texts_author_gives(reference_data: Path) -> None:
+    """Numbers that C. Martin's EMF-RBM gives after one minibatch of digits (shared/data/README.md)."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(reference_data / "emf_rbm" / "xdigits.h5") as file:
+        digits = np.array(file["X"])
+    p = np.maximum(digits.mean(axis=0), 1e-8)
+    rbm = vf.BernoulliRBM(np.zeros((64, 64)), np.log(p / (1 - p)), np.zeros(64))
+    batch = _core.pack_states(digits[:100], 64, "data")
+    gradient = ThoulessAndersonPalmer(rbm, SamplerSettings(n_steps=3)).contrast(batch, 0).gradient
+    assert 100 * np.linalg.norm(gradient.visible_hidden) == pytest.approx(152.57651136882203, rel=1e-13)
+    vf.train(
+        rbm, digits[:100], method="tap", n_gibbs_steps=3, n_epochs=1, learning_rate=0.005, momentum=0.5,
+        centered=False, rng=0,
+    )  # fmt: skip
+    assert np.linalg.norm(rbm.weights) == pytest.approx(0.007628825568441182, rel=1e-12)
+    assert np.linalg.norm(rbm.visible_bias) == pytest.approx(38.97452180357592, rel=1e-14)
+    mean = ThoulessAndersonPalmer(rbm, SamplerSettings(n_steps=3)).means(batch).mean
+    m = np.clip(mean, 1e-8, 1 - 1e-8)  # as the author does
+    v, h = m[:, :64], m[:, 64:]
+    entropy = -(m * np.log(m) + (1 - m) * np.log(1 - m)).sum(axis=1)
+    naive = -v @ rbm.visible_bias - h @ rbm.hidden_bias - np.einsum("si,ij,sj->s", v, rbm.weights, h)
+    assert entropy.mean() == pytest.approx(68.52758766764, rel=1e-12)
+    assert naive.mean() == pytest.approx(-48.5436547091488, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_many_sweeps_of_training_reach_the_same_means(order: int) -> None:
+    rbm = random_model("bits", 4, 0.4)
+    batch = _core.pack_states(
+        np.random.default_rng(0).integers(0, 2, (5, rbm.n_visible)), rbm.n_visible, "data"
+    )
+    method = ThoulessAndersonPalmer(rbm, SamplerSettings(n_steps=200), order=order)
+    found = tap(rbm, order=order, rng=0)
+    np.testing.assert_allclose(method.means(batch).mean, np.tile(means_of(found), (5, 1)), atol=1e-8)
+    contrast = method.contrast(batch, 0)
+    np.testing.assert_allclose(contrast.model_visible, found.details["visible"], atol=1e-8)
+    np.testing.assert_allclose(contrast.model_hidden, found.details["hidden"], atol=1e-8)
+    data = METHODS["exact"](rbm, SamplerSettings()).contrast(batch, 0)
+    model = data.pairs - contrast.pairs + exact(rbm, moments=True).moments.visible_hidden
+    np.testing.assert_allclose(model, found.details["visible_hidden"], atol=1e-8)
+
+
+def test_sweeps_go_from_the_data_visible_units_first() -> None:
+    """One damped sweep of order 3, unit by unit, from the definition."""
+    rbm = random_model("bits", 3, 0.7)
+    weights, a, b = rbm.parameters
+    states = np.random.default_rng(1).integers(0, 2, (3, rbm.n_visible))
+    batch = _core.pack_states(states, rbm.n_visible, "data")
+    found = ThoulessAndersonPalmer(rbm, SamplerSettings(n_steps=2), order=3, damping=0.3).means(batch).mean
+
+    def step(old: float, bias: float, w: np.ndarray, others: np.ndarray) -> float:
+        field, var = bias + w @ others, others * (1 - others)
+        field += (0.5 - old) * (w**2 @ var)
+        slope = (1 - 2 * old) ** 2 - 2 * old * (1 - old)
+        field += slope * (w**3 @ (var * (1 - 2 * others))) / 6
+        return 0.3 * old + 0.7 / (1 + math.exp(-field))
+
+    for row, state in enumerate(states):
+        v = state.astype(float)
+        h = 1 / (1 + np.exp(-(b + v @ weights)))
+        for _ in range(2):
+            v = np.array([step(v[i], a[i], weights[i], h) for i in range(len(v))])
+            h = np.array([step(h[j], b[j], weights[:, j], v) for j in range(len(h))])
+        np.testing.assert_allclose(found[row], np.concatenate((v, h)), rtol=1e-12)
+
+
+def test_training_takes_binary_units_only() -> None:
+    rbm = vf.GaussianRBM(np.ones((2, 1)), np.zeros(2), np.zeros(1), np.ones(2))
+    with pytest.raises(TypeError, match=r"^method: expected a model of binary units"):
+        vf.train(rbm, np.zeros((3, 2)), method="tap")

@@ -75,7 +75,7 @@ def settle(
         current = swept
         if len(moves) > 1:
             proposed = _mixed(starts, moves)
-            good = np.isfinite(proposed).all(axis=1)
+            good = np.asarray(np.isfinite(proposed).all(axis=1))
             proposed = np.where(good[:, None], proposed, swept)
             if order == 1:
                 good &= pairs.log_z(proposed, 1, rows) > pairs.log_z(swept, 1, rows)

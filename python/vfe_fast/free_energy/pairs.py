@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -263,6 +263,14 @@ def _independent(couplings: Array) -> tuple[Array, ...]:
         else:
             blocks.append([unit])
     return tuple(np.array(block) for block in blocks)
+
+
+@overload
+def pairs_of(model: BernoulliRBM | SpinRBM, beta: float, num_threads: int) -> Layers: ...
+
+
+@overload
+def pairs_of(model: BernoulliRBM | SpinRBM | Ising, beta: float, num_threads: int) -> Pairs: ...
 
 
 def pairs_of(model: BernoulliRBM | SpinRBM | Ising, beta: float, num_threads: int) -> Pairs:
