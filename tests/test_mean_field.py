@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 
 import vfe_fast as vf
 from conftest import random_parameters
@@ -278,3 +280,17 @@ def test_other_models() -> None:
     for model in (gaussian, "x"):
         with pytest.raises(TypeError, match=r"^model: expected a BernoulliRBM, SpinRBM or Ising"):
             mean_field(model)
+
+
+def test_published_rbm(reference_data: Path) -> None:
+    """784 x 500 units; ln Z is 451.28 by annealed importance sampling (Salakhutdinov, Murray 2008)."""
+    found = scipy.io.loadmat(reference_data / "salakhutdinov_rbm" / "mnistvh_CD25.mat")
+    parameters = (found[name].astype(np.float64) for name in ("vishid", "visbiases", "hidbiases"))
+    rbm = vf.BernoulliRBM(*(p if len(p) > 1 else p.ravel() for p in parameters))
+    bound = mean_field(rbm, rng=0)
+    assert bound.converged
+    assert 430 < bound.log_z < 451.28
+    with pytest.warns(MeanFieldWarning, match="Plefka"):
+        second = vf.free_energy.tap(rbm, rng=0, n_starts=2)
+    assert not second.converged
+    assert bound.log_z < second.log_z == pytest.approx(451.28, abs=6)

@@ -59,13 +59,13 @@ def settle(
     before = np.full(len(start), np.inf)
     current = theta.copy()
     for _ in range(max_sweeps):
-        swept = _sweep(pairs, current, order, damping, rows)
+        swept = _sweep(pairs, current, order, damping)
         move = swept - current
         n_sweeps[rows] += 1
         theta[rows] = swept
         mean = pairs.cumulants(swept).mean
         change[rows] = np.abs(mean - pairs.cumulants(current).mean).max(axis=1) / (1 - damping)
-        gradient[rows] = _gradient(pairs, swept, order, rows)
+        gradient[rows] = _gradient(pairs, swept, order)
         left = np.flatnonzero(np.maximum(change[rows], gradient[rows]) > tolerance)
         size: Array = np.abs(move).max(axis=1)
         if len(left) == 0:
@@ -78,7 +78,7 @@ def settle(
             good = np.asarray(np.isfinite(proposed).all(axis=1))
             proposed = np.where(good[:, None], proposed, swept)
             if order == 1:
-                good &= pairs.log_z(proposed, 1, rows) > pairs.log_z(swept, 1, rows)
+                good &= pairs.log_z(proposed, 1) > pairs.log_z(swept, 1)
             else:
                 good &= size < last
             current = np.where(good[:, None], proposed, swept)
@@ -86,12 +86,12 @@ def settle(
     return Settled(theta, change, gradient, np.maximum(change, gradient) <= tolerance, n_sweeps)
 
 
-def _sweep(pairs: Pairs, theta: Array, order: int, damping: float, rows: npt.NDArray[np.int64]) -> Array:
+def _sweep(pairs: Pairs, theta: Array, order: int, damping: float) -> Array:
     """Each block in turn, towards the field of the others."""
     theta = theta.copy()
     at = pairs.cumulants(theta)
     for block, units in enumerate(pairs.blocks):
-        field = pairs.field(at, block, order, rows)
+        field = pairs.field(at, block, order)
         moved = theta[:, units] * damping + field * (1 - damping)
         theta[:, units] = moved
         new = pairs.cumulants(moved)
@@ -100,9 +100,9 @@ def _sweep(pairs: Pairs, theta: Array, order: int, damping: float, rows: npt.NDA
     return theta
 
 
-def _gradient(pairs: Pairs, theta: Array, order: int, rows: npt.NDArray[np.int64]) -> Array:
+def _gradient(pairs: Pairs, theta: Array, order: int) -> Array:
     """Largest |∂ ln Z / ∂θ_i| = V_i |θ_i - field_i|."""
-    slope = pairs.cumulants(theta).variance * (theta - pairs.all_fields(theta, order, rows))
+    slope = pairs.cumulants(theta).variance * (theta - pairs.all_fields(theta, order))
     found: Array = np.abs(slope).max(axis=1)
     return found
 

@@ -67,8 +67,8 @@ class Pairs(ABC):
 
     Parameters
     ----------
-    fields : ndarray, (n_units,) or (n_rows, n_units)
-        f, of the model or of each row.
+    fields : ndarray, (n_units,)
+        f.
     beta : float
         Inverse temperature.
     width : float
@@ -97,11 +97,10 @@ class Pairs(ABC):
         """Of each unit under q."""
         return Cumulants.of(theta, self.width)
 
-    def field(self, at: Cumulants, block: int, order: int, rows: Any = slice(None)) -> Array:
+    def field(self, at: Cumulants, block: int, order: int) -> Array:
         """The θ of a block's units that makes ln Z stationary in their means."""
         units = self.blocks[block]
-        fields = self.fields[units] if self.fields.ndim == 1 else self.fields[rows][:, units]
-        theta: Array = self.beta * (fields + self.pull(1, at.mean, block))
+        theta: Array = self.beta * (self.fields[units] + self.pull(1, at.mean, block))
         if order >= 2:
             slope = at.variance_slope[:, units]
             theta += self.beta**2 / 2 * slope * self.pull(2, at.variance, block)
@@ -110,11 +109,11 @@ class Pairs(ABC):
             theta += self.beta**3 * (of_pairs + slope * self.triangles(at.variance, block))
         return theta
 
-    def all_fields(self, theta: Array, order: int, rows: Any = slice(None)) -> Array:
+    def all_fields(self, theta: Array, order: int) -> Array:
         """`field` of all units."""
         at, found = self.cumulants(theta), np.empty_like(theta)
         for block, units in enumerate(self.blocks):
-            found[:, units] = self.field(at, block, order, rows)
+            found[:, units] = self.field(at, block, order)
         return found
 
     def entropy(self, theta: Array) -> Array:
@@ -123,11 +122,10 @@ class Pairs(ABC):
         found: Array = (_core.softplus(-size) + size * _core.sigmoid(-size)).sum(axis=1)
         return found
 
-    def energy(self, theta: Array, rows: Any = slice(None)) -> Array:
+    def energy(self, theta: Array) -> Array:
         """⟨E⟩ of each row."""
         mean = self.cumulants(theta).mean
-        fields = self.fields if self.fields.ndim == 1 else self.fields[rows]
-        own: Array = (fields * mean).sum(axis=1)
+        own: Array = (self.fields * mean).sum(axis=1)
         return -own - self._half_sum(lambda block: self.pull(1, mean, block), mean)
 
     def corrections(self, theta: Array, order: int) -> list[Array]:
@@ -143,9 +141,9 @@ class Pairs(ABC):
             found.append(self.beta**3 * (pairs + rings))
         return found
 
-    def log_z(self, theta: Array, order: int, rows: Any = slice(None)) -> Array:
+    def log_z(self, theta: Array, order: int) -> Array:
         """ln Z to some order, of each row."""
-        found: Array = self.entropy(theta) - self.beta * self.energy(theta, rows)
+        found: Array = self.entropy(theta) - self.beta * self.energy(theta)
         for term in self.corrections(theta, order):
             found = found + term
         return found

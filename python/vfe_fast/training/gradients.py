@@ -473,6 +473,11 @@ class ThoulessAndersonPalmer:
         Of the expansion.
     damping : float
         In [0, 1): share of the old means in a sweep.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model has other units, or an option is not as described.
     """
 
     state: State = MappingProxyType({})
