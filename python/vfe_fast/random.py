@@ -30,6 +30,7 @@ _PURPOSES = {
     "units picked": 4,
     "swaps": 5,
     "trial states": 6,
+    "mean-field starts": 7,
 }
 
 
