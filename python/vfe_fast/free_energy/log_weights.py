@@ -18,7 +18,7 @@ __all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k"]
 _HEAVY = 0.7  # Pareto k beyond which averages of weights are not to be trusted
 _FEW_WEIGHTS = 25  # whose tail is too short for a fit
 _SHORTEST_TAIL = 5
-_LEAST_EFFECTIVE = 1.0 / 3.0  # share of samples, where there is no fit
+_LEAST_EFFECTIVE = 1.0 / 3.0  # share of these few, and 8 of more, where there is no fit
 _PRIOR_K, _PRIOR_WEIGHT = 0.5, 10.0  # what is known of k before the fit, and the samples that this is worth
 _PRIOR_SCALE = 3.0  # of Zhang and Stephens
 
@@ -73,7 +73,7 @@ class LogMean:
         """What speaks against the average of n weights; empty if nothing does."""
         if self.pareto_k > _HEAVY:
             return f"the largest weights have a Pareto k of {self.pareto_k:.2f} > {_HEAVY}"
-        if math.isnan(self.pareto_k) and self.ess < _LEAST_EFFECTIVE * n:
+        if math.isnan(self.pareto_k) and self.ess < _LEAST_EFFECTIVE * min(n, _FEW_WEIGHTS):
             return f"{n} weights are worth {self.ess:.1f}"
         return ""
 
@@ -108,7 +108,7 @@ def pareto_k(log_weights: Array) -> float:
     -------
     float
         k. Above 0.7, averages converge too slowly to be of use. -inf if the largest weights are all the same;
-        nan for less than 25 weights.
+        nan for less than 25 weights, and where the largest repeat: those of few states.
 
     Notes
     -----
@@ -126,11 +126,8 @@ def pareto_k(log_weights: Array) -> float:
     cut = float(ordered[n - size - 1])
     if cut == ordered[-1]:
         return -math.inf
-    if not ordered[n - _SHORTEST_TAIL] > cut:  # states that many samples share
-        below = ordered[ordered < ordered[n - _SHORTEST_TAIL]]
-        if len(below) == 0:
-            return math.inf
-        cut = float(below[-1])
+    if len(np.unique(ordered[-size:])) < size / 2:
+        return math.nan
     # Relative to the largest weight; what is less than its smallest fraction is no tail.
     cut = max(cut - float(ordered[-1]), math.log(np.finfo(np.float64).tiny))
     tail = ordered - ordered[-1]
