@@ -250,6 +250,22 @@ def test_adaptive_schedule() -> None:
     assert again.details["log_weights"].tobytes() == found.details["log_weights"].tobytes()
 
 
+def test_pilots_reversed_chains_and_burn_in_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[int] = []
+    advance = annealing_module.Run.advance
+
+    def noted(self: Any, *args: Any) -> Any:
+        keys.append(self.key)
+        return advance(self, *args)
+
+    monkeypatch.setattr(annealing_module.Run, "advance", noted)
+    model = random_rbm(24, 21, scale=0.1)
+    ais(model, 30, 64, rng=1, betas="adaptive", num_threads=1)
+    reverse_ais(model, None, 30, 64, n_burn_in=20, rng=1, num_threads=1)
+    assert keys[1] == 1
+    assert len(keys) == len(set(keys)) == 4
+
+
 def test_sandwich() -> None:
     model = random_rbm(24, 21, scale=0.15, seed=7)  # too large for exact samples
     both = ais_sandwich(model, 200, 200, n_burn_in=200, rng=1, betas="adaptive")
