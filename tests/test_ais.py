@@ -350,6 +350,16 @@ def test_damaged_checkpoint(tmp_path: FilePath) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="expected a checkpoint of annealed chains"):
         ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+    path.unlink()
+    ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+    whole = dict(np.load(path))
+    for name in ("done", "visible", "log_weights", "moments"):
+        np.savez(path, **{key: array for key, array in whole.items() if key != name})
+        with pytest.raises(ValueError, match="is damaged"):
+            ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+        np.savez(path, **{**whole, name: np.full((2, 2), 7)})
+        with pytest.raises(ValueError, match="is damaged"):
+            ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
 
 
 def test_published_model(reference_data: FilePath) -> None:

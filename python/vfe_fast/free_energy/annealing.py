@@ -288,7 +288,7 @@ def anneal(
     bounds = np.linspace(0, n_chains, -(-n_chains // _MOST_CHAINS) + 1).astype(int)
     parts = None
     if checkpoint is not None and os.path.exists(checkpoint):
-        run, parts = _read(checkpoint, identity, run, bounds)
+        parts = _read(checkpoint, identity, run, bounds)
     if parts is None:
         words = run.path.start(run.key, 0, n_chains, n_threads) if start is None else start
         parts = [
@@ -377,7 +377,7 @@ def _write(path: str | os.PathLike[str], identity: str, run: Run, parts: list[Ch
     write_arrays(path, {**header, **arrays})
 
 
-def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) -> tuple[Run, list[Chains]]:
+def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) -> list[Chains]:
     name = os.fspath(path)
     arrays = read_arrays(path, "a checkpoint of annealed chains", _FORMAT)
     if str(arrays.get("format_version", "")) != _FORMAT_VERSION:
@@ -386,14 +386,26 @@ def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) 
         raise ValueError(
             f"checkpoint: {name} belongs to another model, schedule, start, or version of vfe_fast"
         )
-    if int(arrays["seed"]) != run.key:
-        raise ValueError(f"checkpoint: {name} belongs to the seed {int(arrays['seed'])}, not to {run.key}")
-    done, visible, log_weights = int(arrays["done"]), arrays["visible"], arrays["log_weights"]
-    parts = [
-        Chains(int(i), done, visible[i:j], log_weights[i:j], moments)
-        for i, j, moments in zip(bounds[:-1], bounds[1:], arrays["moments"], strict=True)
+    if int(arrays.get("seed", -1)) != run.key:
+        raise ValueError(f"checkpoint: {name} belongs to another seed than {run.key}")
+    try:
+        done, visible, log_weights, moments = (
+            arrays[key] for key in ("done", "visible", "log_weights", "moments")
+        )
+        n, n_words = int(bounds[-1]), -(-run.path.rbm.n_visible // 64)
+        found = [(array.shape, array.dtype.str[1:]) for array in (visible, log_weights, moments)]
+        if not 0 <= done < len(run.betas) or found != [
+            ((n, n_words), "u8"),
+            ((n,), "f8"),
+            ((len(bounds) - 1, int(done), 2), "f8"),
+        ]:
+            raise ValueError("its chains are not those of this run")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: {name} is damaged: {error}") from error
+    return [
+        Chains(int(i), int(done), visible[i:j], log_weights[i:j], of_part)
+        for (i, j), of_part in zip(itertools.pairwise(bounds), moments, strict=True)
     ]
-    return run, parts
 
 
 class _Bar:
