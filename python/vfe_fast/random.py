@@ -29,8 +29,9 @@ _PURPOSES = {
     "exact samples": 3,
     "units picked": 4,
     "swaps": 5,
-    "trial states": 6,
+    "annealing": 6,
     "mean-field starts": 7,
+    "trial states": 8,
 }
 
 

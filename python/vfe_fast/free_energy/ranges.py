@@ -25,7 +25,7 @@ from ..arguments import threads
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
 
-__all__ = ["RangeSum", "added", "sum_ranges"]
+__all__ = ["RangeSum", "added", "check_how", "sum_ranges"]
 
 CHECKPOINT_FORMAT = "vfe_fast.ranges"
 FORMAT_VERSION = "1"
@@ -96,15 +96,8 @@ def sum_ranges(
     ValueError
         If `checkpoint` belongs to another sum, or is no checkpoint.
     """
-    if executor is not None and (
-        isinstance(executor, type) or not callable(getattr(executor, "submit", None))
-    ):
-        raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
-    if not isinstance(progress, (bool, np.bool_)):
-        raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
+    check_how(executor, progress, checkpoint)
     n_threads = threads(num_threads)
-    if checkpoint is not None:
-        _check_path(checkpoint)
     total = np.concatenate(([-np.inf], np.zeros(task.row_size - 1)))
     done = 0
     identity = _digest(task) if checkpoint is not None else ""
@@ -133,8 +126,16 @@ def sum_ranges(
     return total
 
 
-def _check_path(checkpoint: str | os.PathLike[str]) -> None:
-    """Raise now, not when the first checkpoint is written."""
+def check_how(executor: Any, progress: Any, checkpoint: Any) -> None:
+    """Check what says how a long run is done; now, not when the first checkpoint is written."""
+    if executor is not None and (
+        isinstance(executor, type) or not callable(getattr(executor, "submit", None))
+    ):
+        raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
+    if not isinstance(progress, (bool, np.bool_)):
+        raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
+    if checkpoint is None:
+        return
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise TypeError(f"checkpoint: expected a path, got {type(checkpoint).__name__}")
     folder = os.path.dirname(os.path.abspath(checkpoint))
