@@ -325,6 +325,7 @@ def exact_rbm(
     n_ranges: typing.SupportsInt | typing.SupportsIndex,
     products: RbmProducts,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    cuda: bool = False,
 ) -> tuple[numpy.typing.NDArray[numpy.float64], bool, bool]:
     """
     Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, whether they were found in product form, and whether in float32.
