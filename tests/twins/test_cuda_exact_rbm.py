@@ -134,14 +134,6 @@ def test_checkpoint_belongs_to_a_device(both: Any, tmp_path: Path) -> None:
     both(crosswise)
 
 
-def test_models_without_twin(both: Any) -> None:
-    ising = vf.Ising(np.zeros((3, 3)), np.ones(3))
-    gaussian = vf.GaussianRBM(*random_parameters(3, 2))
-    for model in (ising, gaussian):
-        with pytest.raises(vf.TargetUnavailableError, match="no kernel"):
-            both(lambda device, model=model: exact(model, device))
-
-
 def test_device_is_checked() -> None:
     with pytest.raises(ValueError, match="device: expected"):
         exact(random_rbm(2, 2), "gpu")

@@ -95,9 +95,8 @@ class Enumeration:
         """Ranges of a call that are worth it: on a GPU, enough to fill it."""
         if not self.cuda:
             return 1
-        return max(
-            1, min(self.n_ranges, 2**_CUDA_AT_ONCE * self.n_ranges // (self.n_states * self.layers[1]))
-        )
+        of_range = self.n_states // self.n_ranges * self.layers[1]
+        return int(max(1, min(self.n_ranges, 2**_CUDA_AT_ONCE // of_range)))
 
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of some ranges."""

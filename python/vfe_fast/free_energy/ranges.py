@@ -52,6 +52,10 @@ class RangeSum(Protocol):
     def row_size(self) -> int:
         """Numbers in a row."""
 
+    @property
+    def ranges_at_once(self) -> int:
+        """Ranges of a call that are worth it, whatever the threads."""
+
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of the ranges first, ..., first + count - 1: (count, row_size)."""
 
@@ -155,10 +159,7 @@ def added(total: Array, row: Array) -> Array:
 def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf) -> Iterator[Array]:
     """Rows computed in this process, in batches of about as many seconds and not too many bytes."""
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
-    wanted = max(
-        n_threads or os.cpu_count() or 1, getattr(task, "ranges_at_once", 1)
-    )  # threads share out ranges
-    least = min(most, wanted)
+    least = min(most, max(n_threads or os.cpu_count() or 1, task.ranges_at_once))  # threads share out ranges
     count = most if seconds == math.inf else least
     while first < task.n_ranges:
         count = min(count, most, task.n_ranges - first)

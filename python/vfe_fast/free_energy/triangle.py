@@ -165,6 +165,11 @@ class TriangleSum:
         return min(first, _MOST_ROWS, max(_LEAST_ROWS, _RANGE_STATES * first // self.n_states))
 
     @property
+    def ranges_at_once(self) -> int:
+        """Ranges of a call that are worth it."""
+        return 1
+
+    @property
     def row_size(self) -> int:
         """Numbers in a row: exponent, Z, and what else is wanted."""
         n = self.n_spins
