@@ -104,6 +104,7 @@ def test_no_file_without_a_kernel():
         "coarse_layer",
         "gibbs_sweep",
         "lanes",
+        "product_form",
         "real_layer",
         "rbm_product",
         "rbm_product_moments",

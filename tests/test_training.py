@@ -1033,6 +1033,6 @@ def test_bias_vanishes_where_it_should() -> None:
         for k in (1, 20)
     )
     assert long < short
-    for name, bad in (("method", "tap"), ("n_estimates", 19), ("data", data[:, :3]), ("n_gibbs_steps", 0)):
+    for name, bad in (("method", "other"), ("n_estimates", 19), ("data", data[:, :3]), ("n_gibbs_steps", 0)):
         with pytest.raises(ValueError, match=f"^{name}: expected"):
             vf.training.gradient_bias(**{"rbm": rbm, "data": data, name: bad})
