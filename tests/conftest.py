@@ -55,7 +55,12 @@ def target(request: pytest.FixtureRequest, keep_target: None) -> Iterator[str]:
     name: str = request.param
     if name == CUDA_ON_HOST:
         with cuda_on_host():
-            yield name
+            before = vf.show_config("dict")["target"]
+            _core.use_target(CUDA)
+            try:
+                yield name
+            finally:
+                _core.use_target(before)  # while the library is there
         return
     if name == CUDA:
         require_gpu()
@@ -76,17 +81,14 @@ def require_gpu() -> None:
 
 @contextlib.contextmanager
 def cuda_on_host() -> Iterator[None]:
-    """Take the CUDA twins that were compiled for this processor (cmake -DVFE_CUDA_ON_HOST=ON)."""
+    """Let the CUDA twins compiled for this processor (cmake -DVFE_CUDA_ON_HOST=ON) be those of the device."""
     library = os.environ.get("VFE_CUDA_ON_HOST")
     if not library:
         pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
     _core.use_cuda_library(library)
-    before = vf.show_config("dict")["target"]
     try:
-        _core.use_target(CUDA)
         yield
     finally:
-        _core.use_target(before)
         _core.use_cuda_library("")
 
 
@@ -95,7 +97,9 @@ def both(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], A
     """What a function of `device` gives on the CPU and by the twin."""
     name: str = request.param
     if name == CUDA_ON_HOST:
+        before = vf.show_config("dict")["target"]
         with cuda_on_host():
+            _core.use_target(before)  # so that device="cpu" is the kernel, not its twin once more
             yield lambda f: (f("cpu"), f("cuda"))
     else:
         require_gpu()

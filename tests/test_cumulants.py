@@ -59,6 +59,7 @@ def test_oracle_is_the_mean_over_tuples() -> None:
         assert oracle.unbiased(x, order)[-1] == oracle.by_tuples(x, order)
 
 
+@pytest.mark.twin(small=True)
 def test_published_numbers(target: str) -> None:
     """R's own rounding is larger than ours, in the third by 2e-12 of a number where much cancels."""
     found = cumulants(R_SAMPLE, order=4)
@@ -67,6 +68,7 @@ def test_published_numbers(target: str) -> None:
     assert (np.abs(found.values / of_mpmath - 1) < [1e-15, 1e-15, 3e-14, 3e-15]).all()
 
 
+@pytest.mark.twin(small=True)
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [8, 9, 17, 100, 512, 513, 3001])
@@ -83,6 +85,7 @@ def test_against_mpmath(target: str, n: int, dtype: Any, unbiased: bool) -> None
     assert found.values.dtype == np.float64
 
 
+@pytest.mark.twin(small=True)
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("n", [12, 100, 1500])
 def test_weights_against_mpmath(target: str, n: int, unbiased: bool) -> None:
@@ -122,6 +125,7 @@ def test_expectations_by_enumeration() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.twin(small=True)
 @pytest.mark.parametrize("shift", [1e8, -1e8])
 def test_mean_far_from_zero(target: str, shift: float) -> None:
     x = np.random.default_rng(1).normal(size=3000) + shift

@@ -14,6 +14,7 @@ import pytest
 
 import vfe_fast as vf
 from oracles.ising import all_spins, enumerate_ising, ising_mpmath, spin_energies, torus
+from vfe_fast import _core
 from vfe_fast.free_energy import ranges, triangle
 
 BOUND = 1e-12
@@ -112,6 +113,88 @@ def test_both_ways_agree_over_several_ranges(scale: float, monkeypatch: pytest.M
         np.testing.assert_allclose(other.moments.spin_spin, whole.moments.spin_spin, atol=1e-13)
         np.testing.assert_allclose(other.moments.spins, whole.moments.spins, atol=1e-13)
         assert other.moments.energy_variance == pytest.approx(whole.moments.energy_variance, rel=1e-11)
+
+
+@pytest.mark.twin(small=True)
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 11])
+@pytest.mark.parametrize("what", ["log_z", "moments", "variance"])
+def test_kernel_against_brute_force(target: str, n: int, what: str) -> None:
+    """Each state's weight, one by one; ranges of a part of the states."""
+    model, beta, energy, all_ranges = random_ising(n, 2.0 / n), 1.3, -0.7, 2 ** ((n + 2) // 3)
+    energies, s = spin_energies(model.couplings, model.fields), all_spins(n)
+    weights = np.exp(-beta * energies)
+    for range_states in {1, all_ranges // 2, all_ranges}:
+        found = _core.exact_ising(
+            model.couplings,
+            model.fields,
+            beta=beta,
+            what=_core.IsingSums[what],
+            energy=energy,
+            range_states=range_states,
+            first_range=1 if range_states < all_ranges else 0,
+            n_ranges=max(1, all_ranges // range_states - 1),
+            num_threads=2,
+        )
+        of_ranges = np.arange(2**n) % all_ranges >= (range_states if range_states < all_ranges else 0)
+        w = np.where(of_ranges, weights, 0.0)
+        expected = [[0.0, w.sum()]]
+        if what == "moments":
+            expected += [w @ s, (s.T @ (w[:, None] * s)).ravel()]
+        elif what == "variance":
+            expected += [[w @ (energies - energy) ** 2]]
+        sums = found.sum(axis=0)
+        assert sums[0] == 0
+        np.testing.assert_allclose(sums, np.concatenate(expected), rtol=BOUND, atol=BOUND * w.sum())
+
+
+@pytest.mark.parametrize("what", ["log_z", "moments", "variance"])
+def test_kernel_against_blas(target: str, what: str) -> None:
+    """Over several ranges and many states of each group; the same bits for any number of threads."""
+    model = random_ising(17, 0.3)
+    by_blas = triangle.TriangleSum(model.couplings, model.fields, 0.8, what, -2.5)
+    expected = by_blas.rows(0, 1, 1)[0]
+    found = [
+        _core.exact_ising(
+            model.couplings,
+            model.fields,
+            beta=0.8,
+            what=_core.IsingSums[what],
+            energy=-2.5,
+            range_states=16,
+            first_range=0,
+            n_ranges=4,
+            num_threads=threads,
+        )
+        for threads in (1, 3)
+    ]
+    assert found[0].tobytes() == found[1].tobytes()
+    np.testing.assert_allclose(found[0].sum(axis=0), expected, rtol=BOUND, atol=BOUND * expected[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": -1.0}, "beta: expected"),
+        ({"beta": 1e4}, r"couplings: expected beta \(sum \|J\| \+ sum \|h\|\) <= 300, got"),
+        ({"range_states": 3}, "range_states: expected a divisor of 4"),
+        ({"first_range": 1}, "ranges: expected a part of 0 to 2"),
+        ({"couplings": np.zeros((5, 4))}, "couplings: expected"),
+    ],
+)
+def test_bad_arguments_of_the_kernel(change: Any, message: str) -> None:
+    model = random_ising(5)
+    arguments: dict[str, Any] = {
+        "couplings": model.couplings,
+        "fields": model.fields,
+        "beta": 1.0,
+        "what": _core.IsingSums.log_z,
+        "range_states": 2,
+        "first_range": 0,
+        "n_ranges": 2,
+        "num_threads": 1,
+    }
+    with pytest.raises(ValueError, match=rf"^{message}"):
+        _core.exact_ising(**(arguments | change))
 
 
 def test_square_lattice(reference_data: Path) -> None:

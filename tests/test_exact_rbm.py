@@ -26,6 +26,7 @@ def relative_errors(result, expected, weights_scale=0.0):
     return errors
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (9, 5), (5, 9), (10, 10), (12, 8)])
 @pytest.mark.parametrize("beta", [0.3, 1.0, 2.5])
 def test_against_brute_force(target, shape, beta):
@@ -37,6 +38,7 @@ def test_against_brute_force(target, shape, beta):
     assert max(relative_errors(result, expected, 1.0).values()) < BOUND
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 7)])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 60.0])
 def test_against_mpmath(target, shape, scale):
@@ -49,6 +51,7 @@ def test_against_mpmath(target, shape, scale):
     assert max(relative_errors(result, enumerate_mpmath(*parameters)).values()) < BOUND
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(7, 9), (9, 8), (8, 40)])
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 3.0, 20.0, 60.0, 2000.0])
 def test_products_against_mpmath(target, shape, scale):
@@ -74,6 +77,7 @@ def test_products_against_mpmath(target, shape, scale):
             np.testing.assert_allclose(got, right, atol=1e-150, rtol=BOUND)
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("total", [5.0, 50.0, 200.0, 2000.0])
 def test_wide_ranges_of_the_product(target, total):
     """784 units whose |weights| add up to `total` each: chunks, balancing, and the way out where they end."""
@@ -104,6 +108,7 @@ def test_single_precision_parameters_are_enumerated_in_double():
     assert max(relative_errors(result, enumerate_float64(*parameters), 1.0).values()) < BOUND
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 def test_long_layer(target, transposed, scale):
@@ -132,6 +137,7 @@ def test_long_layer(target, transposed, scale):
     np.testing.assert_allclose(pairs, states.T @ (w[:, None] * means), rtol=tolerance)
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(9, 9), (10, 784), (300, 12), (13, 64)])
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 5.0, 60.0, 500.0])
 def test_single_precision(target, shape, scale):
@@ -151,6 +157,7 @@ def test_single_precision(target, shape, scale):
     assert moments.details["precision"] == "double"
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_million_states(target, transposed):
     """2^20 states in chunks of NumPy float64, layers of unequal size, several ranges."""
@@ -284,6 +291,7 @@ def test_more_states_than_can_be_counted():
         vf.free_energy.exact(random_rbm(63, 64, scale=0.01), max_seconds=1e300)
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9), (9, 5), (8, 8)])
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0, 2.0])
 def test_energy_variance(target, shape, beta):
@@ -295,6 +303,7 @@ def test_energy_variance(target, shape, beta):
     assert moments.energy_variance is moments.energy_variance  # summed once
 
 
+@pytest.mark.twin
 @pytest.mark.parametrize("shape", [(9, 13), (10, 90), (200, 11), (7, 8), (17, 130)])
 @pytest.mark.parametrize("scale", [0.02, 0.3, 2.0, 15.0, 400.0])
 def test_energy_variance_given_one_layer(target, shape, scale):

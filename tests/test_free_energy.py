@@ -19,6 +19,7 @@ def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
+@pytest.mark.twin(small=True)
 @pytest.mark.parametrize("shape", [(1, 1), (9, 4), (64, 64), (65, 130), (300, 700)])
 @pytest.mark.parametrize("beta", [0.4, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -24,6 +24,8 @@ from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, ...]
 
+METHODS_OF_REALS = sorted(set(METHODS) - {"tap"})
+
 
 def log_z(parameters: Parameters) -> float:
     """The visible units integrated by completing the square, the hidden states summed; σ as ln σ²."""
@@ -123,7 +125,7 @@ def test_sampled_averages_agree_with_the_exact_ones(method: str) -> None:
 
 
 @pytest.mark.parametrize("learn_sigma", [False, True])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHODS_OF_REALS)
 def test_training_raises_the_likelihood(method: str, learn_sigma: bool) -> None:
     data = samples(300, 5)
     rbm = vf.GaussianRBM.from_data(data, 4, rng=3)
@@ -253,7 +255,7 @@ def test_float32_survives_means_far_from_zero(mean: float) -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHODS_OF_REALS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_units_that_hardly_vary(method: str, dtype: Any) -> None:
     """Raw counts, a unit that is nearly always the same: what scanned digits look like."""
@@ -268,7 +270,7 @@ def test_units_that_hardly_vary(method: str, dtype: Any) -> None:
     vf.gibbs(rbm, data, 2, rng=0)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHODS_OF_REALS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_divergence_is_an_error(method: str, dtype: Any) -> None:
     """One that says what to lower, and leaves a model that still samples."""

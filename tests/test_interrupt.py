@@ -60,6 +60,10 @@ LONG_CALLS = {
         ising = vf.Ising(upper + upper.T, rng.normal(size=33))
         call = lambda: [vf.free_energy.exact(ising, moments=True, num_threads=N) for _ in range(100)]
     """,
+    "ais": """
+        rbm = make(784, 500)
+        call = lambda: vf.free_energy.ais(rbm, 10**6, 128, num_threads=N)
+    """,
     "free_energy": """
         rbm, v = make(16, 200_000), states(300_000, 16)
         call = lambda: rbm.free_energy(v, num_threads=N)

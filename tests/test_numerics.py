@@ -59,6 +59,18 @@ def accuracy_table() -> list[tuple[str, str, float, float, float]]:
     return [(f.strip(), d.strip(), float(lo), float(hi), float(ulp)) for f, d, lo, hi, ulp in rows]
 
 
+def arguments_for(dtype: str, low: float, high: float) -> np.ndarray:
+    """Random points of a row of the table."""
+    rng = np.random.default_rng(1)
+    if low > 0 and high / low > 1e3:
+        x = np.exp(rng.uniform(np.log(low), np.log(high), 3000))
+    else:
+        near_zero = np.clip(rng.uniform(-4, 4, 500), low, high)
+        x = np.concatenate([rng.uniform(low, high, 2500), near_zero, [low, high]])
+    x = x.astype(dtype)
+    return x[(x >= low) & (x <= high)]
+
+
 def ulps(got: np.ndarray, x: np.ndarray, exact: object) -> float:
     """Largest distance of got to exact(x), in spacings of the dtype at the exact value."""
     worst = 0.0
@@ -217,14 +229,7 @@ def test_noise_of_words(dtype, tails):
 @pytest.mark.parametrize("row", accuracy_table(), ids=lambda row: f"{row[0]}-{row[1]}-{row[2]:g}-{row[3]:g}")
 def test_accuracy_table(target, row):
     name, dtype, low, high, bound = row
-    rng = np.random.default_rng(1)
-    if low > 0 and high / low > 1e3:
-        x = np.exp(rng.uniform(np.log(low), np.log(high), 3000))
-    else:
-        near_zero = np.clip(rng.uniform(-4, 4, 500), low, high)
-        x = np.concatenate([rng.uniform(low, high, 2500), near_zero, [low, high]])
-    x = x.astype(dtype)
-    x = x[(x >= low) & (x <= high)]
+    x = arguments_for(dtype, low, high)
     assert ulps(getattr(_core, name)(x), x, EXACT[name]) <= bound
 
 

@@ -206,6 +206,7 @@ class DyingSum:
     n_ranges: int = 8
     n_states: int = 8
     row_size: int = 1 << 22
+    ranges_at_once: int = 1
 
     def rows(self, first: int, count: int, num_threads: int) -> np.ndarray:
         if first == 1 and multiprocessing.parent_process() is not None and not self.marker.exists():

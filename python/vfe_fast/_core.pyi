@@ -12,6 +12,7 @@ import typing_extensions
 
 __all__: list[str] = [
     "Family",
+    "IsingSums",
     "Prepared",
     "Probe",
     "RbmProducts",
@@ -30,6 +31,7 @@ __all__: list[str] = [
     "cumulants",
     "cumulants_of_sums",
     "empty_cuda_cache",
+    "exact_ising",
     "exact_rbm",
     "exact_rbm_ranges",
     "exp",
@@ -84,6 +86,17 @@ class Prepared:
 
 class TargetUnavailableError(RuntimeError):
     pass
+
+class IsingSums(enum.Enum):
+    """
+    What exact_ising adds up besides Z.
+    """
+
+    log_z: typing.ClassVar[IsingSums]
+    moments: typing.ClassVar[IsingSums]
+    variance: typing.ClassVar[IsingSums]
+    @classmethod
+    def __new__(cls, value): ...
 
 class RbmSums(enum.Enum):
     """
@@ -248,6 +261,7 @@ def cumulants(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,
@@ -267,6 +281,7 @@ def cumulants_of_sums(
     counts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     wanted: str,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cuda: bool = False,
 ) -> tuple[
     numpy.typing.NDArray[numpy.float64] | None,
     numpy.typing.NDArray[numpy.float64] | None,
@@ -281,6 +296,23 @@ def empty_cuda_cache() -> None:
     Gives idle device memory back to the driver.
     """
 
+def exact_ising(
+    couplings: numpy.ndarray,
+    fields: numpy.ndarray,
+    *,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    what: IsingSums,
+    energy: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    range_states: typing.SupportsInt | typing.SupportsIndex,
+    first_range: typing.SupportsInt | typing.SupportsIndex,
+    n_ranges: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    cuda: bool = False,
+) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Sums of some ranges of states, a row each, as src/cpp/kernels/exact_ising.hpp has them.
+    """
+
 def exact_rbm(
     weights: numpy.ndarray,
     visible_bias: numpy.ndarray,
@@ -293,6 +325,7 @@ def exact_rbm(
     n_ranges: typing.SupportsInt | typing.SupportsIndex,
     products: RbmProducts,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    cuda: bool = False,
 ) -> tuple[numpy.typing.NDArray[numpy.float64], bool, bool]:
     """
     Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, whether they were found in product form, and whether in float32.
@@ -335,6 +368,7 @@ def free_energy(
     num_threads: typing.SupportsInt | typing.SupportsIndex,
     exchanged: bool = False,
     prepared: Prepared = None,
+    cuda: bool = False,
 ) -> tuple[typing.Any, typing.Any]:
     """
     Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.

@@ -69,11 +69,12 @@ def on_cuda(device: Any, *arrays: Any) -> bool:
 
 def is_on_device(x: Any) -> bool:
     """Whether an array is on a CUDA device, as it says itself."""
-    return (
-        type(x) is not np.ndarray
-        and hasattr(x, "__dlpack_device__")
-        and int(x.__dlpack_device__()[0]) == _DLPACK_CUDA
-    )
+    if type(x) is np.ndarray or not hasattr(x, "__dlpack_device__"):
+        return False
+    try:
+        return int(x.__dlpack_device__()[0]) == _DLPACK_CUDA
+    except (BufferError, RuntimeError, TypeError, ValueError):  # it has no memory; the gate says so
+        return False
 
 
 def threads(num_threads: Any) -> int:

@@ -23,7 +23,16 @@ from .device import DeviceArray
 __all__ = ["normal", "seed", "uniform"]
 
 # Numbers are never reused; add new ones at the end.
-_PURPOSES = {"weights": 1, "minibatches": 2, "exact samples": 3, "units picked": 4, "swaps": 5}
+_PURPOSES = {
+    "weights": 1,
+    "minibatches": 2,
+    "exact samples": 3,
+    "units picked": 4,
+    "swaps": 5,
+    "annealing": 6,
+    "mean-field starts": 7,
+    "trial states": 8,
+}
 
 
 def seed(rng: Any) -> int:

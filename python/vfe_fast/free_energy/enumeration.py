@@ -20,6 +20,8 @@ __all__ = ["Enumeration", "log2_seconds"]
 _SURELY_SHORT = 30  # log2 of the states times units below which no time is estimated
 _MAX_COUNTED = 62  # units whose states the kernel counts
 _PROBE = 26  # log2 of those enumerated to measure this machine's rate
+_CUDA_SURELY_SHORT, _CUDA_PROBE = 38, 34  # the same on a GPU, which needs some work to show its rate
+_CUDA_AT_ONCE = 38  # log2 of those that keep a GPU busy for a while
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Enumeration:
         For the variance.
     products : {"double", "single", "none"}
         What may be used where its range allows: products in float64, those of ln Z in float32, or none.
+    cuda : bool
+        Whether the CUDA twin of the kernel adds up. It sums in another order, so its rows differ in the last
+        bits, and a checkpoint begun on one side is none of the other's.
     """
 
     parameters: tuple[Array, Array, Array]
@@ -45,6 +50,7 @@ class Enumeration:
     what: str = "log_z"
     energy: float = 0.0
     products: str = "double"
+    cuda: bool = False
     found: dict[str, bool] = field(default_factory=dict, compare=False)
 
     @property
@@ -84,6 +90,14 @@ class Enumeration:
         n, m = self.layers
         return 2 + {"log_z": 0, "moments": n + m + n * m, "variance": 1}[self.what]
 
+    @property
+    def ranges_at_once(self) -> int:
+        """Ranges of a call that are worth it: on a GPU, enough to fill it."""
+        if not self.cuda:
+            return 1
+        of_range = self.n_states // self.n_ranges * self.layers[1]
+        return int(max(1, min(self.n_ranges, 2**_CUDA_AT_ONCE // of_range)))
+
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of some ranges."""
         # What a network delivers may lie anywhere in memory.
@@ -97,12 +111,13 @@ class Enumeration:
             n_ranges=count,
             products=_core.RbmProducts[self.products],
             num_threads=num_threads,
+            cuda=self.cuda,
         )
         return sums
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
-        return (*self.parameters, self.beta, self.what, self.energy, self.products)
+        return (*self.parameters, self.beta, self.what, self.energy, self.products, *["cuda"] * self.cuda)
 
     def moments_of(self, sums: Array, num_threads: int | None) -> Moments:
         """Turn the sums of all ranges into averages, in the order of the model."""
@@ -141,9 +156,9 @@ def log2_seconds(enumeration: Enumeration, n_threads: int) -> float:
     weights, visible_bias, hidden_bias = enumeration.parameters
     n, m = sorted(weights.shape)
     log2_cost = n + math.log2(m)
-    if log2_cost <= _SURELY_SHORT:
+    if log2_cost <= (_CUDA_SURELY_SHORT if enumeration.cuda else _SURELY_SHORT):
         return -math.inf
-    n_probe: int = max(1, n - math.ceil(log2_cost - _PROBE))
+    n_probe: int = max(1, n - math.ceil(log2_cost - (_CUDA_PROBE if enumeration.cuda else _PROBE)))
     if weights.shape[0] <= weights.shape[1]:
         part = weights[:n_probe], visible_bias[:n_probe], hidden_bias
     else:

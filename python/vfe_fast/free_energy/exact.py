@@ -13,7 +13,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from ..arguments import inverse_temperature, real, threads
+from .. import _core
+from ..arguments import inverse_temperature, on_cuda, real, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
 from .enumeration import Enumeration, log2_seconds
@@ -28,7 +29,9 @@ _LN2 = math.log(2.0)
 _PRODUCT_RATE = 2e10  # states a second of a matrix product, about
 _EXPONENTIAL_RATE = 2e8  # the same with exponentials
 _SMALL_VARIANCE = 1e-5  # of the largest energy, squared
+_DEVICE_RATE = 1e13  # the same of a GPU with matrix instructions for float64, reckoned: none has run it yet
 _MAX_SPINS = 45  # whose three matrices take 26 GB
+_MAX_SPINS_ON_DEVICE = 51
 
 
 @overload
@@ -39,6 +42,7 @@ def exact(
     moments: bool = ...,
     precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
+    device: Literal["cpu", "cuda"] = ...,
     num_threads: int | None = ...,
     executor: Executor | None = ...,
     progress: bool = ...,
@@ -54,6 +58,7 @@ def exact(
     moments: bool = ...,
     precision: Literal["double", "single"] = ...,
     max_seconds: float = ...,
+    device: Literal["cpu", "cuda"] = ...,
     num_threads: int | None = ...,
     executor: Executor | None = ...,
     progress: bool = ...,
@@ -68,6 +73,7 @@ def exact(
     moments: bool = False,
     precision: Literal["double", "single"] = "double",
     max_seconds: float = 600.0,
+    device: Literal["cpu", "cuda"] = "cpu",
     num_threads: int | None = None,
     executor: Executor | None = None,
     progress: bool = False,
@@ -103,6 +109,10 @@ def exact(
         A run that would take longer is refused, unless it goes on from a checkpoint: at the rate measured
         here (of an Ising model: at a rate typical of matrix products) times the executor's workers. An RBM's
         that takes less than about a second is not estimated, and done.
+    device : {"cpu", "cuda"}
+        Where the states of an RBM are summed; there is no CUDA kernel for Ising models, nor for a
+        GaussianRBM, which is read as one. The results agree within the accuracy stated, not in all bits,
+        so a checkpoint is continued on the device it was begun on. No GPU has run it yet.
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.
@@ -129,6 +139,8 @@ def exact(
     TypeError, ValueError
         If an argument is not as described, the run would take too long (the message says how long), or
         `checkpoint` belongs to something else.
+    TargetUnavailableError
+        If there is no such device, or no kernel for it; the message says which.
 
     Notes
     -----
@@ -150,12 +162,16 @@ def exact(
         raise ValueError(f"max_seconds: expected max_seconds > 0, got {max_seconds}")
     if isinstance(model, GaussianRBM) and 0.0 in betas:
         raise ValueError("beta: expected beta > 0 for a GaussianRBM, whose Z is infinite at 0")
+    cuda = on_cuda(device)
+    _core.require_device(cuda)
     n_threads, n_workers = threads(num_threads), 1
     if executor is not None:  # whose workers use one thread each
         n_threads, n_workers = 1, getattr(executor, "_max_workers", None) or 1
     if checkpoint is None or not os.path.exists(checkpoint):  # to go on is to ask for it
         instead = " GibbsChains gives moments with errors." if isinstance(model, BernoulliRBM) else ""
-        _refuse_if_too_long(_as_summed(model), moments, betas, max_seconds, n_workers, n_threads, instead)
+        _refuse_if_too_long(
+            _as_summed(model), moments, betas, max_seconds, n_workers, n_threads, cuda, instead
+        )
     how = {
         "num_threads": num_threads,
         "executor": executor,
@@ -163,7 +179,7 @@ def exact(
         "checkpoint": checkpoint,
     }
     what = "moments" if moments else "log_z" if precision == "double" else "single"
-    found = {b: _exact(model, b, what, how) for b in dict.fromkeys(betas)}
+    found = {b: _exact(model, b, what, cuda, how) for b in dict.fromkeys(betas)}
     return [found[b] for b in betas] if several else found[betas[0]]
 
 
@@ -174,30 +190,30 @@ def _as_summed(model: Model) -> BernoulliRBM | Ising:
     return model.hidden_ising()[0] if isinstance(model, GaussianRBM) else model
 
 
-def _exact(model: Model, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+def _exact(model: Model, beta: float, what: str, cuda: bool, how: dict[str, Any]) -> FreeEnergy:
     if isinstance(model, BernoulliRBM):
         rest = FrozenRBM.of(model, beta)
         return (
-            rest.whole(_exact_rbm(rest.model, beta, what, how))
+            rest.whole(_exact_rbm(rest.model, beta, what, cuda, how))
             if rest
-            else _exact_rbm(model, beta, what, how)
+            else _exact_rbm(model, beta, what, cuda, how)
         )
     if isinstance(model, Ising):
         left = FrozenSpins.of(model, beta)
         return (
-            left.whole(_exact_ising(left.model, beta, what, how))
+            left.whole(_exact_ising(left.model, beta, what, cuda, how))
             if left
-            else _exact_ising(model, beta, what, how)
+            else _exact_ising(model, beta, what, cuda, how)
         )
     if isinstance(model, SpinRBM):
-        return _exact_spin_rbm(model, beta, what, how)
-    return _exact_gaussian_rbm(model, beta, what, how)
+        return _exact_spin_rbm(model, beta, what, cuda, how)
+    return _exact_gaussian_rbm(model, beta, what, cuda, how)
 
 
-def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, cuda: bool, how: dict[str, Any]) -> FreeEnergy:
     """From the same machine in units 0/1: v = 2v' - 1, h = 2h' - 1."""
     rbm, constant = model.to_bernoulli()
-    found = _exact(rbm, beta, what, how)
+    found = _exact(rbm, beta, what, cuda, how)
     moments = found.moments
     if moments is not None:
         v, h, vh = moments.visible, moments.hidden, moments.visible_hidden
@@ -206,10 +222,12 @@ def _exact_spin_rbm(model: SpinRBM, beta: float, what: str, how: dict[str, Any])
     return replace(found.with_log_z(found.log_z - beta * constant), moments=moments)
 
 
-def _exact_gaussian_rbm(model: GaussianRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+def _exact_gaussian_rbm(
+    model: GaussianRBM, beta: float, what: str, cuda: bool, how: dict[str, Any]
+) -> FreeEnergy:
     """The integral over v, then the Ising model of s = 2h - 1."""
     ising, constant = model.hidden_ising()
-    found = _exact(ising, beta, what, how)
+    found = _exact(ising, beta, what, cuda, how)
     sigma = model.sigma.astype(np.float64)
     integral = float(0.5 * np.log(2 * np.pi * sigma**2 / beta).sum())
     moments = found.moments
@@ -246,11 +264,15 @@ def _result(sums: Array, beta: float, moments: Any, details: dict[str, Any]) -> 
     )
 
 
-def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+def _exact_rbm(model: BernoulliRBM, beta: float, what: str, cuda: bool, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     single = what == "single"
     enumeration = Enumeration(
-        model.parameters, beta, "log_z" if single else what, products="single" if single else "double"
+        model.parameters,
+        beta,
+        "log_z" if single else what,
+        products="single" if single else "double",
+        cuda=cuda,
     )
     sums = sum_ranges(enumeration, **how)
     details = {
@@ -265,10 +287,10 @@ def _exact_rbm(model: BernoulliRBM, beta: float, what: str, how: dict[str, Any])
     )
 
 
-def _exact_ising(model: Ising, beta: float, what: str, how: dict[str, Any]) -> FreeEnergy:
+def _exact_ising(model: Ising, beta: float, what: str, cuda: bool, how: dict[str, Any]) -> FreeEnergy:
     begin = time.perf_counter()
     what = "log_z" if what == "single" else what
-    triangle = TriangleSum(model.couplings, model.fields, beta, what)
+    triangle = TriangleSum(model.couplings, model.fields, beta, what, device="cuda" if cuda else "cpu")
     sums = sum_ranges(triangle, **how)
     details = {
         "n_states": triangle.n_states,
@@ -304,6 +326,7 @@ def _refuse_if_too_long(
     max_seconds: float,
     n_workers: int,
     n_threads: int,
+    cuda: bool,
     instead: str,
 ) -> None:
     """Raise if the states would take more than `max_seconds` at the rate measured here."""
@@ -311,20 +334,23 @@ def _refuse_if_too_long(
         n = min(model.n_visible, model.n_hidden)
         what = "moments" if moments else "log_z"
         needed = max(
-            (log2_seconds(Enumeration(model.parameters, beta, what), n_threads) for beta in betas),
+            (log2_seconds(Enumeration(model.parameters, beta, what, cuda=cuda), n_threads) for beta in betas),
             default=-math.inf,
         )
         states = f"2^{n} states, those of the smaller layer,"
     else:
-        n = model.n_spins
-        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0))
+        n, most_spins, memory = model.n_spins, _MAX_SPINS, "whose matrices take 26 GB"
+        device: Literal["cpu", "cuda"] = "cuda" if cuda else "cpu"
+        triangle = TriangleSum(model.couplings, model.fields, max(betas, default=0.0), device=device)
         rate = _PRODUCT_RATE if triangle.as_products else _EXPONENTIAL_RATE
+        if triangle.on_device:
+            rate, most_spins, memory = _DEVICE_RATE, _MAX_SPINS_ON_DEVICE, "whose tables take 8 GB"
         needed = n - math.log2(rate) + (2 if moments else 0)
         states = f"2^{n} states"
-        if n > _MAX_SPINS:
+        if n > most_spins:
             raise ValueError(
-                f"model: expected at most {_MAX_SPINS} spins (hidden units of a GaussianRBM), whose matrices "
-                f"take 26 GB, got 2^{n} states"
+                f"model: expected at most {most_spins} spins (hidden units of a GaussianRBM), {memory}, "
+                f"got 2^{n} states"
             )
     needed += math.log2(max(1, len(betas)) / n_workers)
     if needed <= math.log2(max_seconds):

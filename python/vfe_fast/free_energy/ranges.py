@@ -25,7 +25,7 @@ from ..arguments import threads
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
 
-__all__ = ["RangeSum", "added", "sum_ranges"]
+__all__ = ["RangeSum", "added", "check_how", "sum_ranges"]
 
 CHECKPOINT_FORMAT = "vfe_fast.ranges"
 FORMAT_VERSION = "1"
@@ -51,6 +51,10 @@ class RangeSum(Protocol):
     @property
     def row_size(self) -> int:
         """Numbers in a row."""
+
+    @property
+    def ranges_at_once(self) -> int:
+        """Ranges of a call that are worth it, whatever the threads."""
 
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of the ranges first, ..., first + count - 1: (count, row_size)."""
@@ -96,15 +100,8 @@ def sum_ranges(
     ValueError
         If `checkpoint` belongs to another sum, or is no checkpoint.
     """
-    if executor is not None and (
-        isinstance(executor, type) or not callable(getattr(executor, "submit", None))
-    ):
-        raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
-    if not isinstance(progress, (bool, np.bool_)):
-        raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
+    check_how(executor, progress, checkpoint)
     n_threads = threads(num_threads)
-    if checkpoint is not None:
-        _check_path(checkpoint)
     total = np.concatenate(([-np.inf], np.zeros(task.row_size - 1)))
     done = 0
     identity = _digest(task) if checkpoint is not None else ""
@@ -133,8 +130,16 @@ def sum_ranges(
     return total
 
 
-def _check_path(checkpoint: str | os.PathLike[str]) -> None:
-    """Raise now, not when the first checkpoint is written."""
+def check_how(executor: Any, progress: Any, checkpoint: Any) -> None:
+    """Check what says how a long run is done; now, not when the first checkpoint is written."""
+    if executor is not None and (
+        isinstance(executor, type) or not callable(getattr(executor, "submit", None))
+    ):
+        raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
+    if not isinstance(progress, (bool, np.bool_)):
+        raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
+    if checkpoint is None:
+        return
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise TypeError(f"checkpoint: expected a path, got {type(checkpoint).__name__}")
     folder = os.path.dirname(os.path.abspath(checkpoint))
@@ -154,7 +159,7 @@ def added(total: Array, row: Array) -> Array:
 def _here(task: RangeSum, first: int, n_threads: int, seconds: float = math.inf) -> Iterator[Array]:
     """Rows computed in this process, in batches of about as many seconds and not too many bytes."""
     most = max(1, _BATCH_BYTES // (8 * task.row_size))
-    least = min(most, n_threads or os.cpu_count() or 1)  # threads share out ranges
+    least = min(most, max(n_threads or os.cpu_count() or 1, task.ranges_at_once))  # threads share out ranges
     count = most if seconds == math.inf else least
     while first < task.n_ranges:
         count = min(count, most, task.n_ranges - first)

@@ -7,7 +7,8 @@ Cut the spins in three groups with states a, b, c. A term of the energy has spin
 
 one product of matrices of size 2^(n/3) and 2 operations a state (the "split and list" of R. Williams,
 Theoretical Computer Science 348 (2005) 357). All terms are positive: nothing cancels. The marginals of two
-groups, from which every pair correlation follows, are three such products.
+groups, from which every pair correlation follows, are three such products. Here they are NumPy's; on a GPU
+the kernel `exact_ising` finds the sums without storing a matrix.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import functools
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,8 @@ class TriangleSum:
         For the variance.
     products : bool
         Whether matrix products may be used; else exponentials, state by state.
+    device : {"cpu", "cuda"}
+        Where the products are computed.
     """
 
     couplings: Array
@@ -129,6 +132,7 @@ class TriangleSum:
     what: str = "log_z"
     energy: float = 0.0
     products: bool = True
+    device: Literal["cpu", "cuda"] = "cpu"
     _kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,9 +155,19 @@ class TriangleSum:
     @property
     def n_ranges(self) -> int:
         """Ranges of some states of the first group."""
-        first = 2 ** ((self.n_spins + 2) // 3)
-        rows = min(_MOST_ROWS, max(_LEAST_ROWS, _RANGE_STATES * first // self.n_states))
-        return int(max(1, first // rows))
+        return int(2 ** ((self.n_spins + 2) // 3)) // self._range_rows
+
+    @property
+    def _range_rows(self) -> int:
+        first = int(2 ** ((self.n_spins + 2) // 3))
+        if self.on_device:  # which is fast enough for many, and needs them
+            return min(first, _MOST_ROWS)
+        return min(first, _MOST_ROWS, max(_LEAST_ROWS, _RANGE_STATES * first // self.n_states))
+
+    @property
+    def ranges_at_once(self) -> int:
+        """Ranges of a call that are worth it."""
+        return 1
 
     @property
     def row_size(self) -> int:
@@ -167,23 +181,45 @@ class TriangleSum:
         return self.products and self.beta * self.size <= _SAFE
 
     @property
+    def on_device(self) -> bool:
+        """Whether the kernel's CUDA twin finds the sums: it has products alone."""
+        return self.device == "cuda" and self.as_products
+
+    @property
     def size(self) -> float:
         """What no energy exceeds."""
         return energy_bound(self.couplings, self.fields)
 
     def identity(self) -> tuple[Any, ...]:
         """What the sums depend on."""
-        return self.couplings, self.fields, self.beta, self.what, self.energy, self.products
+        return self.couplings, self.fields, self.beta, self.what, self.energy, self.products, self.device
 
     def rows(self, first: int, count: int, num_threads: int) -> Array:
         """Sums of some ranges."""
+        if self.on_device:
+            return self._rows_of_kernel(first, count, num_threads)
         with _blas_threads(num_threads):
             triangle = self._table("triangle", lambda: Triangle(self.couplings, self.fields))
-            size = len(triangle.spins[0]) // self.n_ranges
+            size = self._range_rows
             part = self._product_row if self.as_products else self._exponential_row
             return np.stack(
                 [part(triangle, slice(k * size, (k + 1) * size)) for k in range(first, first + count)]
             )
+
+    def _rows_of_kernel(self, first: int, count: int, num_threads: int) -> Array:
+        rows: Array = _core.exact_ising(
+            self.couplings.astype(np.float64),
+            self.fields.astype(np.float64),
+            beta=self.beta,
+            what=_core.IsingSums[self.what],
+            energy=self.energy,
+            range_states=self._range_rows,
+            first_range=first,
+            n_ranges=count,
+            num_threads=num_threads,
+            cuda=True,
+        )
+        return rows
 
     def _table(self, name: str, make: Any) -> Any:
         if name not in self._kept:

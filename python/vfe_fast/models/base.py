@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -133,12 +133,25 @@ class RBM(Parametric):
         other.set_parameters(weights, *new)
         return other
 
-    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def free_energy(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         """Clamped free energy of visible states."""
         raise NotImplementedError
 
     def log_likelihood(
-        self, v: Any, log_z: float, *, beta: float = 1.0, num_threads: int | None = None
+        self,
+        v: Any,
+        log_z: float,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         r"""ln p(v) = -beta F_c(v) - ln Z in nats, one number a sample.
 
@@ -152,6 +165,9 @@ class RBM(Parametric):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where `v` is, if not given. States in host memory are moved to a CUDA
+            device and back. The result does not depend on it.
 
         Returns
         -------
@@ -162,10 +178,13 @@ class RBM(Parametric):
         ------
         TypeError, ValueError
             If shapes or values are not as described.
+        TargetUnavailableError
+            If there is no such device, or no kernel for it.
         """
         if not np.isfinite(log_z := real(log_z, "log_z")):
             raise ValueError(f"log_z: expected a finite number, got {log_z}")
-        return -real(beta, "beta") * self.free_energy(v, beta=beta, num_threads=num_threads) - log_z
+        energies = self.free_energy(v, beta=beta, num_threads=num_threads, device=device)
+        return -real(beta, "beta") * energies - log_z
 
     def __repr__(self) -> str:
         return (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, float_dtype, memory_for, real, threads
+from ..arguments import count, float_dtype, memory_for, on_cuda, real, threads
 from ..arrays import Array, borrow, borrow_states
 from ..random import generator, seed
 from .base import BinaryRBM, rbm_parameters
@@ -156,7 +156,14 @@ class BernoulliRBM(BinaryRBM):
         pull = (fields * hidden).sum(axis=1)
         return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))
 
-    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def free_energy(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.
 
         .. math:: F_c(v) = -a \cdot v - \tfrac1\beta \sum_j \ln(1 + e^{\beta (b_j + (vW)_j)})
@@ -171,6 +178,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -181,10 +191,19 @@ class BernoulliRBM(BinaryRBM):
         ------
         TypeError, ValueError
             If shapes or values are not as described.
+        TargetUnavailableError
+            If there is no such device.
         """
-        return self._clamped(v, "v", beta, num_threads, free_energy=True)
+        return self._clamped(v, "v", beta, num_threads, device, free_energy=True)
 
-    def mean_hidden(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def mean_hidden(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + (vW)_j)), which is also -dF_c/db_j.
 
         Parameters
@@ -195,6 +214,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -205,10 +227,19 @@ class BernoulliRBM(BinaryRBM):
         ------
         TypeError, ValueError
             If shapes or values are not as described.
+        TargetUnavailableError
+            If there is no such device.
         """
-        return self._clamped(v, "v", beta, num_threads)
+        return self._clamped(v, "v", beta, num_threads, device)
 
-    def mean_visible(self, h: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def mean_visible(
+        self,
+        h: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         """p(v_i = 1 | h) = sigmoid(beta (a_i + (Wh)_i)).
 
         Parameters
@@ -219,6 +250,9 @@ class BernoulliRBM(BinaryRBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs: where the states are, if not given. Those in host memory are moved to a
+            CUDA device and back. The result does not depend on it.
 
         Returns
         -------
@@ -229,8 +263,10 @@ class BernoulliRBM(BinaryRBM):
         ------
         TypeError, ValueError
             If shapes or values are not as described.
+        TargetUnavailableError
+            If there is no such device.
         """
-        return self._clamped(h, "h", beta, num_threads, exchanged=True)
+        return self._clamped(h, "h", beta, num_threads, device, exchanged=True)
 
     def _clamped(
         self,
@@ -238,6 +274,7 @@ class BernoulliRBM(BinaryRBM):
         name: str,
         beta: float,
         num_threads: int | None,
+        device: Any,
         *,
         free_energy: bool = False,
         exchanged: bool = False,
@@ -246,12 +283,14 @@ class BernoulliRBM(BinaryRBM):
         (weights, given, other), prepared = self._current
         if exchanged:
             weights, given, other = weights.T, other, given
-        packed, give_back = borrow_states(states, len(given), name)
+        cuda = on_cuda(device, states)
+        packed, give_back = borrow_states(states, len(given), name, cuda=cuda)
         try:
             results = _core.free_energy(
                 weights, given, other, packed,
                 beta=real(beta, "beta"), free_energy=free_energy, mean_hidden=not free_energy,
                 num_threads=threads(num_threads), exchanged=exchanged, prepared=prepared,
+                cuda=cuda,
             )  # fmt: skip
         except MemoryError as error:
             raise MemoryError(f"{name}: expected fewer states, got {len(packed)}: {error}") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, float_dtype, memory_for, real, threads
+from ..arguments import count, float_dtype, memory_for, on_cuda, real, threads
 from ..arrays import Array, borrow_states, finite_reals, real_parameters
 from ..random import generator, seed
 from .base import RBM, rbm_parameters
@@ -180,7 +180,14 @@ class GaussianRBM(RBM):
         pull = (self._fields(visible, num_threads) * hidden).sum(axis=1)
         return give_back((own - pull).astype(self.dtype))
 
-    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def free_energy(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         r"""Clamped free energy Σ_i (v_i - a_i)² / 2σ_i² - Σ_j softplus(βx_j) / β, x = b + W'(v/σ²).
 
         Parameters
@@ -191,6 +198,8 @@ class GaussianRBM(RBM):
             Inverse temperature, > 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            There is no kernel for "cuda".
 
         Returns
         -------
@@ -201,7 +210,10 @@ class GaussianRBM(RBM):
         ------
         TypeError, ValueError
             If an argument is not as described.
+        TargetUnavailableError
+            If it is to run elsewhere than on the CPU.
         """
+        _check_device(device, v)
         visible, give_back = self._visible(v)
         beta = real(beta, "beta", 0.0)
         if beta == 0:
@@ -211,7 +223,14 @@ class GaussianRBM(RBM):
         softplus = _core.softplus(beta * self._fields(visible, num_threads)).sum(axis=1)
         return give_back((own - softplus / beta).astype(self.dtype))
 
-    def mean_hidden(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def mean_hidden(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         """p(h_j = 1 | v) = sigmoid(beta (b_j + Σ_i v_i W_ij / σ_i²)).
 
         Parameters
@@ -222,6 +241,8 @@ class GaussianRBM(RBM):
             Inverse temperature, >= 0.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            There is no kernel for "cuda".
 
         Returns
         -------
@@ -232,12 +253,22 @@ class GaussianRBM(RBM):
         ------
         TypeError, ValueError
             If an argument is not as described.
+        TargetUnavailableError
+            If it is to run elsewhere than on the CPU.
         """
+        _check_device(device, v)
         visible, give_back = self._visible(v)
         fields = real(beta, "beta", 0.0) * self._fields(visible, num_threads)
         return give_back(_core.sigmoid(fields).astype(self.dtype))
 
-    def mean_visible(self, h: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def mean_visible(
+        self,
+        h: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         """a + Wh, the mean of v given h.
 
         Parameters
@@ -248,6 +279,8 @@ class GaussianRBM(RBM):
             Inverse temperature, >= 0. The mean does not depend on it.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            There is no kernel for "cuda".
 
         Returns
         -------
@@ -258,7 +291,10 @@ class GaussianRBM(RBM):
         ------
         TypeError, ValueError
             If an argument is not as described.
+        TargetUnavailableError
+            If it is to run elsewhere than on the CPU.
         """
+        _check_device(device, h)
         packed, give_back = borrow_states(h, self.n_hidden, "h")
         real(beta, "beta", 0.0)
         weights, visible_bias, _, _ = self._float64()
@@ -318,3 +354,8 @@ def _gaussian_parameters(
         )
     sigma.setflags(write=False)
     return weights, visible_bias, hidden_bias, sigma
+
+
+def _check_device(device: Any, x: Any) -> None:
+    if on_cuda(device, x):
+        raise _core.TargetUnavailableError("device='cuda': there is no kernel for real units")

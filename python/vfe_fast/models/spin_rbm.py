@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,14 @@ class SpinRBM(BinaryRBM):
         self._bits = parameters, machine
         return machine
 
-    def free_energy(self, v: Any, *, beta: float = 1.0, num_threads: int | None = None) -> Any:
+    def free_energy(
+        self,
+        v: Any,
+        *,
+        beta: float = 1.0,
+        num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
+    ) -> Any:
         r"""Clamped free energy of visible states, the hidden units summed out.
 
         .. math:: F_c(v) = -a \cdot v - \tfrac1\beta \sum_j \ln 2 \cosh(\beta (b_j + (vW)_j))
@@ -154,6 +161,9 @@ class SpinRBM(BinaryRBM):
             Inverse temperature, >= 2^-100.
         num_threads : int, optional
             Threads to use; the result does not depend on it.
+        device : {"cpu", "cuda"}, optional
+            Where the kernel runs; the CPU if not given. States, which have to be in host memory, are moved
+            there and back. The result does not depend on it.
 
         Returns
         -------
@@ -164,11 +174,13 @@ class SpinRBM(BinaryRBM):
         ------
         TypeError, ValueError
             If an argument is not as described.
+        TargetUnavailableError
+            If there is no such device.
         """
         array, give_back = borrow(v, "v")
         bits = (as_spins(array, self.n_visible, "v") > 0).astype(np.uint8)
         rbm, constant = self.to_bernoulli()
-        found = rbm.free_energy(bits, beta=beta, num_threads=num_threads) + constant
+        found = rbm.free_energy(bits, beta=beta, num_threads=num_threads, device=device or "cpu") + constant
         return give_back(found.astype(self.dtype))
 
     def energy(self, v: Any, h: Any, *, num_threads: int | None = None) -> Any:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import array_shape, count, memory_for, threads
+from ..arguments import array_shape, count, memory_for, on_cuda, threads
 from ..arrays import Array, GiveBack, borrow
 
 __all__ = ["CumulantAccumulator", "Cumulants", "cumulants"]
@@ -83,6 +83,7 @@ def cumulants(
     weights: Any = None,
     unbiased: bool = True,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Cumulants:
     r"""Estimate the first cumulants of samples, with standard errors.
 
@@ -102,6 +103,9 @@ def cumulants(
         products over distinct samples); else cumulants of the empirical distribution.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
+    device : {"cpu", "cuda"}
+        Where the kernel runs; samples are moved there and results back, which agree within the bound of
+        docs/cumulants.md.
 
     Returns
     -------
@@ -113,6 +117,8 @@ def cumulants(
     ------
     TypeError, ValueError
         If an argument is not as described, or if there are fewer samples than `order` (unbiased).
+    TargetUnavailableError
+        If there is no such device; the message says what is missing.
 
     Notes
     -----
@@ -135,7 +141,7 @@ def cumulants(
         values, stderr, _, _ = _core.cumulants(
             samples, shared,
             order=max(order, _LEAST), unbiased=bool(unbiased), counts=counts, wanted="ve",
-            num_threads=threads(num_threads),
+            num_threads=threads(num_threads), cuda=on_cuda(device),
         )  # fmt: skip
     assert values is not None
     assert stderr is not None
@@ -161,11 +167,15 @@ class CumulantAccumulator:
         As in `cumulants`.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
+    device : {"cpu", "cuda"}
+        Where chunks are summed and estimates made. The sums are kept in host memory.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as described.
+    TargetUnavailableError
+        If there is no such device; the message says what is missing.
 
     Examples
     --------
@@ -186,11 +196,14 @@ class CumulantAccumulator:
         weighted: bool = False,
         unbiased: bool = True,
         num_threads: int | None = None,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         self.shape = array_shape(shape)
         self.order = count(order, "order", 1, MOST_ORDERS + 1)
         self.weighted, self.unbiased = bool(weighted), bool(unbiased)
         self._num_threads = threads(num_threads)
+        self._cuda = on_cuda(device)
+        _core.require_device(self._cuda)
         # Samples in each block, their sums (rows, blocks, sums), what a block takes: replaced together.
         self._state: tuple[Array, Array | None, int] = np.empty(0), None, 1
 
@@ -234,7 +247,7 @@ class CumulantAccumulator:
             *_, new = _core.cumulants(
                 samples, shared,
                 order=max(self.order, _LEAST), unbiased=self.unbiased, counts=np.array(pieces, float),
-                wanted="s", num_threads=self._num_threads,
+                wanted="s", num_threads=self._num_threads, cuda=self._cuda,
             )  # fmt: skip
         assert new is not None
         new = new.reshape(-1, len(pieces), new.shape[-1])
@@ -304,7 +317,7 @@ class CumulantAccumulator:
             raise ValueError(f"n: expected n >= {least} samples to estimate from, got {self.n}")
         values, stderr, _ = _core.cumulants_of_sums(
             sums, order=max(self.order, _LEAST), weighted=self.weighted, unbiased=self.unbiased,
-            counts=counts, wanted="ve", num_threads=self._num_threads,
+            counts=counts, wanted="ve", num_threads=self._num_threads, cuda=self._cuda,
         )  # fmt: skip
         assert values is not None
         assert stderr is not None

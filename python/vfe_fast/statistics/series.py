@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arguments import count, real, threads
+from ..arguments import count, on_cuda, real, threads
 from ..arrays import Array, borrow
 from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
 
@@ -120,6 +120,7 @@ def log_mean_exp_cumulants(
     lambda_: float | npt.ArrayLike = 1.0,
     axis: int = -1,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> CumulantSeries:
     r"""Estimate ln⟨exp(-λβV)⟩ as a series in cumulants, and directly.
 
@@ -139,6 +140,8 @@ def log_mean_exp_cumulants(
         Where the samples are.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
+    device : {"cpu", "cuda"}
+        Where the cumulants are computed; the direct estimate is not.
 
     Returns
     -------
@@ -153,6 +156,8 @@ def log_mean_exp_cumulants(
     ------
     TypeError, ValueError
         If an argument is not as described.
+    TargetUnavailableError
+        If there is no such device; the message says what is missing.
 
     Examples
     --------
@@ -168,14 +173,7 @@ def log_mean_exp_cumulants(
     n = samples.shape[-1]
     if n < order + 1:
         raise ValueError(f"V: expected n >= order + 1 = {order + 1} samples along axis, got {n}")
-    given, _ = borrow(lambda_, "lambda_")
-    if given.dtype.kind not in "iuf" or given.size == 0:
-        raise TypeError(f"lambda_: expected one or more real numbers, got {given.dtype} {given.shape}")
-    couplings = given.astype(np.float64)
-    if couplings.ndim > 1 or not np.isfinite(couplings).all():
-        raise ValueError(
-            f"lambda_: expected a finite number or (n_couplings,) of them, got {couplings.shape}"
-        )
+    couplings = couplings_of(lambda_)
     beta = real(beta, "beta")
     if not math.isfinite(beta):
         raise ValueError(f"beta: expected a finite number, got {beta}")
@@ -183,6 +181,7 @@ def log_mean_exp_cumulants(
     values, _, replicates, _ = _core.cumulants(
         samples, shared,
         order=order, unbiased=unbiased, counts=counts, wanted="vr", num_threads=threads(num_threads),
+        cuda=on_cuda(device),
     )  # fmt: skip
     assert values is not None
     assert replicates is not None
@@ -192,10 +191,46 @@ def log_mean_exp_cumulants(
         _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
         for coupling in couplings.ravel()
     ]
+    result = _joined(found, couplings, n)
+    warn_if_it_diverges(result, stacklevel=3)
+    return result
+
+
+def known_series(values: Array, V: Array, probabilities: Array, couplings: Array) -> CumulantSeries:
+    """The series of a distribution given by all its states: its cumulants, V and the probabilities."""
+    halves = np.array([len(V) // 2, len(V) - len(V) // 2], dtype=np.float64)
+    found = [
+        _summed(values, np.stack([values, values]), halves, coupling, V, probabilities, None)
+        for coupling in couplings.ravel()
+    ]
+    for one in found:
+        one |= {name: np.zeros_like(one[name]) for name in one if name.endswith("stderr")}
+    return _joined(found, couplings, len(V))
+
+
+def couplings_of(lambda_: Any) -> Array:
+    """Couplings as float64, () or (n_couplings,)."""
+    given, _ = borrow(lambda_, "lambda_")
+    if given.dtype.kind not in "iuf" or given.size == 0:
+        raise TypeError(f"lambda_: expected one or more real numbers, got {given.dtype} {given.shape}")
+    couplings: Array = given.astype(np.float64)
+    if couplings.ndim > 1 or not np.isfinite(couplings).all():
+        raise ValueError(
+            f"lambda_: expected a finite number or (n_couplings,) of them, got {couplings.shape}"
+        )
+    return couplings
+
+
+def _joined(found: list[dict[str, Array]], couplings: Array, n: int) -> CumulantSeries:
+    """One series a coupling, stacked unless there is only a number."""
     parts = {name: np.stack([one[name] for one in found]) for name in found[0]}
     if couplings.ndim == 0:
         parts = {name: part[0] for name, part in parts.items()}
-    result = CumulantSeries(**parts, n=n)
+    return CumulantSeries(**parts, n=n)
+
+
+def warn_if_it_diverges(result: CumulantSeries, stacklevel: int) -> None:
+    """Say so plainly."""
     if result.diverges.any():
         n_diverge, n_all = int(result.diverges.sum()), result.diverges.size
         many = f" in {n_diverge} of {n_all} cases" if result.diverges.ndim else ""
@@ -203,9 +238,8 @@ def log_mean_exp_cumulants(
             f"the cumulant series diverges{many}: its terms do not become smaller; stop at `best_order`, or "
             "compare with `direct` and `pade`",
             SeriesWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
-    return result
 
 
 def _samples_of(V: Any, axis: Any, weights: Any, order: int) -> Any:

@@ -16,6 +16,7 @@ from .gradients import (
     FastPersistentCD,
     ParallelTempering,
     PersistentCD,
+    ThoulessAndersonPalmer,
 )
 from .loop import History, train
 from .schedules import ExponentialDecay, LinearDecay
@@ -39,6 +40,7 @@ __all__ = [
     "PersistentCD",
     "PseudoLogLikelihood",
     "StopTraining",
+    "ThoulessAndersonPalmer",
     "gradient_bias",
     "train",
 ]

@@ -65,7 +65,7 @@ def gradient_bias(
         A model small enough to enumerate.
     data : array_like, (n_samples, n_visible)
         States as in `train`, all in one minibatch.
-    method : {"cd", "pcd", "fpcd", "pt", "exact"} or callable
+    method : {"cd", "pcd", "fpcd", "pt", "tap", "exact"} or callable
         As in `train`.
     n_gibbs_steps, n_chains : int
         As in `train`.
@@ -99,7 +99,7 @@ def gradient_bias(
     )
     exact = wide.gradient(Exact, settings).contrast(batch, 0).gradient
     estimate = wide.gradient(maker, settings)
-    first = 0 if name in ("cd", "exact") else n_estimates // 10
+    first = 0 if name in ("cd", "tap", "exact") else n_estimates // 10
     errors = [estimate.contrast(batch, k).gradient - exact for k in range(first + n_estimates)][first:]
 
     def over_estimates(of: Callable[[Array], Array]) -> Statistics:

@@ -23,7 +23,9 @@ from .. import _core
 from ..arguments import count, real, threads
 from ..arrays import Array
 from ..free_energy.exact import exact
+from ..free_energy.pairs import Cumulants, pairs_of
 from ..free_energy.result import Moments
+from ..free_energy.tap import ORDERS
 from ..models import BernoulliRBM, GaussianRBM
 from ..random import generator
 from ..sampling.gibbs import ChainState, GibbsChains
@@ -42,6 +44,7 @@ __all__ = [
     "PersistentCD",
     "SamplerSettings",
     "State",
+    "ThoulessAndersonPalmer",
     "direction",
     "named",
 ]
@@ -453,6 +456,88 @@ class Exact:
         return difference(data, Statistics(*(average.astype(kind) for average in model)))
 
 
+class ThoulessAndersonPalmer:
+    """The averages of TAP means that start from the minibatch: EMF-RBM (M. Gabrié et al., NeurIPS 2015).
+
+    Each sample's means move by `n_steps` damped sweeps, visible then hidden units, towards the stationarity
+    conditions of `free_energy.tap`; ⟨v h⟩ is the derivative of that free energy by the weights. Nothing is
+    drawn at random. Like CD, it is biased: by the sweeps left out, and by the expansion.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        The model that is trained.
+    settings : SamplerSettings
+        Sweeps an update (`n_steps`), threads.
+    order : {1, 2, 3}
+        Of the expansion.
+    damping : float
+        In [0, 1): share of the old means in a sweep.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model has other units, or an option is not as described.
+    """
+
+    state: State = MappingProxyType({})
+
+    def __init__(
+        self, rbm: Machine, settings: SamplerSettings, *, order: int = 2, damping: float = 0.5
+    ) -> None:
+        if not isinstance(rbm, BernoulliRBM):
+            raise TypeError(f"method: expected a model of binary units for 'tap', got {type(rbm).__name__}")
+        self.rbm = rbm
+        self.settings = settings
+        self.order = count(order, "order", 1, ORDERS[-1] + 1)
+        self.damping = real(damping, "damping", 0.0, 1.0)
+
+    def contrast(self, batch: Array, update: int) -> Contrast:
+        """Compare the minibatch with means that started there.
+
+        Parameters
+        ----------
+        batch : ndarray, (n_samples, n_words) of uint64
+            The minibatch, packed.
+        update : int
+            Not looked at.
+
+        Returns
+        -------
+        Contrast
+        """
+        rbm, num_threads = self.rbm, self.settings.num_threads
+        pairs = pairs_of(rbm, 1.0, threads(num_threads))
+        at = self.means(batch)
+        model = (*np.split(at.mean.mean(axis=0), [rbm.n_visible]), pairs.visible_hidden(at, self.order))
+        return difference(
+            clamped(rbm, batch, num_threads), Statistics(*(average.astype(rbm.dtype) for average in model))
+        )
+
+    def means(self, batch: Array) -> Cumulants:
+        """Means of all units, a row a sample, visible units first, with their cumulants.
+
+        Parameters
+        ----------
+        batch : ndarray, (n_samples, n_words) of uint64
+            The minibatch, packed.
+
+        Returns
+        -------
+        Cumulants
+        """
+        pairs = pairs_of(self.rbm, 1.0, threads(self.settings.num_threads))
+        visible, hidden = pairs.blocks
+        mean = np.full((len(batch), self.rbm.n_visible + self.rbm.n_hidden), 0.5)
+        mean[:, visible] = _core.unpack_states(batch, self.rbm.n_visible)
+        mean[:, hidden] = _core.sigmoid(pairs.field(Cumulants.of_means(mean, 1.0), 1, order=1))
+        for _ in range(self.settings.n_steps):
+            for block, units in enumerate(pairs.blocks):
+                field = pairs.field(Cumulants.of_means(mean, 1.0), block, self.order)
+                mean[:, units] = self.damping * mean[:, units] + (1 - self.damping) * _core.sigmoid(field)
+        return Cumulants.of_means(mean, 1.0)
+
+
 def _squares(rbm: GaussianRBM, moments: Moments) -> Array:
     """⟨v²⟩ = σ² + ⟨(a + Wh)²⟩, where ⟨v h⟩ = ⟨(a + Wh) h⟩."""
     weights, visible_bias, _, sigma = (p.astype(np.float64) for p in rbm.parameters)
@@ -468,6 +553,7 @@ METHODS: dict[str, Method] = {
     "pcd": PersistentCD,
     "fpcd": FastPersistentCD,
     "pt": ParallelTempering,
+    "tap": ThoulessAndersonPalmer,
     "exact": Exact,
 }
 

@@ -99,7 +99,7 @@ def train(
         The model; its parameters are replaced after every update.
     data : array_like, (n_samples, n_visible)
         States of 0s and 1s, spins -1 and +1, or real numbers of the model's dtype.
-    method : {"pcd", "cd", "fpcd", "pt", "exact"} or callable
+    method : {"pcd", "cd", "fpcd", "pt", "tap", "exact"} or callable
         How the model's averages are estimated: the name of a class in `vfe_fast.training`, or such a class
         with options, as in ``functools.partial(ParallelTempering, n_temperatures=20)``.
     n_epochs : int
@@ -124,10 +124,10 @@ def train(
     learn_sigma : bool
         Learn the standard deviations of a `GaussianRBM` too, as ln σ²; else they stay as they are.
     n_gibbs_steps : int
-        Gibbs steps an update, of all methods but ``"exact"``.
+        Gibbs steps an update, of all methods but ``"exact"``; of ``"tap"`` sweeps over the means.
     n_chains : int, optional
-        Persistent chains (of ``"pt"`` at each temperature; ``"cd"`` and ``"exact"`` have none); as many as
-        samples in a minibatch if not given.
+        Persistent chains (of ``"pt"`` at each temperature; ``"cd"``, ``"tap"`` and ``"exact"`` have none); as
+        many as samples in a minibatch if not given.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         Seed of the chains and of the order of the minibatches. A resumed run keeps its own.
     callbacks : sequence of callable

@@ -47,7 +47,7 @@ void bind_cumulants(py::module_& module) {
   module.def(
       "cumulants",
       [=](const py::array& x, const std::optional<py::array>& weights, std::int64_t order, bool unbiased,
-          const Doubles& counts, const std::string& wanted, int num_threads) {
+          const Doubles& counts, const std::string& wanted, int num_threads, bool cuda) {
         const kernels::Real real = real_of(x, "x");
         if (x.ndim() < 1) throw ArgumentError("x: expected at least one axis");
         if ((x.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
@@ -87,19 +87,20 @@ void bind_cumulants(py::module_& module) {
              data_of(errors),
              data_of(replicates),
              &bad_weights,
-             runtime::checked_threads(num_threads)});
+             runtime::checked_threads(num_threads)},
+            device_of(cuda));
         if (bad_weights) throw ArgumentError("weights: expected finite numbers >= 0, got others");
         return std::tuple{values, errors, replicates, sums};
       },
       py::arg("x").noconvert(), py::arg("weights"), py::kw_only(), py::arg("order"), py::arg("unbiased"),
-      py::arg("counts"), py::arg("wanted"), py::arg("num_threads") = 0,
+      py::arg("counts"), py::arg("wanted"), py::arg("num_threads") = 0, py::arg("cuda") = false,
       "Of `wanted`, letters of 'vers': cumulants along the last axis, their errors, estimates without each block, "
       "sums.");
 
   module.def(
       "cumulants_of_sums",
       [=](Doubles sums, std::int64_t order, bool weighted, bool unbiased, const Doubles& counts,
-          const std::string& wanted, int num_threads) {
+          const std::string& wanted, int num_threads, bool cuda) {
         const std::int64_t width = kernels::sums_width(order);
         const std::int64_t size = kernels::sums_size(width, kernels::weight_powers(width, weighted, unbiased));
         if (sums.ndim() != 3 || sums.shape(1) != counts.size() || sums.shape(2) != size) {
@@ -108,28 +109,30 @@ void bind_cumulants(py::module_& module) {
         }
         auto [values, errors, replicates, none] = outputs({sums.shape(0)}, order, wanted, counts.size(), size);
         bool bad_weights = false;
-        run(&runtime::KernelTable::cumulants, {kernels::Real::float64,
-                                               0,
-                                               nullptr,
-                                               sums.shape(0),
-                                               0,
-                                               {nullptr, nullptr, 0},
-                                               {nullptr, nullptr, 0},
-                                               order,
-                                               weighted,
-                                               unbiased,
-                                               counts.size(),
-                                               counts.data(),
-                                               sums.mutable_data(),
-                                               data_of(values),
-                                               data_of(errors),
-                                               data_of(replicates),
-                                               &bad_weights,
-                                               runtime::checked_threads(num_threads)});
+        run(&runtime::KernelTable::cumulants,
+            {kernels::Real::float64,
+             0,
+             nullptr,
+             sums.shape(0),
+             0,
+             {nullptr, nullptr, 0},
+             {nullptr, nullptr, 0},
+             order,
+             weighted,
+             unbiased,
+             counts.size(),
+             counts.data(),
+             sums.mutable_data(),
+             data_of(values),
+             data_of(errors),
+             data_of(replicates),
+             &bad_weights,
+             runtime::checked_threads(num_threads)},
+            device_of(cuda));
         return std::tuple{values, errors, replicates};
       },
       py::arg("sums"), py::kw_only(), py::arg("order"), py::arg("weighted"), py::arg("unbiased"), py::arg("counts"),
-      py::arg("wanted"), py::arg("num_threads") = 0, "The same from sums, without data.");
+      py::arg("wanted"), py::arg("num_threads") = 0, py::arg("cuda") = false, "The same from sums, without data.");
 
   module.def(
       "join_power_sums",

@@ -25,7 +25,7 @@ void bind_exact_rbm(py::module_& module) {
       "exact_rbm",
       [](const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias, double beta,
          kernels::RbmSums what, double energy, std::int64_t first_range, std::int64_t n_ranges,
-         kernels::RbmProducts products, int num_threads) {
+         kernels::RbmProducts products, int num_threads, bool cuda) {
         const kernels::RbmView rbm = rbm_view(weights, visible_bias, hidden_bias);
         const std::int64_t size =
             kernels::exact_rbm_sums(kernels::smaller_layer(rbm), kernels::larger_layer(rbm), what);
@@ -33,12 +33,13 @@ void bind_exact_rbm(py::module_& module) {
         bool product_form = false, single_precision = false;
         run(&runtime::KernelTable::exact_rbm,
             {rbm, beta, what, energy, first_range, n_ranges, sums.mutable_data(), products, &product_form,
-             &single_precision, runtime::checked_threads(num_threads)});
+             &single_precision, runtime::checked_threads(num_threads)},
+            device_of(cuda));
         return py::typing::Tuple<py::array_t<double>, bool, bool>(py::make_tuple(sums, product_form, single_precision));
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
       py::kw_only(), py::arg("beta"), py::arg("what"), py::arg("energy") = 0.0, py::arg("first_range"),
-      py::arg("n_ranges"), py::arg("products"), py::arg("num_threads"),
+      py::arg("n_ranges"), py::arg("products"), py::arg("num_threads"), py::arg("cuda") = false,
       "Sums of some ranges of states, a row each, as src/cpp/kernels/exact_rbm.hpp has them, whether they were found "
       "in product form, and whether in float32.");
 }

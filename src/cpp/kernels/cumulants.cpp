@@ -328,53 +328,20 @@ struct Estimator {
   using Sums = PowerSums<width, powers, Lanes>;
 
   const CumulantsArgs& args;
-  const double n;
   const numerics::CumulantCoefficients of_all;
-  const runtime::Buffer<numerics::CumulantCoefficients> without;  // each block
-  // How blocks enter the jackknife's variance: with h = n / m, h - 1, 1 - 1/h and 1 / (h - 1) over their number.
-  struct Share {
-    double others, of_mean, of_square;
-  };
-  const runtime::Buffer<Share> shares;
-
-  static double total(const CumulantsArgs& given) {
-    double n = 0;
-    for (std::int64_t b = 0; b < given.n_blocks; ++b) n += given.counts[b];
-    return n;
-  }
+  const runtime::Buffer<numerics::LeftOut> without;  // each block
 
   explicit Estimator(const CumulantsArgs& given)
-      : args(given), n(total(given)), of_all(coefficients(given, n)), without(given.n_blocks), shares(given.n_blocks) {
-    for (std::int64_t b = 0; b < given.n_blocks; ++b) {
-      const bool as_before = b > 0 && given.counts[b] == given.counts[b - 1];
-      const double others = n / given.counts[b] - 1.0;
-      shares[b] = {others, 1.0 - given.counts[b] / n, 1.0 / (others * static_cast<double>(given.n_blocks))};
-      without[b] = as_before ? without[b - 1] : coefficients(given, n - given.counts[b]);
-    }
-  }
-  static numerics::CumulantCoefficients coefficients(const CumulantsArgs& args, double n) {
-    return numerics::cumulant_coefficients(args.unbiased ? n : std::numeric_limits<double>::infinity());
+      : args(given),
+        of_all(numerics::coefficients_of(numerics::sum_of(given.counts, given.n_blocks), given.unbiased)),
+        without(given.n_blocks) {
+    numerics::fill_left_out(given.counts, given.n_blocks, given.unbiased, without.data());
   }
 
-  VFE_HD static Lanes nothing() { return Lanes::of(std::numeric_limits<double>::quiet_NaN()); }
-
-  // Cumulants from sums about a center from which the first is counted.
-  static void estimate(const Sums& given, const numerics::CumulantCoefficients& coefficients, Lanes (&found)[width]) {
-    Sums sums = given;
-    const Lanes weight = sums.of[0][0];
-    const Lanes offset = sums.offset() + where_greater(weight, Lanes{}, Lanes{}, nothing());
-    // Not to center + offset, rounded: the mean may be far from zero.
-    for (int k = 0; k < powers; ++k) numerics::shift_center<width>(sums.of[k], offset);
-    if constexpr (powers > 1) {
-      numerics::weighted_cumulants<width>(sums.of, found);
-    } else {
-      const Lanes inverse = Lanes::of(1.0) / weight;
-      Lanes moments[width + 1];
-      for (int q = 2; q <= width; ++q) moments[q] = sums.of[0][q] * inverse;
-      numerics::cumulants_of_moments<width>(moments, coefficients, found);
-      found[0] = Lanes{};
-    }
-    found[0] += offset;
+  static void estimate(const Sums& sums, const numerics::CumulantCoefficients& coefficients, Lanes (&found)[width]) {
+    using Terms = numerics::SeriesTerms<width, Lanes>;
+    Lanes terms[powers > 1 ? Terms::count : 1];
+    numerics::estimate_cumulants(sums, coefficients, Terms{terms}, found);
   }
 
   void operator()(std::int64_t group, Sums* blocks, bool same_center, Lanes (*left_out)[width]) const {
@@ -384,7 +351,7 @@ struct Estimator {
     Sums all = blocks[0];
     for (std::int64_t b = 1; b < args.n_blocks; ++b) {
       if (same_center) {
-        add(all, blocks[b], 1.0);
+        add(all, blocks[b]);
       } else {
         all.join(blocks[b]);
       }
@@ -399,12 +366,7 @@ struct Estimator {
     if (args.errors == nullptr && args.replicates == nullptr) return;
     for (std::int64_t b = 0; b < args.n_blocks; ++b) {
       if (!same_center) blocks[b].move_to(all.center);
-      Sums rest = all;
-      add(rest, blocks[b], -1.0);
-      if (args.weighted) {  // a block may have had all but what rounding leaves
-        rest.of[0][0] = where_greater(rest.of[0][0], 1e-12 * all.of[0][0], rest.of[0][0], nothing());
-      }
-      estimate(rest, without[b], left_out[b]);
+      estimate(numerics::without_block(all, blocks[b], args.weighted), without[b].coefficients, left_out[b]);
       if (args.replicates != nullptr) {
         double* to = args.replicates + (b * args.n_rows + group * lanes) * args.order;
         for (std::int64_t l = 0; l < n_rows; ++l) {
@@ -417,12 +379,12 @@ struct Estimator {
     if (args.errors == nullptr) return;
     Lanes mean[width] = {}, square[width] = {};
     for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-      for (int r = 0; r < width; ++r) mean[r] += shares[b].of_mean * (left_out[b][r] - found[r]);
+      for (int r = 0; r < width; ++r) mean[r] += without[b].of_mean * (left_out[b][r] - found[r]);
     }
     for (std::int64_t b = 0; b < args.n_blocks; ++b) {
       for (int r = 0; r < width; ++r) {
-        const Lanes off = shares[b].others * (left_out[b][r] - found[r]) - mean[r];
-        square[r] += shares[b].of_square * (off * off);
+        const Lanes off = without[b].others * (left_out[b][r] - found[r]) - mean[r];
+        square[r] += without[b].of_square * (off * off);
       }
     }
     double error[width][lanes];
@@ -435,9 +397,9 @@ struct Estimator {
     }
   }
 
-  static void add(Sums& to, const Sums& other, double times) {
+  static void add(Sums& to, const Sums& other) {
     for (int k = 0; k < powers; ++k) {
-      for (int q = 0; q <= width; ++q) to.of[k][q] += times * other.of[k][q];
+      for (int q = 0; q <= width; ++q) to.of[k][q] += other.of[k][q];
     }
   }
 

@@ -21,6 +21,11 @@
 // carry the weight. An order whose powers leave the range of float64 is NaN or infinite, as is a row with an infinite
 // number or a NaN in it. Blocks of sums are joined in their order, numbers of a block in one that depends on n and on
 // the strides alone: the same bits for any num_threads and instruction set.
+//
+// The CUDA twin keeps this bound, not these bits: its lanes read numbers once, about centers near the mean of what they
+// have seen, with fused operations. Its sums are in an order of their own, which depends on n, the blocks and the
+// strides alone. Of rows in host memory it moves the extent they lie in, or, if that were more than twice as much, the
+// numbers alone.
 #pragma once
 
 #include <string>

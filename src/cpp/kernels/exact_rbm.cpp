@@ -11,46 +11,11 @@ namespace {
 using numerics::LogSumExp;
 using runtime::Buffer;
 
-constexpr std::int64_t lanes = 8;
+constexpr std::int64_t lanes = padded_units;
 constexpr std::int64_t units_per_log = 512;       // a product of 512 factors <= 2 fits a double
 constexpr std::int64_t low_table_size = 1 << 14;  // numbers in the table of low states: 128 kB
 constexpr std::int64_t product_table_size = 1 << 16, moments_table_size = 1 << 16;
 constexpr std::int64_t max_low_bits = 8;
-constexpr double absent = -1e300;  // the field of a padding unit: its factor is exactly 1
-
-// The machine in float64 with the enumerated layer s first; beta is inside, and the units of the
-// other layer are padded to whole lanes.
-struct Problem {
-  std::int64_t n, m, padded;
-  Buffer<double> weights;     // (n, padded)
-  Buffer<double> bias;        // (n,)
-  Buffer<double> other_bias;  // (padded,)
-
-  explicit Problem(const RbmView& rbm, double beta)
-      : n(rbm.n_visible),
-        m(rbm.n_hidden),
-        padded(ceil_div(m, lanes) * lanes),
-        weights(n * padded),
-        bias(n),
-        other_bias(padded) {
-    rbm.real == Real::float32 ? fill<float>(rbm, beta) : fill<double>(rbm, beta);
-  }
-
-  template <class T>
-  void fill(const RbmView& rbm, double beta) {
-    const T* source = static_cast<const T*>(rbm.weights);
-    for (std::int64_t i = 0; i < n; ++i) {
-      bias[i] = beta * static_cast<double>(static_cast<const T*>(rbm.visible_bias)[i]);
-      for (std::int64_t j = 0; j < padded; ++j) {
-        weights[i * padded + j] =
-            j < m ? beta * static_cast<double>(source[i * rbm.visible_stride + j * rbm.hidden_stride]) : 0.0;
-      }
-    }
-    for (std::int64_t j = 0; j < padded; ++j) {
-      other_bias[j] = j < m ? beta * static_cast<double>(static_cast<const T*>(rbm.hidden_bias)[j]) : absent;
-    }
-  }
-};
 
 // Fields of the low states, for sums with exponentials.
 struct LowFields : Problem {
@@ -239,15 +204,8 @@ void write_with_exponentials(const LowFields& p, const ExactRbmArgs& args, std::
                    : variance ? sum_range<RbmSums::variance>
                               : sum_range<RbmSums::log_z>;
   sum(p, args.beta * args.energy, range * highs, (range + 1) * highs, sums);
-  // Beyond 2^40 the reference is known to no more than a power of two.
-  double unit = 1;
-  if (numerics::magnitude(sums.total.reference) < ProductForm<double>::max_total) {
-    const ScaledExp reference = scaled_exp(sums.total.reference);
-    unit = reference.mantissa;
-    *out++ = static_cast<double>(reference.exponent);
-  } else {
-    *out++ = sums.total.reference / ln2;
-  }
+  const auto [exponent, unit] = row_reference(sums.total.reference);
+  *out++ = exponent;
   *out++ = unit * sums.total.sum;
   if (variance) *out = unit * sums.spread / (args.beta * args.beta);
   if (!moments) return;

@@ -24,6 +24,10 @@
 // positive, nothing cancels: the tests hold |error of ln Z| <= 1e-12 max(1, |ln Z|) and a relative error of each of
 // these moments <= 1e-12, for |W| <= 60. (When Z is 1 + z with a tiny z,
 // ln Z has z's absolute error, not its relative one.)
+//
+// The CUDA twin keeps the same bounds, not the same bits: it cuts the layer in other low and high bits (which may also
+// decide otherwise whether a model's range allows products) and sums over its tiles in an order of its own. Rows do not
+// depend on which ranges a call asks for.
 #pragma once
 
 #include "rbm.hpp"

@@ -9,6 +9,7 @@
 // these errors over j and 4 eps |F_c|. The softplus terms are
 // accumulated in float64: each ln(1 + e^-|x|) enters as a factor of a product, so there is one
 // logarithm for every 512 hidden units. The order is fixed: neither num_threads nor the batch matters.
+// The CUDA twin adds everything in the same order, without fused operations: the same bits.
 #pragma once
 
 #include "../runtime/cache.hpp"

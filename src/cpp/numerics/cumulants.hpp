@@ -158,6 +158,21 @@ VFE_HD void cumulants_of_moments(const V (&moments)[order + 1], const CumulantCo
   }(std::make_integer_sequence<int, terms_up_to(order) - 1>{});
 }
 
+// Coefficients of a series by degrees of y, z and t, that of z being the least: as many as `count`, each `stride` after
+// the one before. In a cube, whose rows are found fastest, or packed.
+template <int order, class V, bool packed = false, int stride = 1>
+struct SeriesTerms {
+  static constexpr int side = order + 1;
+  static constexpr int squares_to(int n) { return n * (n + 1) * (2 * n + 1) / 6; }
+  static constexpr int count = packed ? squares_to(side) : side * side * side;
+  V* first;
+  VFE_HD V* row(int y, int z) const {  // of t = z and on
+    const int in_cube = (y * side + z) * side + z;
+    const int in_turn = count - squares_to(side - z) + (y - z) * (side - z);
+    return first + (packed ? in_turn : in_cube) * stride;
+  }
+};
+
 // The same without bias for weighted numbers: the k-statistic of `order` distinct numbers, averaged over all such
 // choices with the product of their weights. With
 //
@@ -168,55 +183,112 @@ VFE_HD void cumulants_of_moments(const V (&moments)[order + 1], const CumulantCo
 //
 //   [y^p z^j t^q] ln G = (-1)^(p-1) / p C(p, j) j! S(q, j) / q! sum_i w_i^p (x_i - c)^q
 //
-// NaN where so few numbers carry the weight that [y^r z^0] G is next to nothing.
-template <int order, class V>
-VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], V (&cumulants)[order]) {
+// NaN where so few numbers carry the weight that [y^r z^0] G is next to nothing. `product` is for G.
+template <int order, bool packed, int stride, class V>
+VFE_HD void weighted_cumulants(const V (&sums)[order][order + 1], const SeriesTerms<order, V, packed, stride>& product,
+                               V (&cumulants)[order]) {
   constexpr double least = 1e-8;                     // of r! [y^r z^0] G / (sum w)^r
   double surjections[order + 1][order + 1] = {{1}};  // j! S(q, j) / q!
   for (int q = 1; q <= order; ++q) {
     for (int j = 1; j <= q; ++j) surjections[q][j] = (surjections[q - 1][j] + surjections[q - 1][j - 1]) * j / q;
   }
-  // By degrees of y, z and t; t's is never below z's.
-  V logarithm[order + 1][order + 1][order + 1], product[order + 1][order + 1][order + 1];
   const V one = all_equal<V>(1.0), scale = one / sums[0][0];
-  V of_weight = one;
+  V scaled[order][order + 1], of_weight = one;  // sums of powers of w / sum w
   for (int p = 1; p <= order; ++p) {
     of_weight = of_weight * scale;
-    double choose = (p % 2 == 0 ? -1.0 : 1.0) / p;  // times C(p, j)
-    for (int j = 0; j <= p; ++j) {
-      for (int q = j; q <= order; ++q) logarithm[p][j][q] = choose * surjections[q][j] * (of_weight * sums[p - 1][q]);
-      choose = choose * (p - j) / (j + 1);
-    }
+    for (int q = 0; q <= order; ++q) scaled[p - 1][q] = of_weight * sums[p - 1][q];
   }
-  for (int q = 0; q <= order; ++q) product[0][0][q] = q == 0 ? one : V{};
+  for (int q = 0; q <= order; ++q) product.row(0, 0)[q * stride] = q == 0 ? one : V{};
   double factorial = 1;
   for (int r = 1; r <= order; ++r) {
     factorial *= r;
     for (int m = 0; m <= r; ++m) {
-      for (int q = m; q <= order; ++q) product[r][m][q] = V{};
+      for (int q = m; q <= order; ++q) product.row(r, m)[(q - m) * stride] = V{};
     }
     for (int p = 1; p <= r; ++p) {
       const double share = static_cast<double>(p) / r;
+      double choose = (p % 2 == 0 ? -1.0 : 1.0) / p;  // times C(p, j)
       for (int j = 0; j <= p; ++j) {
         for (int q = j; q <= (j == 0 ? 0 : order); ++q) {
-          const V of_term = share * logarithm[p][j][q];
+          const V of_term = share * (choose * surjections[q][j] * scaled[p - 1][q]);
           for (int m = 0; m <= r - p; ++m) {
-            for (int s = m; s <= order - q; ++s) {
-              product[r][j + m][q + s] = product[r][j + m][q + s] + of_term * product[r - p][m][s];
-            }
+            V* to = product.row(r, j + m) + (q - j) * stride;
+            const V* from = product.row(r - p, m);
+            for (int s = 0; s <= order - q - m; ++s) to[s * stride] = to[s * stride] + of_term * from[s * stride];
           }
         }
+        choose = choose * (p - j) / (j + 1);
       }
     }
-    const V inverse = where_greater(factorial * product[r][0][0], all_equal<V>(least), one / product[r][0][0],
+    const V inverse = where_greater(factorial * *product.row(r, 0), all_equal<V>(least), one / *product.row(r, 0),
                                     all_equal<V>(std::numeric_limits<double>::quiet_NaN()));
     V total = V{};
     double choose = 1;
     for (int m = 1; m <= r; ++m) {
       choose = choose * (r - m + 1) / m;
-      total = total + (m % 2 == 0 ? -1.0 : 1.0) / (m * choose) * product[r][m][r];
+      total = total + (m % 2 == 0 ? -1.0 : 1.0) / (m * choose) * product.row(r, m)[(r - m) * stride];
     }
     cumulants[r - 1] = factorial * (total * inverse);
+  }
+}
+
+// Cumulants from sums about a center from which the first is counted. `terms` are for weighted_cumulants.
+template <int width, int powers, class Terms, class V>
+VFE_HD void estimate_cumulants(const PowerSums<width, powers, V>& given, const CumulantCoefficients& coefficients,
+                               const Terms& terms, V (&found)[width]) {
+  PowerSums<width, powers, V> sums = given;
+  const V weight = sums.of[0][0], nothing = all_equal<V>(std::numeric_limits<double>::quiet_NaN());
+  const V offset = sums.offset() + where_greater(weight, V{}, V{}, nothing);
+  // Not to center + offset, rounded: the mean may be far from zero.
+  for (int k = 0; k < powers; ++k) shift_center<width>(sums.of[k], offset);
+  if constexpr (powers > 1) {
+    weighted_cumulants<width>(sums.of, terms, found);
+  } else {
+    const V inverse = all_equal<V>(1.0) / weight;
+    V moments[width + 1];
+    for (int q = 2; q <= width; ++q) moments[q] = sums.of[0][q] * inverse;
+    cumulants_of_moments<width>(moments, coefficients, found);
+    found[0] = V{};
+  }
+  found[0] = found[0] + offset;
+}
+
+// All but a block about the same center, which may have had all of the weight but what rounding leaves.
+template <int width, int powers, class V>
+VFE_HD PowerSums<width, powers, V> without_block(const PowerSums<width, powers, V>& all,
+                                                 const PowerSums<width, powers, V>& block, bool weighted) {
+  PowerSums<width, powers, V> rest = all;
+  for (int k = 0; k < powers; ++k) {
+    for (int q = 0; q <= width; ++q) rest.of[k][q] = rest.of[k][q] + -1.0 * block.of[k][q];
+  }
+  if (weighted) {
+    rest.of[0][0] = where_greater(rest.of[0][0], 1e-12 * all.of[0][0], rest.of[0][0],
+                                  all_equal<V>(std::numeric_limits<double>::quiet_NaN()));
+  }
+  return rest;
+}
+
+// What an estimate without a block is made with, and how it enters the jackknife's variance: with h = n / m, h - 1,
+// 1 - 1/h and 1 / (h - 1) over the number of blocks.
+struct LeftOut {
+  CumulantCoefficients coefficients;
+  double others, of_mean, of_square;
+};
+constexpr CumulantCoefficients coefficients_of(double n, bool unbiased) {
+  return cumulant_coefficients(unbiased ? n : std::numeric_limits<double>::infinity());
+}
+constexpr double sum_of(const double* counts, std::int64_t n_blocks) {
+  double n = 0;
+  for (std::int64_t b = 0; b < n_blocks; ++b) n += counts[b];
+  return n;
+}
+constexpr void fill_left_out(const double* counts, std::int64_t n_blocks, bool unbiased, LeftOut* left_out) {
+  const double n = sum_of(counts, n_blocks);
+  for (std::int64_t b = 0; b < n_blocks; ++b) {
+    const bool as_before = b > 0 && counts[b] == counts[b - 1];
+    const double others = n / counts[b] - 1.0;
+    left_out[b] = {as_before ? left_out[b - 1].coefficients : coefficients_of(n - counts[b], unbiased), others,
+                   1.0 - counts[b] / n, 1.0 / (others * static_cast<double>(n_blocks))};
   }
 }
 

@@ -8,6 +8,7 @@
 #include "../kernels/contrast.hpp"
 #include "../kernels/cumulants.hpp"
 #include "../kernels/elementwise.hpp"
+#include "../kernels/exact_ising.hpp"
 #include "../kernels/exact_rbm.hpp"
 #include "../kernels/free_energy.hpp"
 #include "../kernels/gaussian_gibbs.hpp"

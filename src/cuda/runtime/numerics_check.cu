@@ -2,6 +2,7 @@
 #include "../../cpp/numerics/bernoulli.hpp"
 #include "../../cpp/numerics/cumulants.hpp"
 #include "../../cpp/numerics/fixed_point.hpp"
+#include "../../cpp/numerics/ising.hpp"
 #include "../../cpp/numerics/noise.hpp"
 #include "../../cpp/numerics/normal.hpp"
 #include "../../cpp/numerics/philox.hpp"
@@ -27,9 +28,9 @@ __device__ double cumulants(double x, const numerics::CumulantCoefficients& coef
   weighted.clear();
   sums.join(sums);
   weighted.move_to(x);
-  double found[8], of_weighted[4];
+  double found[8], of_weighted[4], terms[SeriesTerms<4, double>::count];
   cumulants_of_moments<8>(sums.of[0], coefficients, found);
-  weighted_cumulants<4>(weighted.of, of_weighted);
+  weighted_cumulants<4>(weighted.of, SeriesTerms<4, double>{terms}, of_weighted);
   return found[7] + of_weighted[3];
 }
 

@@ -87,17 +87,9 @@ void copy_and_wait(void* to, const void* from, std::size_t bytes) {
 }  // namespace
 
 const Side linked = {
-    status,
-    &twins,
-    allocate,
-    copy_and_wait,
-    pack,
-    unpack,
-    use_stream,
-    [] { return reinterpret_cast<std::uintptr_t>(stream()); },
-    let_wait,
-    current_device,
-    empty_cache,
+    status,   &twins,         allocate,    copy_and_wait,
+    pack,     unpack,         use_stream,  [] { return reinterpret_cast<std::uintptr_t>(stream()); },
+    let_wait, current_device, empty_cache,
 };
 
 }  // namespace vfe::cuda

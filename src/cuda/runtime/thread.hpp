@@ -12,6 +12,9 @@ namespace vfe::cuda {
 
 constexpr int warp_size = 32;
 
+// a b + c, rounded once.
+VFE_DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+
 class Thread {
  public:
   VFE_DEVICE std::int64_t block() const { return blockIdx.x; }
@@ -64,7 +67,7 @@ class Thread {
 #endif
   }
 
-  // The same of float64, with fused operations:
+  // The same of float64, with fused operations; before compute capability 8.0 by shuffles:
   //   a (8 x 4): row g, column t;   b (4 x 8): row t, column g;   c (8 x 8): c[r] is row g, column 2 t + r
   VFE_DEVICE void multiply_doubles(double (&c)[2], double a, double b) const {
 #if __CUDA_ARCH__ >= 800
@@ -72,7 +75,10 @@ class Thread {
         : "+d"(c[0]), "+d"(c[1])
         : "d"(a), "d"(b));
 #else
-    __trap();
+    for (int k = 0; k < 4; ++k) {
+      const double of_row = shuffle(a, lane() / 4 * 4 + k);
+      for (int r = 0; r < 2; ++r) c[r] = __fma_rn(of_row, shuffle(b, (lane() % 4 * 2 + r) * 4 + k), c[r]);
+    }
 #endif
   }
 

@@ -12,6 +12,8 @@ namespace vfe::cuda {
 
 constexpr int warp_size = 32;
 
+VFE_DEVICE double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
 class Thread {
   // All lanes show x; each makes what it wants of it; nobody shows the next before all have looked.
   template <class T, class Look>

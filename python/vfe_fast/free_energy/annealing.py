@@ -1,0 +1,435 @@
+r"""Chains that are moved along a path from a law of independent units to an RBM, and their weights.
+
+.. math:: f_s(v) = e^{a_0 \cdot v} \, e^{s c \cdot v} \prod_j (1 + e^{s x_j(v)}), \qquad c = a - a_0
+
+goes from the base (s = 0) to the machine with its hidden units summed out (s = 1): R. Salakhutdinov and
+I. Murray, "On the quantitative analysis of deep belief networks" (2008), equations 15 to 18. A Gibbs step
+at s is that of the machine at the inverse temperature s with visible biases c + a_0 / s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..arguments import inverse_temperature
+from ..arrays import Array, borrow
+from ..files import read_arrays, write_arrays
+from ..models import BernoulliRBM, SpinRBM
+from ..models.bernoulli_rbm import as_states
+from ..models.ising import as_spins
+
+__all__ = ["Chains", "Path", "Run", "Target", "anneal"]
+
+_MOST_CHAINS = 64  # of a part, which is one thread's
+_SEGMENT_SECONDS = 0.25  # between two looks at progress and checkpoint
+_WRITE_SECONDS = 2.0
+_FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """An RBM as one of units 0/1 at the inverse temperature 1, which is how all of this knows it.
+
+    Attributes
+    ----------
+    rbm : BernoulliRBM
+        With the parameters times beta.
+    log_shift : float
+        ln Z of the model minus ln Z of `rbm`.
+    spins : bool
+        Whether the model's units are ±1.
+    beta : float
+        The model's inverse temperature.
+    """
+
+    rbm: BernoulliRBM
+    log_shift: float
+    spins: bool
+    beta: float
+
+    @classmethod
+    def of(cls, model: Any, beta: Any) -> Target:
+        """Check a model and its temperature."""
+        if not isinstance(model, (BernoulliRBM, SpinRBM)):
+            raise TypeError(f"model: expected a BernoulliRBM or a SpinRBM, got {type(model).__name__}")
+        beta = inverse_temperature(beta)
+        spins = isinstance(model, SpinRBM)
+        rbm, constant = model.to_bernoulli() if isinstance(model, SpinRBM) else (model, 0.0)
+        if beta != 1.0:
+            rbm = BernoulliRBM(*((beta * p.astype(np.float64)).astype(rbm.dtype) for p in rbm.parameters))
+        return cls(rbm, -beta * constant, spins, beta)
+
+    def bits(self, states: Any, name: str) -> Array:
+        """Visible states of the model, checked, as 0s and 1s."""
+        if self.spins:
+            bits: Array = (as_spins(borrow(states, name)[0], self.rbm.n_visible, name) > 0).astype(np.uint8)
+        else:
+            bits = as_states(states, name)
+        if bits.shape[1] != self.rbm.n_visible:
+            raise ValueError(f"{name}: expected (n_samples, {self.rbm.n_visible}), got {bits.shape}")
+        if len(bits) == 0:
+            raise ValueError(f"{name}: expected n_samples >= 1, got 0")
+        return bits
+
+    def states(self, bits: Array) -> Array:
+        """0s and 1s as visible states of the model."""
+        states: Array = 2 * bits.astype(np.int8) - 1 if self.spins else bits
+        return states
+
+    def base(self, base: Any, data: Any) -> Array:
+        """Biases of the base in units 0/1: given, of the data's means, or those of the model."""
+        if base is not None and data is not None:
+            raise ValueError("data: expected only one of base and data")
+        if data is not None:
+            bits = self.bits(data, "data")
+            mean = (bits.sum(axis=0, dtype=np.float64) + 0.5) / (len(bits) + 1.0)
+            log_odds: Array = np.log(mean / (1.0 - mean))
+            return log_odds
+        if base is None:
+            return self.rbm.visible_bias.astype(np.float64)
+        array, _ = borrow(base, "base")
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"base: expected numbers, got {array.dtype}")
+        if array.shape != (self.rbm.n_visible,):
+            raise ValueError(f"base: expected ({self.rbm.n_visible},), got {array.shape}")
+        biases = array.astype(np.float64)
+        if not np.all(np.abs(biases) < 2.0**40):
+            raise ValueError("base: expected finite numbers below 2^40")
+        return 2.0 * biases if self.spins else biases
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The laws f_s of a machine.
+
+    Attributes
+    ----------
+    rbm : BernoulliRBM
+        The machine that is reached at s = 1.
+    base : ndarray of float64, (n_visible,)
+        a_0.
+    """
+
+    rbm: BernoulliRBM
+    base: Array
+    _bent: list[BernoulliRBM] = field(default_factory=list, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.rbm, self.base)
+
+    @property
+    def bent(self) -> BernoulliRBM:
+        """The machine with visible biases c."""
+        if not self._bent:
+            c = self.rbm.visible_bias.astype(np.float64) - self.base
+            self._bent.append(self.rbm.with_biases(c.astype(self.rbm.dtype)))
+        return self._bent[0]
+
+    @property
+    def base_log_z(self) -> float:
+        """ln Σ_v f_0(v)."""
+        n_hidden = self.rbm.n_hidden
+        return float(np.logaddexp(0.0, self.base).sum()) + n_hidden * math.log(2.0)
+
+    def start(self, key: int, first: int, count: int, num_threads: int) -> Array:
+        """Packed states of chains first, ..., first + count - 1 from the base: numbers of step 0."""
+        n_visible = self.rbm.n_visible
+        nothing = np.zeros((count, -(-n_visible // 64)), np.uint64)
+        visible, _ = _core.gibbs(
+            np.zeros((n_visible, 1)), self.base, np.zeros(1), nothing,
+            n_steps=1, beta=1.0, clamped=None, seed=key, chain_offset=first, step_offset=0,
+            num_threads=num_threads,
+        )  # fmt: skip
+        return visible
+
+    def log_f(self, s: float, visible: Array, num_threads: int) -> Array:
+        """ln f_s(v) - a_0.v of packed states, in float64."""
+        if s == 0.0:
+            return np.full(len(visible), self.rbm.n_hidden * math.log(2.0))
+        parameters, prepared = self.bent.prepared
+        found, _ = _core.free_energy(
+            *parameters, visible, beta=s, free_energy=True, mean_hidden=False,
+            num_threads=num_threads, prepared=prepared,
+        )  # fmt: skip
+        log_f: Array = -s * found.astype(np.float64)
+        return log_f
+
+    def move(
+        self, s: float, visible: Array, key: int, first: int, step: int, num_threads: int, n_steps: int = 1
+    ) -> Array:
+        """Packed states after Gibbs steps that leave f_s as it is."""
+        bias = self.bent.visible_bias.astype(np.float64) + self.base / s
+        parameters, prepared = self.bent.with_biases(bias.astype(self.rbm.dtype)).prepared
+        visible, _ = _core.gibbs(
+            *parameters, visible, n_steps=n_steps, beta=s, clamped=None, seed=key, chain_offset=first,
+            step_offset=step, num_threads=num_threads, prepared=prepared,
+        )  # fmt: skip
+        return visible
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Some of the chains of a run, somewhere on their way.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first chain.
+    done : int
+        Increments added.
+    visible : ndarray of uint64, (n, words)
+        Packed states, at the schedule's entry number `done` (at the end, at the last but one).
+    log_weights : ndarray, (n,)
+        Sums of increments.
+    moments : ndarray, (done, 2)
+        Of each increment, mean over the chains and sum of squares about it.
+    """
+
+    first: int
+    done: int
+    visible: Array
+    log_weights: Array
+    moments: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run along a schedule of values of s, upwards or downwards: what a worker has to know."""
+
+    path: Path
+    betas: Array
+    key: int
+
+    def advance(
+        self, chains: Chains, until: int, num_threads: int, stop: threading.Event | None = None
+    ) -> Chains:
+        """Add increments ln f_{k+1}(v_k) - ln f_k(v_k) k < until; a Gibbs step after each but the last."""
+        visible, log_weights = chains.visible, chains.log_weights.copy()
+        moments = np.empty((until - chains.done, 2))
+        for k in range(chains.done, until):
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+            before, after = float(self.betas[k]), float(self.betas[k + 1])
+            increment = self.path.log_f(after, visible, num_threads) - self.path.log_f(
+                before, visible, num_threads
+            )
+            log_weights += increment
+            mean = increment.mean()
+            moments[k - chains.done] = mean, np.square(increment - mean).sum()
+            if k + 2 < len(self.betas):
+                visible = self.path.move(after, visible, self.key, chains.first, k + 1, num_threads)
+        return Chains(chains.first, until, visible, log_weights, np.concatenate((chains.moments, moments)))
+
+    def identity(self, n_chains: int, start: Array | None) -> str:
+        """A name for what the results depend on, but for the key."""
+        digest = hashlib.sha256(_core.version().encode())
+        for array in (*self.path.rbm.parameters, self.path.base, self.betas, np.array(n_chains), start):
+            if array is not None:
+                digest.update(f"{array.shape} {array.dtype.str}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def anneal(
+    run: Run,
+    n_chains: int,
+    *,
+    start: Array | None = None,
+    num_threads: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Chains:
+    """Move chains along a whole schedule.
+
+    Chains are cut in parts that depend on their number alone, a part is moved by a thread or a worker,
+    and parts are joined in order: the same bits whoever did the work.
+
+    Parameters
+    ----------
+    run : Run
+        Path, schedule, key.
+    n_chains : int
+        How many.
+    start : ndarray of uint64, (n_chains, words), optional
+        Packed states to start from; drawn from the base if not given.
+    num_threads : int
+        0 for the default.
+    executor : concurrent.futures.Executor, optional
+        Where the parts are moved. Should it break, the rest is done here, with a warning.
+    progress : bool
+        Show what is done.
+    checkpoint : path_like, optional
+        Written every few seconds and at the end; continued from if it is there.
+
+    Returns
+    -------
+    Chains
+        All of them, at the end.
+    """
+    n_threads = num_threads or int(_core.build_info()["num_threads"])
+    identity = run.identity(n_chains, start) if checkpoint is not None else ""
+    n_steps = len(run.betas) - 1
+    bounds = np.linspace(0, n_chains, -(-n_chains // _MOST_CHAINS) + 1).astype(int)
+    parts = None
+    if checkpoint is not None and os.path.exists(checkpoint):
+        parts = _read(checkpoint, identity, run, bounds)
+    if parts is None:
+        words = run.path.start(run.key, 0, n_chains, n_threads) if start is None else start
+        parts = [
+            Chains(int(i), 0, words[i:j], np.zeros(j - i), np.empty((0, 2)))
+            for i, j in itertools.pairwise(bounds)
+        ]
+    bar = _Bar(n_steps, parts[0].done, enabled=progress)
+    watched = progress or checkpoint is not None
+    size, written = (8 if watched else n_steps), time.monotonic()
+    try:
+        with _workers(executor, len(parts), n_threads) as advance:
+            while parts[0].done < n_steps:
+                begin = time.monotonic()
+                until = min(n_steps, parts[0].done + size)
+                parts = advance(run, parts, until)
+                bar.update(until)
+                seconds = max(time.monotonic() - begin, 1e-3)
+                size = max(1, min(4 * size, int(size * _SEGMENT_SECONDS / seconds)))
+                if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
+                    _write(checkpoint, identity, run, parts)
+                    written = time.monotonic()
+    finally:
+        bar.close()
+        if checkpoint is not None:
+            _write(checkpoint, identity, run, parts)
+    return _joined(parts)
+
+
+@contextmanager
+def _workers(executor: Executor | None, n_parts: int, n_threads: int) -> Iterator[Any]:
+    """A function that moves all parts on; threads end with the block, also at Ctrl-C."""
+    n_workers = min(n_parts, n_threads)
+    per_part = n_threads // n_workers
+    stop = threading.Event()
+    with ThreadPoolExecutor(n_workers) as pool:
+        outside = executor
+
+        def advance(run: Run, parts: list[Chains], until: int) -> list[Chains]:
+            nonlocal outside
+            if outside is not None:
+                try:
+                    futures = [outside.submit(run.advance, part, until, 1) for part in parts]
+                    return [future.result() for future in futures]
+                except BrokenExecutor as error:
+                    warnings.warn(
+                        f"executor: it broke ({error}); the rest is computed in this process",
+                        RuntimeWarning,
+                        stacklevel=6,
+                    )
+                    outside = None
+            if n_workers == 1:
+                return [run.advance(part, until, per_part) for part in parts]
+            futures = [pool.submit(run.advance, part, until, per_part, stop) for part in parts]
+            return [future.result() for future in futures]
+
+        try:
+            yield advance
+        finally:
+            stop.set()
+
+
+def _joined(parts: list[Chains]) -> Chains:
+    """All chains; means and sums of squares are joined two at a time, in order."""
+    moments, count = parts[0].moments, len(parts[0].log_weights)
+    for part in parts[1:]:
+        more = len(part.log_weights)
+        apart = part.moments[:, 0] - moments[:, 0]
+        mean = moments[:, 0] + apart * more / (count + more)
+        squares = moments[:, 1] + part.moments[:, 1] + np.square(apart) * count * more / (count + more)
+        moments, count = np.stack((mean, squares), axis=1), count + more
+    return Chains(
+        0,
+        parts[0].done,
+        np.concatenate([part.visible for part in parts]),
+        np.concatenate([part.log_weights for part in parts]),
+        moments,
+    )
+
+
+def _write(path: str | os.PathLike[str], identity: str, run: Run, parts: list[Chains]) -> None:
+    header = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "identity": identity}
+    arrays: dict[str, Any] = {"seed": np.uint64(run.key), "done": np.int64(parts[0].done)}
+    arrays["visible"] = np.concatenate([part.visible for part in parts])
+    arrays["log_weights"] = np.concatenate([part.log_weights for part in parts])
+    arrays["moments"] = np.stack([part.moments for part in parts])
+    write_arrays(path, {**header, **arrays})
+
+
+def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) -> list[Chains]:
+    name = os.fspath(path)
+    arrays = read_arrays(path, "a checkpoint of annealed chains", _FORMAT)
+    if str(arrays.get("format_version", "")) != _FORMAT_VERSION:
+        raise ValueError(f"checkpoint: {name} has another format version than {_FORMAT_VERSION}")
+    if str(arrays.get("identity", "")) != identity:
+        raise ValueError(
+            f"checkpoint: {name} belongs to another model, schedule, start, or version of vfe_fast"
+        )
+    if int(arrays.get("seed", -1)) != run.key:
+        raise ValueError(f"checkpoint: {name} belongs to another seed than {run.key}")
+    try:
+        done, visible, log_weights, moments = (
+            arrays[key] for key in ("done", "visible", "log_weights", "moments")
+        )
+        n, n_words = int(bounds[-1]), -(-run.path.rbm.n_visible // 64)
+        found = [(array.shape, array.dtype.str[1:]) for array in (visible, log_weights, moments)]
+        if not 0 <= done < len(run.betas) or found != [
+            ((n, n_words), "u8"),
+            ((n,), "f8"),
+            ((len(bounds) - 1, int(done), 2), "f8"),
+        ]:
+            raise ValueError("its chains are not those of this run")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: {name} is damaged: {error}") from error
+    return [
+        Chains(int(i), int(done), visible[i:j], log_weights[i:j], of_part)
+        for (i, j), of_part in zip(itertools.pairwise(bounds), moments, strict=True)
+    ]
+
+
+class _Bar:
+    """Temperatures done: tqdm's bar if it is installed, else a line every few seconds."""
+
+    def __init__(self, n_steps: int, done: int, *, enabled: bool) -> None:
+        self.n_steps, self.done, self.enabled = n_steps, done, enabled
+        self.shown = time.monotonic()
+        self.bar: Any = None
+        if enabled:
+            try:
+                from tqdm import tqdm
+            except ModuleNotFoundError:
+                return
+            self.bar = tqdm(total=n_steps, initial=done, unit=" temperatures", dynamic_ncols=True)
+
+    def update(self, done: int) -> None:
+        if self.bar is not None:
+            self.bar.update(done - self.done)
+        elif self.enabled and time.monotonic() - self.shown > 5.0:
+            self.shown = time.monotonic()
+            print(f"{done} of {self.n_steps} temperatures", file=sys.stderr)
+        self.done = done
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,379 @@
+"""Annealed importance sampling against sums over all states; false alarms below 1e-4 a test unless said."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import vfe_fast as vf
+from conftest import random_parameters, random_rbm
+from vfe_fast import _core
+from vfe_fast.free_energy import WeightsWarning, ais, ais_sandwich, exact, reverse_ais
+from vfe_fast.free_energy import annealing as annealing_module
+from vfe_fast.free_energy.annealing import Path, Target
+
+OFTEN = 4.0  # standard errors
+
+
+def all_states(n: int) -> np.ndarray:
+    return np.array(list(itertools.product((0, 1), repeat=n)), dtype=np.uint8)
+
+
+def brute_log_f(parameters: Any, base: np.ndarray, s: float, beta: float, v: np.ndarray) -> np.ndarray:
+    """ln f_s(v) by a sum over the hidden states, from the definition."""
+    weights, a, b = parameters
+    h = all_states(len(b)).astype(float)
+    energy = -(v @ a)[:, None] - h @ b - v @ weights @ h.T
+    return (1 - s) * (v @ base) + np.logaddexp.reduce(-s * beta * energy, axis=1)
+
+
+@pytest.mark.parametrize("beta", [0.4, 1.0, 1.7])
+@pytest.mark.parametrize("s", [0.0, 1e-9, 0.1, 0.7, 1.0])
+def test_laws_on_the_path(s: float, beta: float) -> None:
+    """ln f_s, ln Z_0, and that a Gibbs step leaves f_s as it is."""
+    parameters = random_parameters(5, 3, seed=4)
+    base = np.random.default_rng(8).normal(size=5)
+    path = Path(Target.of(vf.BernoulliRBM(*parameters), beta).rbm, base)
+    v = all_states(5)
+    log_f = brute_log_f(parameters, base, s, beta, v.astype(float))
+    words = _core.pack_states(v, 5, "v")
+    assert path.log_f(s, words, 1) + v @ base == pytest.approx(log_f, abs=1e-12)
+    if s == 0.0:
+        assert path.base_log_z == pytest.approx(np.logaddexp.reduce(log_f), rel=1e-14)
+        n = 40_000
+        found = path.start(7, 0, n, 1)
+    else:
+        law = np.exp(log_f - np.logaddexp.reduce(log_f))
+        n = 40_000
+        drawn = np.random.default_rng(1).multinomial(n, law)
+        found = path.move(s, np.repeat(words, drawn, axis=0), 7, 0, 3, 1)
+    law = np.exp(log_f - np.logaddexp.reduce(log_f))
+    index = _core.unpack_states(found, 5) @ (1 << np.arange(4, -1, -1))
+    counts = np.bincount(index, minlength=32)
+    rare = law * n < 5
+    observed, expected = np.append(counts[~rare], counts[rare].sum()), np.append(law[~rare], law[rare].sum())
+    keep = expected > 1e-12
+    # Moved states have kept some of their start: the variance of counts is below twice a multinomial's.
+    statistic = np.sum((observed[keep] - n * expected[keep]) ** 2 / (n * expected[keep]))
+    assert statistic < 2 * stats.chi2.isf(1e-6, keep.sum() - 1)
+
+
+def models() -> list[Any]:
+    spin = random_parameters(7, 5, scale=0.3, seed=2)
+    return [
+        pytest.param(random_rbm(9, 6, seed=1), id="wide"),
+        pytest.param(random_rbm(5, 11, scale=0.7, seed=2), id="narrow"),
+        pytest.param(random_rbm(9, 6, seed=1, dtype=np.float32), id="float32"),
+        pytest.param(vf.SpinRBM(*spin), id="spins"),
+    ]
+
+
+@pytest.mark.parametrize("beta", [0.3, 1.0, 1.5])
+@pytest.mark.parametrize("model", models())
+def test_weights_are_right_on_average(model: Any, beta: float) -> None:
+    """With few temperatures, so that an error of the law or of the weights shows; base unlike the model."""
+    base = np.random.default_rng(3).normal(size=model.n_visible) * 0.5
+    expected = exact(model, beta=beta).log_z
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        for options in ({"base": base}, {}, {"betas": [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0]}):
+            found = ais(model, 12, 4000, beta=beta, rng=5, **options)
+            assert abs(found.log_z - expected) < OFTEN * found.stderr + found.stderr**2, options
+            back = reverse_ais(model, None, 12, 4000, beta=beta, rng=5, **options)
+            assert back.details["start"] == "exact"
+            assert abs(back.log_z - expected) < OFTEN * back.stderr + back.stderr**2, options
+    assert found.kind == back.kind == "consistent"
+    assert found.value == -found.log_z / beta
+
+
+def test_coverage() -> None:
+    """68 % ± 5 % of 400 models within one standard error, from each end; on average below, and above."""
+    off, reliable = [], 0
+    for k in range(400):
+        model = random_rbm(6 + k % 3, 4 + k % 4, scale=0.6, seed=k)
+        beta = (0.6, 1.0)[k % 2]
+        truth = exact(model, beta=beta).log_z
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", WeightsWarning)
+            forward = ais(model, 25, 64, beta=beta, rng=k, num_threads=1)
+            reverse = reverse_ais(model, None, 25, 64, beta=beta, rng=k, num_threads=1)
+        off.append([(f.log_z - truth) / f.stderr for f in (forward, reverse)])
+        reliable += forward.converged + reverse.converged
+    inside = (np.abs(off) < 1).mean(axis=0)
+    assert np.all(np.abs(inside - 0.68) < 0.05), inside
+    assert np.all(np.abs(np.mean(off, axis=0)) < 0.3), np.mean(off, axis=0)
+    assert reliable > 0.97 * 800, reliable
+
+
+def test_bounds_in_expectation() -> None:
+    """With few temperatures and chains: the forward ln Z is too low on average, the reverse one too high."""
+    model = random_rbm(8, 5, scale=0.9, seed=3)
+    truth = exact(model).log_z
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        forward, reverse = ais(model, 3, 2000, rng=1), reverse_ais(model, None, 3, 2000, rng=1)
+    base = forward.details["base_log_z"]
+    of_two = [
+        np.logaddexp.reduce(f.details["log_weights"].reshape(-1, 2), axis=1) for f in (forward, reverse)
+    ]
+    low, high = base + of_two[0] - math.log(2) - truth, base - of_two[1] + math.log(2) - truth
+    for x, sign in ((low, -1), (high, 1)):
+        assert sign * x.mean() > OFTEN * x.std() / math.sqrt(len(x))
+
+
+def test_path_sampling() -> None:
+    """Right to second order: at 100 temperatures within its error, from both ends."""
+    model = random_rbm(9, 6, scale=0.5, seed=6)
+    truth = exact(model).log_z
+    for found in (ais(model, 100, 1000, rng=1), reverse_ais(model, None, 100, 1000, rng=1)):
+        error = found.details["path_sampling"] - truth
+        assert abs(error) < OFTEN * found.details["path_sampling_stderr"] < 0.05
+        # The first order alone is off by half the variances, which the weights' average is not.
+        assert found.details["increment_variance"].sum() > 0
+
+
+def test_derivative_along_the_path() -> None:
+    """⟨ln f_{s'} - ln f_s⟩ / (s' - s) is d ln Z_s / ds, from ln Z of the machines on the path."""
+    parameters = random_parameters(6, 4, scale=0.6, seed=9)
+    base = np.random.default_rng(0).normal(size=6)
+    found = ais(vf.BernoulliRBM(*parameters), 61, 5000, base=base, rng=2)
+    v = all_states(6).astype(float)
+    log_z = [np.logaddexp.reduce(brute_log_f(parameters, base, s, 1.0, v)) for s in found.details["betas"]]
+    mean, variance = found.details["increment_mean"], found.details["increment_variance"]
+    error = mean + variance / 2 - np.diff(log_z)
+    z = error / np.sqrt(variance / 5000)
+    assert np.abs(z).max() < 4.5
+    assert np.sqrt(np.mean(z**2)) < 1.3
+
+
+def test_independent_units_are_exact() -> None:
+    """Without weights the base is the model: no variance, and 2^n_hidden at zero biases."""
+    model = vf.BernoulliRBM(np.zeros((5, 3)), np.arange(5.0) - 2, np.zeros(3))
+    expected = float(np.logaddexp(0, np.arange(5.0) - 2).sum()) + 3 * math.log(2)
+    for found in (ais(model, 20, 10, rng=0), reverse_ais(model, None, 20, 10, rng=0)):
+        assert found.log_z == pytest.approx(expected, rel=1e-12)
+        assert found.stderr == pytest.approx(0, abs=1e-12)
+        assert found.converged
+    hot = ais(random_rbm(5, 3), 20, 10, beta=0.0, rng=0)
+    assert hot.log_z == pytest.approx(8 * math.log(2), rel=1e-12)
+    assert hot.value == -math.inf
+
+
+def test_base_of_data() -> None:
+    data = (np.random.default_rng(1).random((50, 6)) < 0.3).astype(np.uint8)
+    mean = (data.sum(0) + 0.5) / 51
+    model = random_rbm(6, 4, scale=0.5)
+    one = ais(model, 20, 10, data=data, rng=1)
+    other = ais(model, 20, 10, base=np.log(mean / (1 - mean)), rng=1)
+    assert one.details["log_weights"] == pytest.approx(other.details["log_weights"], rel=1e-12)
+    spins = vf.SpinRBM.from_bernoulli(model)
+    third = ais(spins, 20, 10, data=2 * data.astype(np.int8) - 1, rng=1)
+    assert third.log_z - exact(spins).log_z == pytest.approx(one.log_z - exact(model).log_z, abs=1e-10)
+
+
+def test_same_bits() -> None:
+    model = random_rbm(70, 33, scale=0.1, seed=2)
+    expected = ais(model, 30, 150, rng=4, num_threads=1)
+    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
+        ways: list[dict[str, Any]] = [
+            {"num_threads": 2},
+            {"num_threads": 5},
+            {"executor": threads},
+            {"executor": processes},
+            {"betas": np.linspace(0, 1, 30)},
+            {"progress": True},
+        ]
+        for way in ways:
+            found = ais(model, 30, 150, rng=4, **way)
+            assert found.log_z == expected.log_z
+            for name in ("log_weights", "visible", "increment_mean", "increment_variance"):
+                assert found.details[name].tobytes() == expected.details[name].tobytes(), (way, name)
+    fewer = ais(model, 30, 64, rng=4).details["log_weights"]  # a chain depends on its number alone
+    assert fewer.tobytes() == expected.details["log_weights"][:64].tobytes()
+    assert ais(model, 30, 150, rng=5).log_z != expected.log_z
+
+
+def test_forward_and_reverse_share_no_random_numbers() -> None:
+    both = ais_sandwich(vf.BernoulliRBM(np.zeros((50, 3)), np.zeros(50), np.zeros(3)), 9, 64, rng=3)
+    states = [both.forward.details["visible"], both.reverse.details["visible"]]
+    assert abs(np.corrcoef(states[0].ravel(), states[1].ravel())[0, 1]) < 5 / math.sqrt(50 * 64)
+
+
+def test_checkpoint_continues(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, path = random_rbm(30, 20, scale=0.2, seed=2), tmp_path / "chains.npz"
+    expected = ais(model, 200, 100, rng=4)
+    advance, calls = annealing_module.Run.advance, []
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return advance(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(annealing_module.Run, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ais(model, 200, 100, rng=4, checkpoint=path)
+    assert 0 < int(np.load(path)["done"]) < 199
+    found = ais(model, 200, 100, rng=4, checkpoint=path)
+    assert found.details["log_weights"].tobytes() == expected.details["log_weights"].tobytes()
+    assert found.details["increment_mean"].tobytes() == expected.details["increment_mean"].tobytes()
+    assert ais(model, 200, 100, rng=4, checkpoint=path).log_z == expected.log_z
+    for changed in ({"rng": 5}, {"rng": 4, "beta": 0.5}, {"rng": 4, "betas": [0, 0.5, 1]}):
+        with pytest.raises(ValueError, match=r"checkpoint: .* belongs to"):
+            ais(model, 200, 100, checkpoint=path, **changed)
+    with pytest.raises(ValueError, match=r"checkpoint: .* belongs to"):
+        reverse_ais(model, None, 200, 100, rng=4, checkpoint=path)
+
+
+def test_adaptive_schedule() -> None:
+    """Increments of about the same spread, where even distances give very different ones."""
+    weights, a, b = random_parameters(12, 8, seed=5)
+    model = vf.BernoulliRBM(2.0 * weights, a - 2, b)
+    even, found = (ais(model, 200, 1000, rng=1, betas=betas) for betas in (None, "adaptive"))
+    spread = [np.sqrt(f.details["increment_variance"]) for f in (even, found)]
+    assert spread[0].max() / np.median(spread[0]) > 2 * spread[1].max() / np.median(spread[1])
+    betas = found.details["betas"]
+    assert (len(betas), betas[0], betas[-1]) == (200, 0.0, 1.0)
+    assert np.all(np.diff(betas) > 0)
+    assert found.details["log_weights"].var() < even.details["log_weights"].var()
+    assert abs(found.log_z - exact(model).log_z) < OFTEN * found.stderr
+    again = ais(model, 200, 1000, rng=1, betas=betas)  # the pilots leave no trace in the chains
+    assert again.details["log_weights"].tobytes() == found.details["log_weights"].tobytes()
+
+
+def test_pilots_reversed_chains_and_burn_in_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[int] = []
+    advance = annealing_module.Run.advance
+
+    def noted(self: Any, *args: Any) -> Any:
+        keys.append(self.key)
+        return advance(self, *args)
+
+    monkeypatch.setattr(annealing_module.Run, "advance", noted)
+    model = random_rbm(24, 21, scale=0.1)
+    ais(model, 30, 64, rng=1, betas="adaptive", num_threads=1)
+    reverse_ais(model, None, 30, 64, n_burn_in=20, rng=1, num_threads=1)
+    assert keys[1] == 1
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_sandwich() -> None:
+    model = random_rbm(24, 21, scale=0.15, seed=7)  # too large for exact samples
+    both = ais_sandwich(model, 200, 200, n_burn_in=200, rng=1, betas="adaptive")
+    truth = exact(model).log_z
+    assert (both.reverse.kind, both.reverse.details["start"]) == ("asymptotic", "gibbs")
+    for end in (both.forward, both.reverse):
+        assert abs(end.log_z - truth) < OFTEN * end.stderr
+    assert both.gap == both.reverse.log_z - both.forward.log_z
+    assert abs(both.gap) < OFTEN * both.gap_stderr
+    assert both.converged
+    assert "gap" in str(both)
+    assert both.forward.details["betas"].tobytes() == both.reverse.details["betas"][:].tobytes()
+    samples = vf.free_energy.exact_samples(random_rbm(8, 5), 70, rng=1)[0]
+    given = ais_sandwich(random_rbm(8, 5), 100, 64, samples=samples, rng=1).reverse
+    assert (given.details["start"], len(given.details["log_weights"])) == ("given", 70)
+
+
+def test_gibbs_starts_follow_the_model() -> None:
+    """Chains that are warmed and burnt in have the model's means."""
+    model = random_rbm(24, 21, scale=0.15, seed=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        found = reverse_ais(model, None, 2, 4000, n_burn_in=100, rng=2)
+    means = exact(model, moments=True).moments.visible
+    visible = found.details["visible"]  # with two temperatures the chains stay where they start
+    assert np.abs((visible.mean(0) - means) / np.sqrt(means * (1 - means) / 4000)).max() < 4.5
+
+
+def test_unreliable_weights_are_reported() -> None:
+    model = random_rbm(20, 12, seed=1)
+    with pytest.warns(WeightsWarning, match="not reliable"):
+        found = ais(model, 3, 100, rng=1)
+    assert not found.converged
+    assert found.details["problem"]
+    assert "not converged" in str(found)
+    with pytest.warns(WeightsWarning, match="weights are worth"):
+        assert not ais(model, 3, 10, rng=1).converged
+
+
+BAD = [
+    ({"model": vf.Ising(np.zeros((2, 2)), np.zeros(2))}, TypeError, "model"),
+    ({"n_temperatures": 1}, ValueError, "n_temperatures"),
+    ({"n_temperatures": 2.5}, TypeError, "n_temperatures"),
+    ({"n_chains": 1}, ValueError, "n_chains"),
+    ({"betas": "even"}, ValueError, "betas"),
+    ({"betas": [0.0, 0.5]}, ValueError, "betas"),
+    ({"betas": [0.0, 0.5, 0.5, 1.0]}, ValueError, "betas"),
+    ({"betas": [0.0, math.nan, 1.0]}, ValueError, "betas"),
+    ({"betas": [0.0, 1e-15, 1.0]}, ValueError, "betas"),
+    ({"base": np.zeros(3)}, ValueError, "base"),
+    ({"base": np.full(4, math.inf)}, ValueError, "base"),
+    ({"data": np.zeros((3, 5), np.uint8)}, ValueError, "data"),
+    ({"data": np.full((3, 4), 2)}, ValueError, "data"),
+    ({"data": np.zeros((0, 4))}, ValueError, "data"),
+    ({"data": np.zeros((3, 4)), "base": np.zeros(4)}, ValueError, "data"),
+    ({"beta": -1.0}, ValueError, "beta"),
+    ({"rng": "x"}, TypeError, "rng"),
+    ({"num_threads": 0}, ValueError, "num_threads"),
+    ({"executor": 3}, TypeError, "executor"),
+    ({"progress": 1}, TypeError, "progress"),
+    ({"checkpoint": 3}, TypeError, "checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "name"), BAD)
+@pytest.mark.parametrize("method", [ais, reverse_ais])
+def test_bad_input(method: Any, options: dict[str, Any], error: type[Exception], name: str) -> None:
+    with pytest.raises(error, match=f"^{name}: "):
+        method(**{"model": random_rbm(4, 3), **options})
+
+
+def test_bad_input_of_the_reverse() -> None:
+    for samples in (np.zeros((1, 4)), np.zeros((3, 5)), np.full((3, 4), 2)):
+        with pytest.raises(ValueError, match=r"^samples: "):
+            reverse_ais(random_rbm(4, 3), samples)
+    with pytest.raises(ValueError, match=r"^n_burn_in: "):
+        reverse_ais(random_rbm(4, 3), n_burn_in=1)
+
+
+def test_damaged_checkpoint(tmp_path: FilePath) -> None:
+    path = tmp_path / "c.npz"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="expected a checkpoint of annealed chains"):
+        ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+    path.unlink()
+    ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+    whole = dict(np.load(path))
+    for name in ("done", "visible", "log_weights", "moments"):
+        np.savez(path, **{key: array for key, array in whole.items() if key != name})
+        with pytest.raises(ValueError, match="is damaged"):
+            ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+        np.savez(path, **{**whole, name: np.full((2, 2), 7)})
+        with pytest.raises(ValueError, match="is damaged"):
+            ais(random_rbm(4, 3), 5, 10, rng=1, checkpoint=path)
+
+
+def test_published_model(reference_data: FilePath) -> None:
+    """Salakhutdinov and Murray's 784 x 500 RBM, ln Z = 451.28 with 14,500 temperatures; here a tenth."""
+    io = pytest.importorskip("scipy.io")
+    model = io.loadmat(reference_data / "salakhutdinov_rbm" / "mnistvh_CD25.mat")
+    rbm = vf.BernoulliRBM(
+        *(np.ascontiguousarray(model[k], np.float32) for k in ("vishid",)),
+        *(model[k].ravel().astype(np.float32) for k in ("visbiases", "hidbiases")),
+    )
+    (path,) = (reference_data / "binarized_mnist").glob("*valid*")
+    data = io.loadmat(path)["X"]
+    cuts = [(0, 0.5, 50), (0.5, 0.9, 400), (0.9, 1, 1000)]
+    betas = np.concatenate([np.linspace(low, high, n, endpoint=high == 1) for low, high, n in cuts])
+    found = ais(rbm, n_chains=128, betas=betas, data=data, rng=1)
+    assert found.converged
+    assert found.log_z == pytest.approx(451.28, abs=1.0)

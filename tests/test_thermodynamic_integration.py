@@ -1,0 +1,115 @@
+"""Thermodynamic integration: mean energies, the integral, its error, and what it says when it is not done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_parameters
+from oracles.rbm import enumerate_float64
+from vfe_fast.free_energy import thermodynamic_integration
+from vfe_fast.free_energy.thermodynamic_integration import IntegrationWarning, _panels
+
+
+def test_rules_integrate_polynomials() -> None:
+    """Kronrod's of 15 points up to degree 22, Gauss's of 7 up to 13, over two panels."""
+    betas, kronrod, gauss = _panels(1.7, 2)
+    assert len(betas) == 30
+    for degree in range(23):
+        expected = 1.7 ** (degree + 1) / (degree + 1)
+        assert kronrod @ betas**degree == pytest.approx(expected, rel=1e-14)
+        if degree <= 13:
+            assert gauss @ betas**degree == pytest.approx(expected, rel=1e-14)
+    x = 2 * _panels(2.0, 1)[0] / 2 - 1
+    assert abs(_panels(2.0, 1)[1] @ x**24 - 2 / 25) > 1e-12
+
+
+def test_mean_energies_are_the_exact_ones() -> None:
+    """At all 15 temperatures, in standard errors; false alarm 1e-5."""
+    w, a, b = random_parameters(6, 4, scale=0.6)
+    found = thermodynamic_integration(vf.BernoulliRBM(w, a, b), beta=1.3, n_chains=400, rng=1)
+    exact = [float(enumerate_float64(w, a, b, beta).energy) for beta in found.details["betas"]]
+    z = (found.details["energies"] - exact) / found.details["energies_stderr"]
+    assert np.abs(z).max() < 5.0
+    assert found.details["energies_stderr"].max() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.thermodynamic_integration.IntegrationWarning")
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM])
+def test_standard_errors_cover(kind: type) -> None:
+    """One standard error holds 68 % of 300 models; false alarm 1e-3 (3.3 errors of a binomial).
+
+    Five of 15 pairs of chains are exceeded at one of 15 temperatures in less than 1 % of runs (Student's t).
+    """
+    within, converged = [], []
+    for k in range(300):
+        model = kind(*random_parameters(4, 3, scale=0.5, seed=k))
+        found = thermodynamic_integration(model, n_chains=30, n_steps=10, n_warmup=10, rng=k)
+        assert found.kind == "consistent"
+        converged.append(found.converged)
+        within.append(abs(found.log_z - vf.free_energy.exact(model).log_z) < found.stderr)
+    assert abs(np.mean(within) - 0.683) < 3.3 * np.sqrt(0.683 * 0.317 / 300)
+    assert np.mean(converged) > 0.97
+
+
+def test_more_panels_for_strong_couplings() -> None:
+    """One panel is too few at beta = 60, and says so; the two rules tell."""
+    model = vf.BernoulliRBM(*random_parameters(5, 3, scale=1.0, seed=2))
+    exact = vf.free_energy.exact(model, beta=60.0).log_z
+    with pytest.warns(IntegrationWarning, match="n_panels"):
+        few = thermodynamic_integration(model, beta=60.0, n_chains=200, rng=3)
+    assert not few.converged
+    many = thermodynamic_integration(model, beta=60.0, n_chains=200, n_panels=12, rng=3)
+    assert abs(many.log_z - exact) < 4 * many.stderr + abs(many.details["quadrature"])
+    assert abs(many.log_z - exact) < abs(few.log_z - exact)
+
+
+def test_chains_that_remember_say_so(reference_data: Path) -> None:
+    """The published 784 x 500 machine: chains that have been cold know valleys that others do not find."""
+    io = pytest.importorskip("scipy.io")
+    found = io.loadmat(reference_data / "salakhutdinov_rbm" / "mnistvh_CD25.mat")
+    model = vf.BernoulliRBM(found["vishid"], found["visbiases"].ravel(), found["hidbiases"].ravel())
+    with pytest.warns(IntegrationWarning, match="have been cold"):
+        result = thermodynamic_integration(model, n_chains=20, n_steps=4, n_warmup=200, rng=1)
+    assert result.details["memory"] > 5
+    assert not result.converged
+
+
+def test_chains_that_have_not_arrived_say_so() -> None:
+    """Two deep valleys behind a slow start."""
+    n = 20
+    model = vf.BernoulliRBM(np.full((n, n), 0.7), np.full(n, -4.0), np.full(n, -6.0))
+    with pytest.warns(IntegrationWarning, match="drift"):
+        found = thermodynamic_integration(model, n_chains=200, n_steps=40, n_warmup=0, rng=1)
+    assert not found.converged
+    assert found.details["drift"] > 5
+
+
+def test_seeds_and_threads() -> None:
+    model = vf.BernoulliRBM(*random_parameters(20, 10, scale=0.2))
+    first, second, third = (
+        thermodynamic_integration(model, n_chains=10, n_steps=5, rng=seed, num_threads=threads).log_z
+        for seed, threads in ((1, 1), (1, 2), (2, 1))
+    )
+    assert first == second != third
+
+
+BAD = {
+    "model": ({"model": vf.Ising(np.zeros((2, 2)))}, TypeError),
+    "beta": ({"beta": 0.0}, ValueError),
+    "n_chains": ({"n_chains": 1}, ValueError),
+    "n_steps": ({"n_steps": 1}, ValueError),
+    "n_warmup": ({"n_warmup": -1}, ValueError),
+    "n_panels": ({"n_panels": 0}, ValueError),
+    "rng": ({"rng": -1}, ValueError),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments(name: str) -> None:
+    change, error = BAD[name]
+    with pytest.raises(error, match=rf"^{name}: "):
+        thermodynamic_integration(**{"model": vf.BernoulliRBM(*random_parameters(3, 2))} | change)
