@@ -117,8 +117,8 @@ struct ShortRows {
     const std::int64_t block = first / group<T> * block_lanes + thread.index();
     // Of this thread's first number, from the first of the tile.
     const std::int64_t begin = block / block_lanes * group<T> + block % block_lanes - first;
-    Parameters<T> p[n_elements];
-    W scale[n_elements];
+    Parameters<T> p[n_elements] = {};
+    W scale[n_elements] = {};
     VFE_UNROLL
     for (int i = 0; i < n_elements; ++i) {
       const std::int64_t k = begin + i * block_lanes;
@@ -194,16 +194,15 @@ struct LongRows {
         log_q += static_cast<double>(drawn.log_q);
       }
     }
-    kl = total(thread, kl, first), log_q = total(thread, log_q, first);
+    kl = total(thread, kl), log_q = total(thread, log_q);
     if (!is_row || lane != 0) return;
     const double n = static_cast<double>(sheet.n_latents);
     if (s == 0) sheet.store(sheet.kl, row, kl + Law::kl_constant * n);
     sheet.store(sheet.log_q, s * sheet.n_rows + row, log_q + Law::log_q_constant(sheet.temperature) * n);
   }
 
-  VFE_DEVICE static double total(const Thread& thread, double sum, std::int64_t first) {
-    const int half = thread.lane() / block_lanes * block_lanes;
-    sum = thread.shuffle(sum, half + static_cast<int>((thread.lane() + first) % block_lanes));  // columns from 0 on
+  // Of lanes 8, 4, 2 and 1 apart: the same additions whichever lane has the first column.
+  VFE_DEVICE static double total(const Thread& thread, double sum) {
     VFE_UNROLL
     for (int width = block_lanes / 2; width > 0; width /= 2) sum += thread.shuffle_xor(sum, width);
     return sum;
@@ -223,9 +222,9 @@ struct Backward {
     const std::int64_t begin = block / block_lanes * group<T> + block % block_lanes - sheet.before;
     const std::int64_t n = sheet.n_rows * width;
     const bool from_samples = sheet.grad_sample != nullptr || (Law::samples_move_log_q && sheet.grad_log_q != nullptr);
-    std::int64_t row[n_elements];
-    Parameters<T> p[n_elements];
-    W scale[n_elements];
+    std::int64_t row[n_elements] = {};
+    Parameters<T> p[n_elements] = {};
+    W scale[n_elements] = {};
     Sum plain[n_elements] = {}, with_noise[n_elements] = {};
     double of_log_q[n_elements] = {};
     VFE_UNROLL

@@ -38,9 +38,12 @@ def every_result(z: Any, given: tuple[Any, ...]) -> list[Any]:
 def test_reparameterize(both: Any, family: str, dtype: Any, shape: tuple[int, int]) -> None:
     for prior_rows, n_samples, row_offset in ((None, 1, 0), (0, 3, 7), (1, 2, 2**33 + 1)):
         chosen = arguments(family, shape, dtype, prior_rows) | {"n_samples": n_samples, "rng": 2**40 + 3}
+
         def run(device: Any, chosen: Any = chosen, row_offset: int = row_offset) -> Any:
             z = vf.reparameterize(**chosen, row_offset=row_offset, device=device)
-            whole = tuple(np.cos(np.arange(x.size)).reshape(x.shape).astype(dtype) for x in (z.sample, z.kl, z.log_q))
+            whole = tuple(
+                np.cos(np.arange(x.size)).reshape(x.shape).astype(dtype) for x in (z.sample, z.kl, z.log_q)
+            )
             found = every_result(z, whole)
             for k in range(3):
                 part = tuple(x if i == k else None for i, x in enumerate(whole))
@@ -59,9 +62,9 @@ def test_noise_is_that_of_the_oracle(both: Any, shape: tuple[int, int], dtype: A
     zeros = np.zeros(shape, dtype)
     for family in ("gaussian", "laplace", "logistic"):
         _, cuda = both(
-            lambda device, family=family: vf.reparameterize(
-                zeros, zeros, 3, family=family, rng=5, row_offset=9, device=device
-            ).sample
+            lambda device, family=family: (
+                vf.reparameterize(zeros, zeros, 3, family=family, rng=5, row_offset=9, device=device).sample
+            )
         )
         expected = oracle.noise(family, cuda.shape, 5, dtype, row_offset=9)
         assert np.abs(cuda - expected).max() <= 1e3 * np.finfo(dtype).eps
@@ -74,7 +77,8 @@ def test_extremes(both: Any, family: str, width: int) -> None:
     log_var = np.linspace(-200, 200, 2 * width, dtype=np.float32).reshape(2, width)
     cpu, cuda = both(
         lambda device: every_result(
-            vf.reparameterize(mu, log_var, family=family, rng=1, device=device), (None, np.ones(2, np.float32))
+            vf.reparameterize(mu, log_var, family=family, rng=1, device=device),
+            (None, np.ones(2, np.float32)),
         )
     )
     for a, b in zip(cpu, cuda, strict=True):

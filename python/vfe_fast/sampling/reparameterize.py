@@ -87,8 +87,8 @@ class ReparameterizedArrays(Reparameterized):
     def backward(self, grad_sample: Any = None, grad_kl: Any = None, grad_log_q: Any = None) -> Any:
         """Gradients of a loss by the parameters, given those by the results.
 
-        The noise is computed once more, not stored, on the device that drew the samples. The parameters are not copied: they must be what
-        they were when the samples were drawn.
+        The noise is computed once more, not stored, on the device that drew the samples. The parameters are
+        not copied: they must be what they were when the samples were drawn.
 
         Parameters
         ----------
@@ -120,9 +120,7 @@ class ReparameterizedArrays(Reparameterized):
             )
         ]
         with memory_for("mu", mu.shape):
-            grad_mu, grad_log_var = _core.reparameterize_backward(
-                *self._arguments, *given, cuda=self._cuda
-            )
+            grad_mu, grad_log_var = _core.reparameterize_backward(*self._arguments, *given, cuda=self._cuda)
         if grad_log_var is None:
             return self._give_back(grad_mu)
         return self._give_back(grad_mu), self._give_back(grad_log_var)
