@@ -562,6 +562,7 @@ def reparameterize(
     seed: typing.SupportsInt | typing.SupportsIndex,
     row_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """
     Samples, KL and log q.
@@ -581,6 +582,7 @@ def reparameterize_backward(
     grad_sample: numpy.ndarray | None,
     grad_kl: numpy.ndarray | None,
     grad_log_q: numpy.ndarray | None,
+    cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray | None]:
     """
     Derivatives by mu and log_var, with the same noise.

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .. import _core
-from ..arguments import count, memory_for, real, threads
+from ..arguments import count, memory_for, on_cuda, real, threads
 from ..arrays import Array, GiveBack, borrow
 from ..random import seed
 
@@ -69,7 +69,7 @@ class ReparameterizedArrays(Reparameterized):
         See `Reparameterized`.
     """
 
-    __slots__ = ("_arguments", "_give_back")
+    __slots__ = ("_arguments", "_cuda", "_give_back")
 
     def __init__(
         self,
@@ -79,15 +79,16 @@ class ReparameterizedArrays(Reparameterized):
         family: Family,
         _arguments: tuple[Any, ...],
         _give_back: GiveBack,
+        _cuda: bool = False,
     ) -> None:
         super().__init__(sample, kl, log_q, family)
-        self._arguments, self._give_back = _arguments, _give_back
+        self._arguments, self._give_back, self._cuda = _arguments, _give_back, _cuda
 
     def backward(self, grad_sample: Any = None, grad_kl: Any = None, grad_log_q: Any = None) -> Any:
         """Gradients of a loss by the parameters, given those by the results.
 
-        The noise is computed once more, not stored. The parameters are not copied: they must be what
-        they were when the samples were drawn.
+        The noise is computed once more, not stored, on the device that drew the samples. The parameters are
+        not copied: they must be what they were when the samples were drawn.
 
         Parameters
         ----------
@@ -119,7 +120,7 @@ class ReparameterizedArrays(Reparameterized):
             )
         ]
         with memory_for("mu", mu.shape):
-            grad_mu, grad_log_var = _core.reparameterize_backward(*self._arguments, *given)
+            grad_mu, grad_log_var = _core.reparameterize_backward(*self._arguments, *given, cuda=self._cuda)
         if grad_log_var is None:
             return self._give_back(grad_mu)
         return self._give_back(grad_mu), self._give_back(grad_log_var)
@@ -136,6 +137,7 @@ def reparameterize(
     rng: Any = None,
     row_offset: int = 0,
     num_threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> ReparameterizedArrays:
     r"""Draw samples of a variational distribution q, with KL(q || prior) and log q, in one pass.
 
@@ -175,6 +177,9 @@ def reparameterize(
         the noise that they have in the whole.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
+    device : {"cpu", "cuda"}
+        Where the kernel runs, `backward` too; the arrays are moved there and back. The result does not depend
+        on it.
 
     Returns
     -------
@@ -185,6 +190,8 @@ def reparameterize(
     ------
     TypeError, ValueError
         If an argument is not as described, or not finite.
+    TargetUnavailableError
+        If there is no such device; the message says which.
 
     Notes
     -----
@@ -200,19 +207,20 @@ def reparameterize(
     >>> grad_mu.tolist()
     [[0.5, -1.0]]
     """
+    cuda = on_cuda(device)
     arguments, give_back = prepared(
         mu, log_var, n_samples, family, split_prior(prior, family), temperature, seed(rng), row_offset,
         num_threads,
     )  # fmt: skip
     try:
-        sample, kl, log_q = _core.reparameterize(*arguments)
+        sample, kl, log_q = _core.reparameterize(*arguments, cuda=cuda)
     except MemoryError as error:  # not memory_for: this runs in every call
         raise MemoryError(
             f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: "
             f"{error}"
         ) from None
     return ReparameterizedArrays(
-        give_back(sample), give_back(kl), give_back(log_q), family, arguments, give_back
+        give_back(sample), give_back(kl), give_back(log_q), family, arguments, give_back, cuda
     )
 
 

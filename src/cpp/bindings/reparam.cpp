@@ -52,10 +52,12 @@ struct Call {
   std::vector<py::ssize_t> shape;  // of mu
   std::vector<std::pair<const char*, const py::array*>> inputs;
   bool not_finite = false;
+  runtime::Device device;
 
   Call(Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
        const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
-       std::int64_t row_offset, int num_threads) {
+       std::int64_t row_offset, int num_threads, bool cuda)
+      : device(device_of(cuda)) {
     args.real = real_of(mu, "mu");
     args.family = family;
     const bool choice = family == Family::gumbel_softmax;
@@ -102,7 +104,7 @@ struct Call {
 
   // Of what was not finite: the input that is to blame, else a result that is no number.
   void launch(std::initializer_list<std::pair<const char*, const py::array*>> results) {
-    run(&runtime::KernelTable::reparam, args);
+    run(&runtime::KernelTable::reparam, args, device);
     if (!not_finite) return;
     for (const auto& [name, array] : inputs) refuse(*array, name, true);
     for (const auto& [name, array] : results) refuse(*array, name, false);
@@ -125,9 +127,9 @@ void bind_reparam(py::module_& module) {
       "reparameterize",
       [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
-         std::int64_t row_offset, int num_threads) {
-        Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset,
-                  num_threads);
+         std::int64_t row_offset, int num_threads, bool cuda) {
+        Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset, num_threads,
+                  cuda);
         check(call.args);
         std::vector<py::ssize_t> of_samples = call.shape;
         of_samples.insert(of_samples.begin(), n_samples);
@@ -141,16 +143,16 @@ void bind_reparam(py::module_& module) {
       },
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
-      py::arg("row_offset"), py::arg("num_threads"), "Samples, KL and log q.");
+      py::arg("row_offset"), py::arg("num_threads"), py::arg("cuda") = false, "Samples, KL and log q.");
 
   module.def(
       "reparameterize_backward",
       [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
          std::int64_t row_offset, int num_threads, const Optional& grad_sample, const Optional& grad_kl,
-         const Optional& grad_log_q) {
-        Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset,
-                  num_threads);
+         const Optional& grad_log_q, bool cuda) {
+        Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset, num_threads,
+                  cuda);
         check(call.args);
         std::vector<py::ssize_t> of_samples = call.shape;
         of_samples.insert(of_samples.begin(), n_samples);
@@ -171,7 +173,8 @@ void bind_reparam(py::module_& module) {
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
       py::arg("row_offset"), py::arg("num_threads"), py::arg("grad_sample").noconvert(), py::arg("grad_kl").noconvert(),
-      py::arg("grad_log_q").noconvert(), "Derivatives by mu and log_var, with the same noise.");
+      py::arg("grad_log_q").noconvert(), py::arg("cuda") = false,
+      "Derivatives by mu and log_var, with the same noise.");
 
   // Single draws, for the tests of noise.
   module.def(

@@ -2,7 +2,7 @@
 
 #include <atomic>
 
-#include "../numerics/noise.hpp"
+#include "../numerics/families.hpp"
 #include "../runtime/scratch.hpp"
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
@@ -134,40 +134,16 @@ VFE_HD void make_lanes(const std::uint32_t* __restrict words, double* __restrict
   }
 }
 
-struct Exponential {
-  template <class... Words>
-  VFE_HD static auto of(Words... words) {
-    return numerics::exponential(words...);
+template <class Number, class T>
+VFE_HD void make_numbers(const std::uint32_t* words, T* made, std::int64_t n) {
+  if constexpr (std::is_same_v<Number, numerics::NormalNumber>) {
+    normal_lanes(words, made, n);
+  } else {
+    make_lanes<Number>(words, made, n);
   }
-};
-struct LaplaceNumber {
-  template <class... Words>
-  VFE_HD static auto of(Words... words) {
-    return numerics::laplace(words...);
-  }
-};
-struct LogisticNumber {
-  template <class... Words>
-  VFE_HD static auto of(Words... words) {
-    return numerics::logistic(words...);
-  }
-};
+}
 
 // --- the families whose latents are numbers of their own ------------------------------------------
-
-// a b, where 0 times infinity is 0.
-template <class T>
-VFE_HD T product(T a, T b) {
-  const T found = a * b, of_a = a == T(0) ? T(0) : found;
-  return b == T(0) ? T(0) : of_a;
-}
-
-// The same where a alone may be infinite.
-template <class T>
-VFE_HD T times(T a, T b) {
-  const T found = a * b;
-  return b == T(0) ? T(0) : found;
-}
 
 // True if all magnitudes are below the limit; infinities and NaN are not. In integers, so that it vectorizes: what is
 // not below carries into the sign bit.
@@ -188,341 +164,117 @@ struct Part {
   const T *mu, *log_var, *prior_mean, *prior_log_var;
 };
 
-// body(whether there is a prior) as a constant: a loop with pointers that may be null does not vectorize.
-template <class T, class Body>
-VFE_HD void with_prior(const Part<T>& p, const Body& body) {
-  p.prior_mean != nullptr ? body(std::true_type{}) : body(std::false_type{});
-}
-
 // What has been added up over samples: of the derivative by mu, and of that by mu times the noise.
 template <class W>
 struct Gathered {
   W *plain, *with_noise;
 };
 
-// What gaussian, laplace and logistic share.
-template <class T, class Shape>
-struct LocationScale {
-  using Element = T;
-  using Wide = T;  // what it is computed in
-  static constexpr bool relaxed = false, samples_move_log_q = false;
-  static constexpr double kl_constant = Shape::lost_entropy, log_q_constant = Shape::log_density_constant;
+// The formulas of numerics/families.hpp over a part.
+template <class Law>
+struct Loops {
+  using T = typename Law::Element;
+  using W = typename Law::Wide;
 
-  VFE_HD explicit LocationScale(const ReparamArgs&) {}
-
-  static constexpr Stream stream = Shape::stream;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { Shape::make(words, made, n); }
-
-  // Of one latent: s, e^x - 1 and e^x - 1 - x for x = log_var - w + c, and the distance of mu from m, over e^(w / 2).
-  struct Numbers {
-    T scale, growth, excess, distance, unit;  // unit: e^-(w / 2)
-  };
-  template <bool prior, bool bounded>
-  VFE_HD static Numbers numbers(T mu, T log_var, T mean, T prior_log_var) {
-    const auto parts = numerics::exp_parts<bounded>(T(0.5) * log_var);
-    if constexpr (!prior && Shape::log_variance == 0) {
-      return {parts.value, parts.growth, parts.excess, mu, T(1)};
-    } else {
-      const T x = (prior ? log_var - prior_log_var : log_var) + T(Shape::log_variance);
-      const auto of_kl = numerics::exp_parts<bounded>(T(0.5) * x);
-      if constexpr (!prior) return {parts.value, of_kl.growth, of_kl.excess, mu, T(1)};
-      const T unit = numerics::exp_parts<bounded>(T(-0.5) * prior_log_var).value;
-      return {parts.value, of_kl.growth, of_kl.excess, product(mu - mean, unit), unit};
-    }
+  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
+    make_numbers<typename Law::Number>(words, made, n);
   }
+  static constexpr numerics::Stream stream = Law::stream;
 
-  // body(prior, bounded), as constants.
+  // body(whether there is a prior, whether all log_var are bounded), as constants: a loop with pointers that may be
+  // null does not vectorize.
   template <class Body>
   VFE_HD static void choose(const Part<T>& p, const Body& body) {
     using Yes = std::true_type;
     using No = std::false_type;
-    if (p.prior_mean != nullptr) {
-      body(Yes{}, No{});
-    } else if (all_below(p.log_var, p.n, numerics::parts_bound<T>)) {  // twice its half, and what Shape adds
-      body(No{}, Yes{});
-    } else {
-      body(No{}, No{});
-    }
+    if (p.prior_mean != nullptr) return body(Yes{}, No{});
+    if constexpr (Law::gains_by_bounds) {
+      if (all_below(p.log_var, p.n, numerics::parts_bound<T>)) return body(No{}, Yes{});  // twice its half, and what
+    }  // Shape adds
+    body(No{}, No{});
+  }
+
+  template <bool prior>
+  VFE_HD static numerics::Parameters<T> at(std::int64_t k, const T* mu, const T* log_var, const T* mean,
+                                           const T* prior_log_var) {
+    return {mu[k], Law::relaxed ? T(0) : log_var[k], prior ? mean[k] : T(0),
+            prior && !Law::relaxed ? prior_log_var[k] : T(0)};
   }
 
   template <bool with_terms>
-  VFE_HD void prepare(const Part<T>& p, T* scale, T* term) const {
+  VFE_HD static void prepare(const Part<T>& p, W* scale, W* term) {
+    if constexpr (!with_terms && Law::relaxed) return;
     choose(p, [&](auto prior, auto bounded) {
       find<prior, bounded, with_terms>(p.n, p.mu, p.log_var, p.prior_mean, p.prior_log_var, scale, term);
     });
   }
   template <bool prior, bool bounded, bool with_terms>
   VFE_HD static void find(std::int64_t n, const T* __restrict mu, const T* __restrict log_var, const T* __restrict mean,
-                          const T* __restrict prior_log_var, T* __restrict scale, T* __restrict term) {
+                          const T* __restrict prior_log_var, W* __restrict scale, W* __restrict term) {
     for (std::int64_t k = 0; k < n; ++k) {
-      const Numbers of =
-          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
-      scale[k] = of.scale;
-      if (with_terms) term[k] = T(0.5) * (of.distance * of.distance + of.excess);
+      const auto of = Law::template prepare<prior, bounded>(at<prior>(k, mu, log_var, mean, prior_log_var));
+      if (!Law::relaxed) scale[k] = of.scale;
+      if (with_terms) term[k] = of.kl;
     }
   }
 
-  VFE_HD void draw(const Part<T>& p, const T* __restrict scale, const T* __restrict noise, T* __restrict z,
-                   T* __restrict term) const {
+  VFE_HD static void draw(const Part<T>& p, double temperature, const W* __restrict scale, const T* __restrict noise,
+                          T* __restrict z, W* __restrict term) {
     const std::int64_t n = p.n;
     const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
     for (std::int64_t k = 0; k < n; ++k) {
-      z[k] = mu[k] + times(scale[k], noise[k]);
-      term[k] = T(-0.5) * (Shape::surprise(noise[k]) + log_var[k]);
+      const auto of =
+          Law::draw(at<false>(k, mu, log_var, nullptr, nullptr), Law::relaxed ? W(1) : scale[k], noise[k], temperature);
+      z[k] = of.sample;
+      term[k] = of.log_q;
     }
   }
 
-  template <bool first, class W>
-  VFE_HD void gather(const Part<T>& p, const T*, const T* __restrict noise, const T* __restrict grad_sample, const T*,
-                     const Gathered<W>& to) const {
+  template <bool first, class Sum>
+  VFE_HD static void gather(const Part<T>& p, double temperature, const W* __restrict scale, const T* __restrict noise,
+                            const T* __restrict grad_sample, const T* __restrict grad_log_q, const Gathered<Sum>& to) {
     const std::int64_t n = p.n;
-    W* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
+    const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
+    Sum* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
     for (std::int64_t k = 0; k < n; ++k) {
-      const W found = static_cast<W>(grad_sample[k]), times_noise = static_cast<W>(grad_sample[k] * noise[k]);
+      const T of_log_q = Law::samples_move_log_q ? grad_log_q[k] : T(0);
+      const auto of = Law::gather(at<false>(k, mu, log_var, nullptr, nullptr), Law::relaxed ? W(1) : scale[k], noise[k],
+                                  grad_sample[k], of_log_q, temperature);
+      const Sum found = static_cast<Sum>(of.plain), times_noise = static_cast<Sum>(of.with_noise);
       plain[k] = first ? found : plain[k] + found;
-      with_noise[k] = first ? times_noise : with_noise[k] + times_noise;
+      if (!Law::relaxed) with_noise[k] = first ? times_noise : with_noise[k] + times_noise;
     }
   }
 
-  template <class W>
-  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const T* grad_kl, const T* grad_log_q, T* grad_mu,
-                     T* grad_log_var) const {
+  template <class Sum>
+  VFE_HD static void finish(const Part<T>& p, const Gathered<Sum>& from, const W* grad_kl, const W* grad_log_q,
+                            T* grad_mu, T* grad_log_var) {
     choose(p, [&](auto prior, auto bounded) {
       differentiate<prior, bounded, false>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
     });
   }
   // Both at once, of a single sample.
-  VFE_HD void finish_one(const Part<T>& p, const T* grad_sample, const T* noise, const T* grad_kl, const T* grad_log_q,
-                         T* grad_mu, T* grad_log_var) const {
+  VFE_HD static void finish_one(const Part<T>& p, const T* grad_sample, const T* noise, const T* grad_kl,
+                                const T* grad_log_q, T* grad_mu, T* grad_log_var) {
     choose(p, [&](auto prior, auto bounded) {
       differentiate<prior, bounded, true>(p, grad_sample, noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
     });
   }
-  template <bool prior, bool bounded, bool one, class W>
-  VFE_HD static void differentiate(const Part<T>& p, const W* __restrict plain, const W* __restrict with_noise,
-                                   const T* __restrict grad_kl, const T* __restrict grad_log_q, T* __restrict grad_mu,
+  template <bool prior, bool bounded, bool one, class Sum>
+  VFE_HD static void differentiate(const Part<T>& p, const Sum* __restrict plain, const Sum* __restrict with_noise,
+                                   const W* __restrict grad_kl, const W* __restrict grad_log_q, T* __restrict grad_mu,
                                    T* __restrict grad_log_var) {
     const std::int64_t n = p.n;
     const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
     const T* __restrict mean = p.prior_mean, * __restrict prior_log_var = p.prior_log_var;
     for (std::int64_t k = 0; k < n; ++k) {
-      const Numbers of =
-          numbers<prior, bounded>(mu[k], log_var[k], prior ? mean[k] : T(0), prior ? prior_log_var[k] : T(0));
-      const T by_mu = prior ? product(of.distance, of.unit) : of.distance;
-      grad_mu[k] = static_cast<T>(plain[k]) + times(by_mu, grad_kl[k]);
-      const T moved = static_cast<T>(one ? plain[k] * with_noise[k] : with_noise[k]);
-      const T of_sample = times(of.scale, moved), of_kl = times(of.growth, grad_kl[k]);
-      const T sum = of_sample + of_kl;  // of two infinities the variance outgrows the scale
-      grad_log_var[k] = T(0.5) * ((sum == sum ? sum : of_kl) - grad_log_q[k]);
+      const Sum moved = Law::relaxed ? Sum(0) : one ? plain[k] * with_noise[k] : with_noise[k];
+      const auto of =
+          Law::template finish<prior, bounded>(at<prior>(k, mu, log_var, mean, prior_log_var), static_cast<W>(plain[k]),
+                                               static_cast<W>(moved), grad_kl[k], grad_log_q[k]);
+      grad_mu[k] = of.mu;
+      if (!Law::relaxed) grad_log_var[k] = of.log_var;
     }
-  }
-};
-
-template <class T>
-struct GaussianShape {
-  static constexpr Stream stream = Stream::reparam_gaussian;
-  static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = -0.9189385332046727;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
-  VFE_HD static T surprise(T eps) { return eps * eps; }  // -2 ln density, but for a constant
-};
-template <class T>
-struct LaplaceShape {
-  static constexpr Stream stream = Stream::reparam_laplace;
-  static constexpr double log_variance = 0.6931471805599453, lost_entropy = 0.072364942924700087;
-  static constexpr double log_density_constant = -0.6931471805599453;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
-    make_lanes<LaplaceNumber>(words, made, n);
-  }
-  VFE_HD static T surprise(T eps) { return T(2) * numerics::magnitude(eps); }
-};
-template <class T>
-struct LogisticShape {
-  static constexpr Stream stream = Stream::reparam_logistic;
-  static constexpr double log_variance = 1.1908474830306907, lost_entropy = 0.01436227472001807;
-  static constexpr double log_density_constant = 0;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
-    make_lanes<LogisticNumber>(words, made, n);
-  }
-  VFE_HD static T surprise(T eps) {
-    const T size = numerics::magnitude(eps);
-    return T(2) * size + T(4) * numerics::log1p_unit(numerics::exp_negative(-size));
-  }
-};
-
-// z = e^y, y = mu + s eps. In float64, since e^y has the absolute error of y as a relative one.
-template <class T>
-struct LogNormal {
-  using Element = T;
-  using Wide = double;
-  static constexpr bool relaxed = false, samples_move_log_q = true;
-  static constexpr double kl_constant = -0.5, log_q_constant = -0.9189385332046727;
-
-  VFE_HD explicit LogNormal(const ReparamArgs&) {}
-
-  static constexpr Stream stream = Stream::reparam_log_normal;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) { normal_lanes(words, made, n); }
-
-  // Of z, and their products with what the prior divides by.
-  struct Moments {
-    double v, mean, off, var, moved;  // s^2, E z, E z - m, Var z, (E z)^2 e^v
-    double weight;                    // of the prior: e^-w
-  };
-  template <bool prior>
-  VFE_HD static Moments moments(const Part<T>& p, std::int64_t k) {
-    const double mu = static_cast<double>(p.mu[k]), v = numerics::exp(static_cast<double>(p.log_var[k]));
-    const double mean = numerics::exp(mu + 0.5 * v);
-    // m_1^2 (e^v - 1), or e^(2 mu + 2v) (1 - e^-v), where neither factor can vanish while the other is infinite.
-    const bool small = v < 1.0;
-    const double half_sum = mu + 0.5 * v, sum = mu + v, minus_v = -v;
-    const double growth = numerics::expm1(small ? v : minus_v), minus_growth = -growth;
-    const double var = product(numerics::exp(2.0 * (small ? half_sum : sum)), small ? growth : minus_growth);
-    const double moved = numerics::exp(2.0 * sum);
-    if constexpr (prior) {
-      const double off = mean - static_cast<double>(p.prior_mean[k]);
-      return {v, mean, off, var, moved, numerics::exp(-static_cast<double>(p.prior_log_var[k]))};
-    }
-    return {v, mean, mean, var, moved, 1.0};
-  }
-
-  template <bool with_terms>
-  VFE_HD void prepare(const Part<T>& p, double* __restrict scale, double* __restrict term) const {
-    for (std::int64_t k = 0; k < p.n; ++k) scale[k] = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
-    if constexpr (!with_terms) return;
-    with_prior(p, [&](auto prior) {
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        const Moments m = moments<prior>(p, k);
-        const double log_var = static_cast<double>(p.log_var[k]);
-        const double x = prior ? log_var - static_cast<double>(p.prior_log_var[k]) : log_var;
-        term[k] = 0.5 * (product(m.off * m.off + m.var, m.weight) - x) - static_cast<double>(p.mu[k]);
-      }
-    });
-  }
-
-  VFE_HD void draw(const Part<T>& p, const double* __restrict scale, const T* __restrict noise, T* __restrict z,
-                   double* __restrict term) const {
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const double eps = static_cast<double>(noise[k]);
-      const double y = static_cast<double>(p.mu[k]) + product(scale[k], eps);
-      z[k] = static_cast<T>(numerics::exp(y));
-      term[k] = -0.5 * (eps * eps + static_cast<double>(p.log_var[k])) - y;
-    }
-  }
-
-  template <bool first, class W>
-  VFE_HD void gather(const Part<T>& p, const double* __restrict scale, const T* __restrict noise,
-                     const T* __restrict grad_sample, const T* __restrict grad_log_q, const Gathered<W>& to) const {
-    W* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const double eps = static_cast<double>(noise[k]);
-      const double z = numerics::exp(static_cast<double>(p.mu[k]) + product(scale[k], eps));
-      const double by_y = product(static_cast<double>(grad_sample[k]), z) - static_cast<double>(grad_log_q[k]);
-      plain[k] = first ? by_y : plain[k] + by_y;
-      with_noise[k] = product(by_y, eps) + (first ? 0.0 : with_noise[k]);
-    }
-  }
-
-  template <class W>
-  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl,
-                     const double* __restrict grad_log_q, T* __restrict grad_mu, T* __restrict grad_log_var) const {
-    with_prior(p, [&](auto prior) {
-      const W* __restrict plain = from.plain, * __restrict with_noise = from.with_noise;
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        const Moments m = moments<prior>(p, k);
-        const double scale = numerics::exp(0.5 * static_cast<double>(p.log_var[k]));
-        const double by_mean = product(m.off, m.mean) + m.var;
-        const double by_mu = product(by_mean, m.weight) - 1.0;
-        const double by_log_var = product(product(m.v, by_mean + m.moved), m.weight) - 1.0;
-        grad_mu[k] = static_cast<T>(plain[k] + product(grad_kl[k], by_mu));
-        const double of_sample = product(scale, with_noise[k]), of_kl = product(grad_kl[k], by_log_var);
-        const double sum = of_sample + of_kl;
-        grad_log_var[k] = static_cast<T>(0.5 * ((sum == sum ? sum : of_kl) - grad_log_q[k]));
-      }
-    });
-  }
-};
-
-// z = sigmoid(y), y = (mu + eps) / temperature; in float64 like e^y.
-template <class T>
-struct Concrete {
-  using Element = T;
-  using Wide = double;
-  static constexpr bool relaxed = true, samples_move_log_q = true;
-  static constexpr double kl_constant = 0;
-  const double temperature, log_q_constant;
-
-  VFE_HD explicit Concrete(const ReparamArgs& args)
-      : temperature(args.temperature), log_q_constant(numerics::log(args.temperature)) {}
-
-  static constexpr Stream stream = Stream::reparam_concrete;
-  VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
-    make_lanes<LogisticNumber>(words, made, n);
-  }
-
-  template <bool prior>
-  VFE_HD static double apart(const Part<T>& p, std::int64_t k) {
-    const double mu = static_cast<double>(p.mu[k]);
-    if constexpr (prior) return mu - static_cast<double>(p.prior_mean[k]);
-    return mu;
-  }
-
-  template <bool with_terms>
-  VFE_HD void prepare(const Part<T>& p, double*, double* __restrict term) const {
-    if constexpr (!with_terms) return;
-    with_prior(p, [&](auto prior) {
-      for (std::int64_t k = 0; k < p.n; ++k) term[k] = numerics::coth_excess(apart<prior>(p, k));
-    });
-  }
-
-  // e^-|y|, and whether y is negative.
-  struct Odds {
-    double size, e;
-    bool negative;
-  };
-  VFE_HD static Odds odds(T mu, T noise, double temperature) {
-    const double y = (static_cast<double>(mu) + static_cast<double>(noise)) / temperature;
-    const double size = numerics::magnitude(y);
-    return {size, numerics::exp(-size), y < 0.0};
-  }
-
-  VFE_HD void draw(const Part<T>& p, const double*, const T* __restrict noise, T* __restrict z,
-                   double* __restrict term) const {
-    const double divisor = temperature;
-    const T* __restrict mu = p.mu;
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const Odds at = odds(mu[k], noise[k], divisor);
-      const double of_larger = at.negative ? at.e : 1.0;
-      z[k] = static_cast<T>(of_larger / (1.0 + at.e));
-      const double eps = numerics::magnitude(static_cast<double>(noise[k]));
-      const double of_noise = eps + 2.0 * numerics::log1p_unit(numerics::exp(-eps));
-      term[k] = (at.size + 2.0 * numerics::log1p_unit(at.e)) - of_noise;
-    }
-  }
-
-  template <bool first, class W>
-  VFE_HD void gather(const Part<T>& p, const double*, const T* __restrict noise, const T* __restrict grad_sample,
-                     const T* __restrict grad_log_q, const Gathered<W>& to) const {
-    W* __restrict plain = to.plain;
-    const double divisor = temperature;
-    const T* __restrict mu = p.mu;
-    for (std::int64_t k = 0; k < p.n; ++k) {
-      const Odds at = odds(mu[k], noise[k], divisor);
-      const double slope = at.e / ((1.0 + at.e) * (1.0 + at.e)), tanh_half = (1.0 - at.e) / (1.0 + at.e);
-      const double by_y = static_cast<double>(grad_sample[k]) * slope +
-                          static_cast<double>(grad_log_q[k]) * (at.negative ? -tanh_half : tanh_half);
-      const double by_mu = by_y / divisor;
-      plain[k] = first ? by_mu : plain[k] + by_mu;
-    }
-  }
-
-  template <class W>
-  VFE_HD void finish(const Part<T>& p, const Gathered<W>& from, const double* __restrict grad_kl, const double*,
-                     T* __restrict grad_mu, T*) const {
-    with_prior(p, [&](auto prior) {
-      const W* __restrict plain = from.plain;
-      for (std::int64_t k = 0; k < p.n; ++k) {
-        grad_mu[k] = static_cast<T>(plain[k] + grad_kl[k] * numerics::coth_excess_slope(apart<prior>(p, k)));
-      }
-    });
   }
 };
 
@@ -554,8 +306,9 @@ struct Task {
   using W = typename Law::Wide;
   static constexpr std::int64_t size = piece<W>;
 
+  using Loop = Loops<Law>;
+
   const ReparamArgs& args;
-  const Law law;
   const numerics::Key key;
   const Cut cut;
   std::int64_t row = 0, n_rows = 0, column = 0, n_columns = 0;  // of the piece
@@ -564,8 +317,7 @@ struct Task {
   alignas(64) T prior_mean[size], prior_log_var[size];
   alignas(64) W scale[size], term[size];
 
-  VFE_HD explicit Task(const ReparamArgs& given)
-      : args(given), law(given), key(numerics::key_from(given.seed)), cut(given, size) {}
+  VFE_HD explicit Task(const ReparamArgs& given) : args(given), key(numerics::key_from(given.seed)), cut(given, size) {}
 
   VFE_HD std::int64_t start() const { return row * cut.width + column; }
 
@@ -592,7 +344,7 @@ struct Task {
   }
 
   VFE_HD const T* noise_of(std::int64_t sample, const Ahead<T>& ahead = {}) {
-    return draw_noise<T, Law>(key, sample, args.row_offset * cut.width + start(), part.n, ahead, noise);
+    return draw_noise<T, Loop>(key, sample, args.row_offset * cut.width + start(), part.n, ahead, noise);
   }
   VFE_HD T* sample_at(std::int64_t sample) const {
     return static_cast<T*>(args.sample) + sample * args.n_rows * cut.width + start();
@@ -603,7 +355,7 @@ struct Task {
   }
   VFE_HD void store_log_q(std::int64_t sample, std::int64_t of_row, double sum) const {
     store<T>(args, args.log_q, sample * args.n_rows + of_row,
-             sum + law.log_q_constant * static_cast<double>(args.n_latents));
+             sum + Law::log_q_constant(args.temperature) * static_cast<double>(args.n_latents));
   }
 
   void forward(std::int64_t task) {
@@ -611,11 +363,11 @@ struct Task {
     if (cut.columns == cut.width) {
       take(first, left < cut.rows ? left : cut.rows, 0, cut.width);
       const T* drawn = noise_of(0, {{part.mu, part.log_var}, {sample_at(0)}});
-      law.template prepare<true>(part, scale, term);
+      Loop::template prepare<true>(part, scale, term);
       for (std::int64_t r = 0; r < n_rows; ++r) store_kl(row + r, sum_row(term + r * n_columns, n_columns));
       for (std::int64_t s = 0; s < args.n_samples; ++s) {
         if (s > 0) drawn = noise_of(s, {{}, {sample_at(s)}});
-        law.draw(part, scale, drawn, sample_at(s), term);
+        Loop::draw(part, args.temperature, scale, drawn, sample_at(s), term);
         for (std::int64_t r = 0; r < n_rows; ++r) store_log_q(s, row + r, sum_row(term + r * n_columns, n_columns));
       }
       return;
@@ -626,12 +378,12 @@ struct Task {
         take(first, 1, c, cut.width - c < cut.columns ? cut.width - c : cut.columns);
         const T* drawn = noise_of(s, {{part.mu, part.log_var}, {sample_at(s)}});
         if (s == 0) {
-          law.template prepare<true>(part, scale, term);
+          Loop::template prepare<true>(part, scale, term);
           kl.add(term, part.n);
         } else {
-          law.template prepare<false>(part, scale, term);
+          Loop::template prepare<false>(part, scale, term);
         }
-        law.draw(part, scale, drawn, sample_at(s), term);
+        Loop::draw(part, args.temperature, scale, drawn, sample_at(s), term);
         log_q.add(term, part.n);
         runtime::check_interrupt();
       }
@@ -673,12 +425,12 @@ struct BackwardTask : Task<Law> {
     if constexpr (!Law::samples_move_log_q) {
       if (from_samples && args.n_samples == 1) {
         const T* drawn = this->noise_of(0, {{part.mu, part.log_var, gradient_of(0)}, {by_mu, by_log_var}});
-        this->law.finish_one(part, gradient_of(0), drawn, grad_kl, grad_log_q, by_mu, by_log_var);
+        Base::Loop::finish_one(part, gradient_of(0), drawn, grad_kl, grad_log_q, by_mu, by_log_var);
         return look(by_mu, by_log_var);
       }
     }
     if (from_samples) {
-      if (Law::samples_move_log_q) this->law.template prepare<false>(part, this->scale, this->term);
+      if (Law::samples_move_log_q) Base::Loop::template prepare<false>(part, this->scale, this->term);
       if (args.grad_sample == nullptr) {
         for (std::int64_t k = 0; k < part.n; ++k) of_sample[k] = T(0);
       }
@@ -687,15 +439,15 @@ struct BackwardTask : Task<Law> {
         if (Law::samples_move_log_q) rows_of(args.grad_log_q, s * args.n_rows + row, of_log_q);
         const T* drawn = this->noise_of(s);
         if (s == 0) {
-          this->law.template gather<true>(part, this->scale, drawn, given, of_log_q, gathered);
+          Base::Loop::template gather<true>(part, args.temperature, this->scale, drawn, given, of_log_q, gathered);
         } else {
-          this->law.template gather<false>(part, this->scale, drawn, given, of_log_q, gathered);
+          Base::Loop::template gather<false>(part, args.temperature, this->scale, drawn, given, of_log_q, gathered);
         }
       }
     } else {
       for (std::int64_t k = 0; k < part.n; ++k) plain[k] = with_noise[k] = Sum(0);
     }
-    this->law.finish(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
+    Base::Loop::finish(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
     look(by_mu, by_log_var);
   }
 
@@ -756,17 +508,6 @@ void run(const ReparamArgs& args, double nanoseconds) {
 
 // --- a latent of several categories ---------------------------------------------------------------
 
-// ln (k - 1)!
-double log_factorial_below(std::int64_t k) {
-  if (k > 256) {
-    const double x = static_cast<double>(k);
-    return (x - 0.5) * numerics::log(x) - x + 0.9189385332046727 + (1.0 - 1.0 / (30.0 * x * x)) / (12.0 * x);
-  }
-  double sum = 0;
-  for (std::int64_t j = 2; j < k; ++j) sum += numerics::log(static_cast<double>(j));
-  return sum;
-}
-
 // With E_i = e^-g_i, exponential numbers, and a = mu - m:
 //   ln q = ln (k - 1)! + (k - 1) ln temperature - k ln sum E + sum ln E - sum y
 //   KL   = k (ln sum e^-a E - ln sum E) + sum a, averaged over samples
@@ -774,7 +515,7 @@ template <class T>
 struct GumbelTask {
   static constexpr Stream stream = Stream::reparam_gumbel_softmax;
   VFE_HD static void make(const std::uint32_t* words, T* made, std::int64_t n) {
-    make_lanes<Exponential>(words, made, n);
+    make_lanes<numerics::Exponential>(words, made, n);
   }
 
   const ReparamArgs& args;
@@ -798,7 +539,7 @@ struct GumbelTask {
         k(given.n_categories),
         n_rows(rows_of_task(given)),
         most(k < piece<double> ? piece<double> / k : 1),
-        log_q_constant(log_factorial_below(k) + static_cast<double>(k - 1) * numerics::log(given.temperature)),
+        log_q_constant(numerics::gumbel_log_q_constant(k, given.temperature)),
         noise(most * k + 2 * group<T>),
         z(most * k),
         w(most * k),
@@ -942,15 +683,15 @@ template <class T>
 void run_family(const ReparamArgs& args) {
   switch (args.family) {
     case Family::gaussian:
-      return run<LocationScale<T, GaussianShape<T>>>(args, 2.0);
+      return run<numerics::Gaussian<T>>(args, 2.0);
     case Family::laplace:
-      return run<LocationScale<T, LaplaceShape<T>>>(args, 2.0);
+      return run<numerics::Laplace<T>>(args, 2.0);
     case Family::logistic:
-      return run<LocationScale<T, LogisticShape<T>>>(args, 3.0);
+      return run<numerics::Logistic<T>>(args, 3.0);
     case Family::log_normal:
-      return run<LogNormal<T>>(args, 8.0);
+      return run<numerics::LogNormal<T>>(args, 8.0);
     case Family::concrete:
-      return run<Concrete<T>>(args, 8.0);
+      return run<numerics::Concrete<T>>(args, 8.0);
     case Family::gumbel_softmax:
       return run_gumbel<T>(args);
   }

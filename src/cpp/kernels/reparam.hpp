@@ -40,7 +40,7 @@
 // 4 units in the last place of |mu| + |s eps|, given the noise. Sums over latents are in float64, in 16 lanes of
 // columns (4 up to 127 latents), sums over several samples in float64. All terms of the KL are >= 0 but for those of
 // log_normal and gumbel_softmax: it keeps its relative accuracy where it vanishes. Overflow gives the infinity that is
-// the limit.
+// the limit. The formulas are numerics/families.hpp's, and both twins add in the same order: the same bits.
 #pragma once
 
 #include "../numerics/philox.hpp"
