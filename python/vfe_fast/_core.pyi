@@ -562,6 +562,7 @@ def reparameterize(
     seed: typing.SupportsInt | typing.SupportsIndex,
     row_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
+    *,
     cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """
@@ -582,6 +583,7 @@ def reparameterize_backward(
     grad_sample: numpy.ndarray | None,
     grad_kl: numpy.ndarray | None,
     grad_log_q: numpy.ndarray | None,
+    *,
     cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray | None]:
     """

@@ -143,7 +143,7 @@ void bind_reparam(py::module_& module) {
       },
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
-      py::arg("row_offset"), py::arg("num_threads"), py::arg("cuda") = false, "Samples, KL and log q.");
+      py::arg("row_offset"), py::arg("num_threads"), py::kw_only(), py::arg("cuda") = false, "Samples, KL and log q.");
 
   module.def(
       "reparameterize_backward",
@@ -173,7 +173,7 @@ void bind_reparam(py::module_& module) {
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
       py::arg("row_offset"), py::arg("num_threads"), py::arg("grad_sample").noconvert(), py::arg("grad_kl").noconvert(),
-      py::arg("grad_log_q").noconvert(), py::arg("cuda") = false,
+      py::arg("grad_log_q").noconvert(), py::kw_only(), py::arg("cuda") = false,
       "Derivatives by mu and log_var, with the same noise.");
 
   // Single draws, for the tests of noise.
