@@ -416,7 +416,9 @@ struct SumWeights {
       for (int k = 0; k < shared_bits; ++k) {
         const double of_bit = k < tables.inner_bits ? step[k * tables.m] : (products ? 1.0 : 0.0);
         VFE_UNROLL
-        for (int l = 0; l < 1 << k; ++l) a[(1 << k) + l] = join(a[l], of_bit);
+        for (int l = 0; l < group / 2; ++l) {  // a bound that varies would put a[] into memory
+          if (l < 1 << k) a[(1 << k) + l] = join(a[l], of_bit);
+        }
       }
       VFE_UNROLL
       for (int l = 0; l < group; ++l) shared.high[u][first + l] = static_cast<T>(a[l]);

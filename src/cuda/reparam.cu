@@ -410,7 +410,9 @@ struct AddLatents {
     VFE_UNROLL
     for (int width = lanes / 2; width > 0; width /= 2) {
       VFE_UNROLL
-      for (int l = 0; l < width; ++l) sums[l] += sums[l + width];
+      for (int l = 0; l < lanes / 2; ++l) {  // a bound that varies would put sums[] into memory
+        if (l < width) sums[l] += sums[l + width];
+      }
     }
     return sums[0] + rest;
   }
