@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_rbm
-from vfe_fast.training import ChainAutocorrelation, Epoch, FreeEnergyGap, PersistentCD, PseudoLogLikelihood
+from vfe_fast.training import (
+    AisLogLikelihood,
+    ChainAutocorrelation,
+    Epoch,
+    FreeEnergyGap,
+    PersistentCD,
+    PseudoLogLikelihood,
+)
 from vfe_fast.training.gradients import SamplerSettings
 
 
@@ -36,6 +44,21 @@ def test_free_energy_gap() -> None:
     assert found["free_energy_gap"] == pytest.approx(first.mean() - second.mean(), rel=1e-12)
     stderr = np.sqrt(first.var(ddof=1) / 20 + second.var(ddof=1) / 30)
     assert found["free_energy_gap_stderr"] == pytest.approx(stderr, rel=1e-12)
+
+
+def test_ais_log_likelihood() -> None:
+    """Within the error that it reports, of the exact one; other chains in each epoch."""
+    rbm, v = random_rbm(7, 5, scale=0.6), states(30, 7, 4)
+    callback = AisLogLikelihood(n_temperatures=200, n_chains=400, rng=1, test=v)
+    exact = vf.free_energy.exact(rbm)
+    expected = float(np.mean(log_weight(rbm, v))) - exact.log_z
+    found: list[Any] = [callback(epoch(rbm, number)) for number in (1, 2, 1)]
+    for one in found:
+        assert abs(one["log_likelihood_test"] - expected) < 4.5 * one["log_z_stderr"]  # 1e-5 each
+    assert found[0] == found[2] != found[1]
+    gaussian = vf.GaussianRBM(np.zeros((7, 2)), np.zeros(7), np.zeros(2))
+    with pytest.raises(TypeError, match=r"^callbacks: AisLogLikelihood"):
+        callback(replace(epoch(rbm), rbm=gaussian))
 
 
 def test_pseudo_log_likelihood() -> None:

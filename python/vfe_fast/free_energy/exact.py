@@ -168,7 +168,8 @@ def exact(
     if executor is not None:  # whose workers use one thread each
         n_threads, n_workers = 1, getattr(executor, "_max_workers", None) or 1
     if checkpoint is None or not os.path.exists(checkpoint):  # to go on is to ask for it
-        instead = " GibbsChains gives moments with errors." if isinstance(model, BernoulliRBM) else ""
+        binary = isinstance(model, (BernoulliRBM, SpinRBM))
+        instead = " free_energy.ais estimates ln Z, GibbsChains moments, with errors." if binary else ""
         _refuse_if_too_long(
             _as_summed(model), moments, betas, max_seconds, n_workers, n_threads, cuda, instead
         )
@@ -357,8 +358,7 @@ def _refuse_if_too_long(
         return
     raise ValueError(
         f"model: enumerating {states} would take about {_duration(needed)} here "
-        f"(max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same.{instead} "
-        "Estimates of ln Z by sampling are not part of this version."
+        f"(max_seconds = {max_seconds:g}). Raise max_seconds to run it all the same.{instead}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from .bias import GradientBias, gradient_bias
 from .callbacks import (
+    AisLogLikelihood,
     ChainAutocorrelation,
     Epoch,
     ExactLogLikelihood,
@@ -25,6 +26,7 @@ from .updates import OPTIMIZERS
 __all__ = [
     "METHODS",
     "OPTIMIZERS",
+    "AisLogLikelihood",
     "ChainAutocorrelation",
     "ContrastiveDivergence",
     "Epoch",

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arguments import count
 from ..arrays import Array, borrow
+from ..free_energy.ais import ais
 from ..free_energy.exact import exact
 from ..models import GaussianRBM, SpinRBM
 from ..random import generator, seed
@@ -19,6 +20,7 @@ from .gradients import Gradient
 from .machines import Trained
 
 __all__ = [
+    "AisLogLikelihood",
     "Callback",
     "ChainAutocorrelation",
     "Epoch",
@@ -113,12 +115,56 @@ class ExactLogLikelihood(_EveryFewEpochs):
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         log_z = exact(epoch.rbm, num_threads=epoch.num_threads).log_z
-        return {
-            f"log_likelihood_{name}": float(
-                np.mean(epoch.rbm.log_likelihood(v, log_z, num_threads=epoch.num_threads), dtype=np.float64)
-            )
-            for name, v in self.data.items()
-        }
+        return _log_likelihoods(epoch, self.data, log_z)
+
+
+class AisLogLikelihood(_EveryFewEpochs):
+    """Records the mean log-likelihood of data sets, with ln Z by annealed importance sampling.
+
+    The metrics are ``log_likelihood_<name>``, in nats a sample, and ``log_z_stderr``, the standard error of
+    ln Z and so of each of them, for binary models of any size. ln Z is too low more often than too high,
+    which flatters the model; a warning says when its weights are not to be believed.
+
+    Parameters
+    ----------
+    n_temperatures, n_chains : int
+        Of `free_energy.ais`.
+    every : int
+        Epochs between evaluations; the last epoch is always evaluated.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Seed of the chains, which are others in each epoch.
+    **data : array_like, (n_samples, n_visible)
+        Data sets by name.
+
+    Examples
+    --------
+    >>> callback = AisLogLikelihood(every=5, test=[[0, 1], [1, 1]])
+    """
+
+    def __init__(
+        self, *, n_temperatures: int = 1000, n_chains: int = 100, every: int = 1, rng: Any = 0, **data: Any
+    ) -> None:
+        super().__init__(every)
+        self.n_temperatures = count(n_temperatures, "n_temperatures", 2)
+        self.n_chains = count(n_chains, "n_chains", 2)
+        self.key, self.data = seed(rng), data
+
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
+        if isinstance(epoch.rbm, GaussianRBM):
+            raise TypeError("callbacks: AisLogLikelihood expects binary units, got a GaussianRBM")
+        key = seed(generator(self.key, "annealing", epoch.number))
+        found = ais(epoch.rbm, self.n_temperatures, self.n_chains, rng=key, num_threads=epoch.num_threads)
+        return {**_log_likelihoods(epoch, self.data, found.log_z), "log_z_stderr": found.stderr}
+
+
+def _log_likelihoods(epoch: Epoch, data: Mapping[str, Any], log_z: float) -> dict[str, float]:
+    """The means over data sets."""
+    return {
+        f"log_likelihood_{name}": float(
+            np.mean(epoch.rbm.log_likelihood(v, log_z, num_threads=epoch.num_threads), dtype=np.float64)
+        )
+        for name, v in data.items()
+    }
 
 
 class FreeEnergyGap(_EveryFewEpochs):
