@@ -519,6 +519,8 @@ void run(const ReparamArgs& args) {
 
 }  // namespace
 
-void reparam(const ReparamArgs& args) { args.real == kernels::Real::float32 ? run<float>(args) : run<double>(args); }
+void reparam(const kernels::ReparamArgs& args) {
+  args.real == kernels::Real::float32 ? run<float>(args) : run<double>(args);
+}
 
 }  // namespace vfe::cuda
