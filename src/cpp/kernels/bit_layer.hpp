@@ -222,6 +222,71 @@ VFE_HD void add_set_rows(T* field, const T* rows, const std::uint32_t* offset, s
   *reinterpret_cast<Row<T>*>(field) = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+// The inputs in which some states differ from those before them.
+class Flips {
+ public:
+  Flips(std::int64_t n_inputs, std::int64_t n_states)
+      : n_blocks_(ceil_div(n_inputs, block_inputs)),
+        most_(n_states * n_inputs / 4),
+        before_(n_states * n_blocks_),
+        ends_(2 * n_states),
+        offsets_(most_) {
+    for (std::int64_t k = 0; k < n_states * n_blocks_; ++k) before_[k] = 0;
+  }
+
+  // Takes the next states. Whether they are so near those before that their fields are sooner found from those.
+  bool next(const States& states) {
+    std::int64_t n_flips = 0, n_table_rows = 0;
+    for (std::int64_t s = 0; s < states.n; ++s) {
+      for (std::int64_t block = 0; block < n_blocks_; ++block) {
+        const std::uint64_t bits = states.word(s, block);
+        n_flips += __builtin_popcountll(bits ^ before_[s * n_blocks_ + block]);
+        for (std::int64_t i = 0; i < block_inputs; i += 16) n_table_rows += (bits >> i & 0xFFFF) != 0 ? 4 : 0;
+      }
+    }
+    const bool near = n_flips <= most_ && n_flips + flips_per_state * states.n < n_table_rows;
+    std::int64_t end = 0;
+    for (std::int64_t s = 0; s < states.n; ++s) {
+      if (near) {
+        ends_[2 * s] = end = list(states, s, ~std::uint64_t{0}, end);
+        ends_[2 * s + 1] = end = list(states, s, 0, end);
+      }
+      for (std::int64_t block = 0; block < n_blocks_; ++block) before_[s * n_blocks_ + block] = states.word(s, block);
+    }
+    return near;
+  }
+
+  // field + the rows of what is set in state s and was not - those of what was set and is not.
+  template <class T>
+  VFE_HD Row<T> added_to(const Row<T>& field, const T* rows, std::int64_t s) const {
+    Row<T> sum = field;
+    std::int64_t k = s > 0 ? ends_[2 * s - 1] : 0;
+    for (const std::int64_t end = ends_[2 * s]; k < end; ++k) sum += row_at<T>(rows, offsets_[k]);
+    for (const std::int64_t end = ends_[2 * s + 1]; k < end; ++k) sum -= row_at<T>(rows, offsets_[k]);
+    return sum;
+  }
+
+ private:
+  static constexpr std::int64_t flips_per_state = 16;  // what a state costs beside them, measured
+
+  // Lists the flips of state s to `value` (all bits alike) from `end` on; returns where they end.
+  std::int64_t list(const States& states, std::int64_t s, std::uint64_t value, std::int64_t end) const {
+    for (std::int64_t block = 0; block < n_blocks_; ++block) {
+      const std::uint64_t bits = states.word(s, block);
+      std::uint64_t left = (bits ^ before_[s * n_blocks_ + block]) & ~(bits ^ value);
+      for (; left != 0; left &= left - 1) {
+        offsets_[end++] = static_cast<std::uint32_t>((block * block_inputs + __builtin_ctzll(left)) * strip_bytes);
+      }
+    }
+    return end;
+  }
+
+  const std::int64_t n_blocks_, most_;
+  const runtime::Buffer<std::uint64_t> before_;   // (n_states, n_blocks)
+  const runtime::Buffer<std::int64_t> ends_;      // (n_states, 2): where a state's flips to 1 and to 0 end
+  const runtime::Buffer<std::uint32_t> offsets_;  // (most,): of rows
+};
+
 // The fields of up to max_states states, tile by tile.
 template <class T>
 struct TileFields {
@@ -275,6 +340,17 @@ struct TileFields {
       } else {
         for (std::int64_t s = 0; s < states.n; ++s) add_all_rows(field + s * full, strip, s);
       }
+    }
+  }
+
+  // The same from the fields of the states before, of integers.
+  void update(std::int64_t tile, const Flips& flips, T* fields) const {
+    static_assert(any_order);
+    auto* field = reinterpret_cast<Row<T>*>(fields);
+    const std::int64_t first_strip = tile * (tile_width / full), left = layer.n_strips - first_strip;
+    for (std::int64_t k = 0; k < left && k < tile_width / full; ++k, field += states.n) {
+      const T* rows = layer.block_rows(first_strip + k, 0);
+      for (std::int64_t s = 0; s < states.n; ++s) field[s] = flips.added_to<T>(field[s], rows, s);
     }
   }
 

@@ -37,8 +37,9 @@ void gibbs(const GibbsArgs& args) {
       }
     }
     const auto share_steps = [&](runtime::Member& member) {
-      DrawnFields to_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains);
-      DrawnFields to_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains);
+      const bool keep = n_threads == 1 && n_chains >= states_worth_groups && args.n_steps > 1;
+      DrawnFields to_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains, keep);
+      DrawnFields to_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains, keep);
       const auto half_sweep = [&](const DrawnLayer& layer, DrawnFields& fields, const std::uint64_t* from,
                                   std::uint64_t* to, std::uint64_t step, bool may_clamp) {
         fields.start({from, n_chains, 1, n_chains});

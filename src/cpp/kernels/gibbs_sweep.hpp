@@ -473,30 +473,41 @@ struct CoarseSweep {
 };
 
 // The fields that a layer is drawn from, tile by tile: coarse ones for many states, where they leave little doubt.
+// Where they would leave more, weights are large, and few units flip in a step: exact fields may be kept.
 class DrawnFields {
  public:
-  // `coarse` may be null.
-  DrawnFields(const DrawnLayer& layer, const CoarseLayer* coarse, double largest_beta, std::int64_t max_states)
+  // `coarse` may be null. `keep`: max_states states come again and again, and all their tiles are found each time.
+  DrawnFields(const DrawnLayer& layer, const CoarseLayer* coarse, double largest_beta, std::int64_t max_states,
+              bool keep = false)
       : coarse_(coarse != nullptr && leaves_little_doubt(layer, *coarse, largest_beta) ? coarse : nullptr),
-        fields_(max_states * tile_width),
+        keeps_(keep && coarse_ == nullptr),
+        tile_size_(max_states * tile_width),
+        fields_(tile_size_ * (keeps_ ? layer.half.layer.n_tiles : 1)),
         exact_(layer.half.layer, max_states),
         table_(coarse_ != nullptr ? table_size<CoarseFields::Upper> : 0),
-        sums_(coarse_ != nullptr ? max_states * CoarseFields::width : 0) {
-    for (std::int64_t k = 0; k < max_states * tile_width; ++k) fields_[k] = 0;  // padding is read, and comes to nothing
+        sums_(coarse_ != nullptr ? max_states * CoarseFields::width : 0),
+        flips_(layer.half.layer.n_in, keeps_ ? max_states : 0) {
+    // Padding is read, and comes to nothing.
+    for (std::int64_t k = 0; k < tile_size_ * (keeps_ ? layer.half.layer.n_tiles : 1); ++k) fields_[k] = 0;
   }
 
   void start(const States& states) {
     states_ = states;
     exact_.start(states);
+    if (!keeps_) return;
+    const bool near = flips_.next(states);
+    from_before_ = has_before_ && near;
+    has_before_ = true;
   }
   FieldsOfTile find(std::int64_t tile) {
     const bool coarse = coarse_ != nullptr && states_.n >= states_worth_coarse;
+    std::int32_t* fields = fields_.data() + (keeps_ ? tile * tile_size_ : 0);
     if (coarse) {
-      CoarseFields{*coarse_, states_, table_.data(), sums_.data()}.find(tile, fields_.data());
+      CoarseFields{*coarse_, states_, table_.data(), sums_.data()}.find(tile, fields);
     } else {
-      exact_.find(tile, fields_.data());
+      from_before_ ? exact_.update(tile, flips_, fields) : exact_.find(tile, fields);
     }
-    return {fields_.data(), states_.n, coarse ? coarse_ : nullptr, states_};
+    return {fields, states_.n, coarse ? coarse_ : nullptr, states_};
   }
 
  private:
@@ -512,9 +523,13 @@ class DrawnFields {
   }
 
   const CoarseLayer* coarse_;
-  runtime::Buffer<std::int32_t> fields_;
+  const bool keeps_;
+  const std::int64_t tile_size_;
+  runtime::Buffer<std::int32_t> fields_;  // of one tile, or of all that are kept
   TileFields<std::int32_t> exact_;
   runtime::Buffer<CoarseFields::Upper> table_, sums_;
+  Flips flips_;
+  bool has_before_ = false, from_before_ = false;
   States states_{nullptr, 0, 0, 0};
 };
 
