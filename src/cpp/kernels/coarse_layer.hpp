@@ -8,8 +8,6 @@
 // Lower parts lie output by output: those that are set add up to what a coarse sum leaves out.
 #pragma once
 
-#include <bit>
-
 #include "../runtime/threads.hpp"
 #include "bit_layer.hpp"
 
@@ -156,7 +154,7 @@ struct CoarseLayer {
         left[m] = weights - (rounded << bits);
         below += where_greater(left[m], {}, {}, left[m]);
         above += where_greater(left[m], {}, left[m], {});
-        const auto upper = std::bit_cast<Row<std::uint32_t>>(rounded);
+        const auto upper = rounded.as<std::uint32_t>();
         upper_row(strip, i + m) = k == 0 ? upper & 0xFFFFu : upper_row(strip, i + m) | (upper << 16);
       }
       for (std::int64_t p = 0; p < Long::parts; ++p) {
@@ -202,14 +200,14 @@ struct CoarseFields {
         const auto start =
             row_at<std::uint32_t>(coarse.start.data() + (strip * coarse.n_sections + section) * exact_width, 0);
         auto* sum = reinterpret_cast<Row<Upper>*>(sums);
-        for (std::int64_t s = 0; s < states.n; ++s) sum[s] = std::bit_cast<Row<Upper>>(start);
+        for (std::int64_t s = 0; s < states.n; ++s) sum[s] = start.as<Upper>();
         const std::int64_t begin = section * section_blocks, end = begin + section_blocks;
         for (std::int64_t block = begin; block < end && block < layer.n_blocks; ++block) {
           build_tables<group_inputs>(layer.block_rows(strip, block), table);
           add_tables_of_block<group_inputs>(states, block, table, sums);
         }
-        for (std::int64_t s = 0; s < states.n; ++s) first[s] += (std::bit_cast<Long>(sum[s]) << 16) >> 16;
-        for (std::int64_t s = 0; s < states.n && has_second; ++s) second[s] += std::bit_cast<Long>(sum[s]) >> 16;
+        for (std::int64_t s = 0; s < states.n; ++s) first[s] += (sum[s].as<std::int32_t>() << 16) >> 16;
+        for (std::int64_t s = 0; s < states.n && has_second; ++s) second[s] += sum[s].as<std::int32_t>() >> 16;
       }
     }
   }

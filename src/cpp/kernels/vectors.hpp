@@ -141,6 +141,15 @@ struct Row {
   VFE_HD T operator[](std::int64_t l) const { return part[l / vector_width<T>][l % vector_width<T>]; }
   VFE_HD void set(std::int64_t l, T value) { part[l / vector_width<T>][l % vector_width<T>] = value; }
 
+  // The same bits. (std::bit_cast of a row goes through memory, in pieces.)
+  template <class U>
+  VFE_HD Row<U> as() const {
+    Row<U> row;
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < parts; ++k) row.part[k] = reinterpret_cast<Vector<U>>(part[k]);
+    return row;
+  }
+
   VFE_HD static Row of(T value) {
     Row row;
     VFE_UNROLL
