@@ -76,12 +76,12 @@ class RBM(Parametric):
     @property
     def n_visible(self) -> int:
         """Number of visible units."""
-        return int(self.weights.shape[0])
+        return len(self.parameters[1])
 
     @property
     def n_hidden(self) -> int:
         """Number of hidden units."""
-        return int(self.weights.shape[1])
+        return len(self.parameters[2])
 
     def _take(self, parameters: Any) -> None:
         """Make these, checked and read-only, the model's, at once."""

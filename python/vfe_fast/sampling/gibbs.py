@@ -382,7 +382,7 @@ def _units(rbm: Sampled) -> str:
 
 def _betas(beta: Any) -> Any:
     """One number, or one a chain."""
-    if np.ndim(beta) == 0:
+    if type(beta) is float or np.ndim(beta) == 0:  # the common case first: np.ndim takes 2 microseconds
         return real(beta, "beta")
     betas, _ = borrow(beta, "beta")
     if betas.ndim != 1 or betas.dtype.kind not in "fiu":
