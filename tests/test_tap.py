@@ -181,7 +181,7 @@ def test_spin_glass_phase_is_reported(order: int, beta: float) -> None:
     with pytest.warns(MeanFieldWarning, match=r"^tap: (not converged after|beyond Plefka's condition)"):
         found = tap(glass(16, 1), order=order, beta=beta, rng=0, n_starts=2, max_sweeps=60)
     assert not found.converged
-    assert found.details["reason"]
+    assert found.details["problem"]
     assert "not converged" in str(found)
 
 

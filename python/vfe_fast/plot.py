@@ -11,9 +11,20 @@ import numpy.typing as npt
 from .arrays import Array
 
 if TYPE_CHECKING:
-    from .demo import DemoResult
+    from matplotlib.figure import Figure
 
-__all__ = ["image_grid", "plot_demo"]
+    from .demo import DemoResult
+    from .free_energy.compare import Comparison
+
+__all__ = ["image_grid", "plot_comparison", "plot_demo"]
+
+_KINDS = {  # what F is, and how its ln Z is drawn: an upper bound of F is a lower one of ln Z
+    "exact": ("|", "black"),
+    "upper_bound": (">", "tab:blue"),
+    "lower_bound": ("<", "tab:orange"),
+    "consistent": ("o", "tab:green"),
+    "asymptotic": ("D", "tab:red"),
+}
 
 
 def image_grid(images: Array, n_columns: int, *, fill: float = np.nan) -> npt.NDArray[np.float64]:
@@ -77,6 +88,42 @@ def plot_demo(result: DemoResult, path: str | os.PathLike[str]) -> None:
     _show_states(samples, result.samples, "Gibbs samples of the model")
     _show_states(digits, result.digits, "Real digits (test set)")
     figure.savefig(path, dpi=110)
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """Draw ln Z of each method less that of the reference, with bars of one standard error."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    results, reference = comparison.results, comparison.reference
+    zero = results[reference].log_z if reference is not None else 0.0
+    figure = Figure(figsize=(7.5, 1.4 + 0.34 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    for row, F in enumerate(results.values()):
+        marker, color = _KINDS[F.kind]
+        filled = color if F.converged else "white"
+        error = F.stderr if F.stderr > 0 else None
+        axes.errorbar(F.log_z - zero, row, xerr=error, fmt=marker, color=color, capsize=3, mfc=filled)
+    distances = [abs(F.log_z - zero) for F in results.values() if F.log_z != zero]
+    if reference is not None and distances:
+        smallest = max(min(distances), 1e-9)
+        axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(smallest)), linscale=1.0)
+        axes.axvline(0.0, color="black", lw=0.8, zorder=0)
+    axes.set_yticks(range(len(results)), [name.replace("_", " ") for name in results])
+    axes.invert_yaxis()
+    axes.set_xlabel("ln Z" + (f" - ln Z ({reference})" if reference is not None else "") + ", nats")
+    axes.set_title(comparison.model, loc="left", fontsize="medium")
+    axes.margins(y=0.08)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
+    kinds = [kind for kind in _KINDS if kind in {F.kind for F in results.values()}]
+    handles = [
+        Line2D([], [], ls="", marker=_KINDS[kind][0], color=_KINDS[kind][1], label=kind.replace("_", " "))
+        for kind in kinds
+    ]
+    handles.append(Line2D([], [], ls="", marker="o", color="gray", mfc="white", label="not converged"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False, title="F is")
+    return figure
 
 
 def _show_states(axes: Any, states: Array, title: str) -> None:

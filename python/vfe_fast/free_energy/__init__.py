@@ -1,12 +1,13 @@
 """Free energies: one method a file, each returning a `FreeEnergy` that says what it is."""
 
 from .ais import AisSandwich, ais, ais_sandwich, reverse_ais
+from .compare import Comparison, compare
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
 from .log_weights import WeightsWarning
 from .mean_field import MeanFieldWarning, mean_field
-from .result import FreeEnergy, Moments, SpinMoments
+from .result import FreeEnergy, FreeEnergyWarning, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
@@ -14,8 +15,10 @@ from .thermodynamic_integration import thermodynamic_integration
 
 __all__ = [
     "AisSandwich",
+    "Comparison",
     "DensityOfStates",
     "FreeEnergy",
+    "FreeEnergyWarning",
     "GroundState",
     "MeanFieldWarning",
     "Moments",
@@ -23,6 +26,7 @@ __all__ = [
     "WeightsWarning",
     "ais",
     "ais_sandwich",
+    "compare",
     "cumulant_expansion",
     "density_of_states",
     "exact",

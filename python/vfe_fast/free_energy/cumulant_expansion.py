@@ -163,6 +163,7 @@ def cumulant_expansion(
             "entropy": entropy,
             "exact": is_exact,
             "trace": traced,
+            "problem": "its terms do not become smaller" if series.diverges else "",
         },
     )
 

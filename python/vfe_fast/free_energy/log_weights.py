@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .result import FreeEnergy
+from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k"]
 
@@ -23,7 +23,7 @@ _PRIOR_K, _PRIOR_WEIGHT = 0.5, 10.0  # what is known of k before the fit, and th
 _PRIOR_SCALE = 3.0  # of Zhang and Stephens
 
 
-class WeightsWarning(UserWarning):
+class WeightsWarning(FreeEnergyWarning):
     """Weights of which a few carry the average: an estimate that is not reliable."""
 
 

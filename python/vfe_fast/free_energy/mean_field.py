@@ -17,14 +17,14 @@ from ..models.ising import as_spins
 from ..random import generator, seed
 from .fixed_point import Settled, settle
 from .pairs import Layers, Pairs, pairs_of
-from .result import FreeEnergy
+from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["MeanFieldWarning", "Problem", "mean_field"]
 
 _SHRINK = 0.1  # of data towards equal probabilities, where a start is made of them
 
 
-class MeanFieldWarning(UserWarning):
+class MeanFieldWarning(FreeEnergyWarning):
     """Equations of means that were not solved, or whose solution says little of F."""
 
 
@@ -170,7 +170,7 @@ class Problem:
             "starts": values,
             "starts_converged": found.converged,
             "spread": float(np.ptp(values)) if beta > 0 else 0.0,
-            "reason": reason,
+            "problem": reason,
         }
         return FreeEnergy(
             value=-math.inf,

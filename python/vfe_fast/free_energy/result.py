@@ -10,7 +10,12 @@ from typing import Any, Literal
 
 from ..arrays import Array
 
-__all__ = ["FreeEnergy", "Kind", "Moments", "SpinMoments"]
+__all__ = ["FreeEnergy", "FreeEnergyWarning", "Kind", "Moments", "SpinMoments"]
+
+
+class FreeEnergyWarning(UserWarning):
+    """A free energy that did not converge; `FreeEnergy.problem` says why."""
+
 
 Kind = Literal["exact", "upper_bound", "lower_bound", "consistent", "asymptotic"]
 
@@ -111,6 +116,11 @@ class FreeEnergy:
     beta: float = 1.0
     moments: Any = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def problem(self) -> str:
+        """Why it did not converge, in words; empty if it did."""
+        return str(self.details.get("problem", ""))
 
     def with_log_z(self, log_z: float) -> FreeEnergy:
         """Replace ln Z, and the value with it.

@@ -84,7 +84,7 @@ def tap(
     -----
     MeanFieldWarning
         If the equations were not solved from any start, or `plefka` is above 1: then the expansion is not to
-        be trusted (the spin-glass phase). `converged` is False in both cases; ``details["reason"]`` says why.
+        be trusted (the spin-glass phase). `converged` is False in both cases; `problem` says why.
 
     Notes
     -----

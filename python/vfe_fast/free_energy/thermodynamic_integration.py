@@ -19,7 +19,7 @@ from ..arrays import Array
 from ..models import BernoulliRBM, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
-from .result import FreeEnergy
+from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["IntegrationWarning", "thermodynamic_integration"]
 
@@ -45,7 +45,7 @@ _GAUSS_WEIGHTS = np.array([
 _MOST_ERRORS = 5.0  # by which averages that should agree may differ
 
 
-class IntegrationWarning(UserWarning):
+class IntegrationWarning(FreeEnergyWarning):
     """Thermodynamic integration whose chains or whose points do not seem to be enough."""
 
 
@@ -136,14 +136,14 @@ def thermodynamic_integration(
     pairs = of_chains[:, : n_chains // 2 * 2].reshape(len(betas), -1, 2)
     memory = _largest_in_errors(pairs[..., 1] - pairs[..., 0])
     converged = max(drift, memory) <= _MOST_ERRORS and abs(quadrature) <= max(1e-3, 3 * total)
+    problem = ""
     if not converged:
-        warnings.warn(
+        problem = (
             f"chains drift by {drift:.1f} standard errors within the run, those that have been cold differ "
-            f"from others by {memory:.1f}, and rules of integration by {abs(quadrature):.2g} in ln Z: more "
-            "n_warmup, n_steps or n_panels are needed",
-            IntegrationWarning,
-            stacklevel=2,
+            f"from others by {memory:.1f}, and rules of integration by {abs(quadrature):.2g} in ln Z"
         )
+        advice = "more n_warmup, n_steps or n_panels are needed"
+        warnings.warn(f"{problem}: {advice}", IntegrationWarning, stacklevel=2)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,
@@ -159,6 +159,7 @@ def thermodynamic_integration(
             "quadrature": quadrature,
             "drift": drift,
             "memory": memory,
+            "problem": problem,
         },
     )
 

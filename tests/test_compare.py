@@ -1,0 +1,153 @@
+"""`compare`: each method's own result, named, timed and put in words; bounds on their sides."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_rbm
+from oracles.rbm import all_states
+from vfe_fast.free_energy.compare import METHODS, compare
+
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+
+
+@pytest.fixture(scope="module")
+def rbm():
+    return random_rbm(9, 6, scale=0.5)
+
+
+@pytest.fixture(scope="module")
+def found(rbm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the table says it instead
+        return compare(rbm, beta=0.8, rng=3)
+
+
+def brute_force(rbm, beta):
+    v, h = all_states(rbm.n_visible), all_states(rbm.n_hidden)
+    energy = -(v @ rbm.visible_bias)[:, None] - (h @ rbm.hidden_bias)[None] - v @ rbm.weights @ h.T
+    return float(np.logaddexp.reduce(-beta * energy, axis=None))
+
+
+def test_all_methods_of_an_rbm(rbm, found):
+    log_z = brute_force(rbm, 0.8)
+    assert list(found.results) == list(METHODS)
+    assert not found.skipped
+    assert found.reference == "exact"
+    for name, F in found.results.items():
+        assert F.beta == 0.8
+        assert F.value == pytest.approx(-F.log_z / 0.8, rel=1e-12)
+        apart = F.log_z - log_z
+        if F.kind == "exact":
+            assert abs(apart) < 1e-10
+        elif F.kind == "upper_bound":
+            assert apart < 3 * F.stderr + 1e-10
+        elif F.kind == "consistent":
+            assert abs(apart) < 4 * F.stderr, name  # of four methods: one false alarm in 4,000 sets of seeds
+        else:
+            assert abs(apart) < 0.2
+
+
+@pytest.mark.parametrize("kind", [vf.SpinRBM, vf.Ising, vf.GaussianRBM])
+def test_models_of_each_kind(kind):
+    draw = np.random.default_rng(5)
+    if kind is vf.Ising:
+        upper = np.triu(draw.normal(size=(7, 7)) / 4, 1)
+        model = vf.Ising(upper + upper.T, draw.normal(size=7))
+    else:
+        parts = [draw.normal(size=(5, 3)) / 3, draw.normal(size=5), draw.normal(size=3)]
+        model = kind(*parts, *([np.full(5, 1.2)] if kind is vf.GaussianRBM else []))
+    found = compare(model, rng=1)
+    assert found["exact"].log_z == vf.free_energy.exact(model).log_z
+    for name, F in found.results.items():
+        assert abs(F.log_z - found["exact"].log_z) < 0.5, name
+
+
+def test_options_and_data_reach_their_methods(rbm):
+    data = (np.random.default_rng(0).random((40, 9)) < 0.3).astype(np.uint8)
+    found = compare(rbm, ["ais", "mean_field"], data=data, options={"ais": {"n_chains": 17}}, rng=4)
+    assert list(found.results) == ["ais", "mean_field"]
+    own = vf.free_energy.ais(rbm, n_chains=17, data=data, rng=4)
+    assert found["ais"].log_z == own.log_z
+    assert found["mean_field"].log_z == vf.free_energy.mean_field(rbm, data=data, rng=4).log_z
+    assert found.reference == "ais"
+
+
+def test_table(rbm, found):
+    table = str(found).splitlines()
+    assert table[0] == f"{rbm!r} at beta = 0.8"
+    assert "- exact" in table[1]
+    (row,) = [line for line in table if line.startswith("mean_field")]
+    assert "upper bound" in row
+    assert f"{found['mean_field'].log_z:.4f}" in row
+
+
+def test_what_did_not_converge_says_why():
+    strong = vf.BernoulliRBM(*(6 * x for x in random_rbm(12, 9).parameters))
+    found = compare(strong, ["tap 2"], rng=0)
+    assert not found["tap 2"].converged
+    assert found["tap 2"].problem
+    assert f"tap 2: {found['tap 2'].problem}" in str(found)
+    assert found.reference is None
+
+
+def test_what_is_out_of_reach_is_skipped_with_its_reason():
+    large = random_rbm(90, 80, scale=0.05)
+    found = compare(large, ["exact", "mean_field"], rng=0)
+    assert list(found.results) == ["mean_field"]
+    assert "would take" in found.skipped["exact"]
+    assert "exact: none, " in str(found)
+    found = compare(vf.Ising(np.zeros((3, 3))), ["ais", "exact"])
+    assert found.skipped == {"ais": "it does not take a Ising"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model"),
+        ({"methods": ["aiz"]}, ValueError, "methods: expected names of exact"),
+        ({"options": {"aiz": {}}}, ValueError, "options: expected names of exact"),
+        ({"options": {"ais": {"n_chains": 0}}}, ValueError, "n_chains"),
+        ({"beta": 0.0}, ValueError, "beta"),
+        ({"beta": float("nan")}, ValueError, "beta"),
+        ({"rng": -1}, ValueError, "rng"),
+    ],
+)
+def test_bad_input(rbm, bad, error, message):
+    with pytest.raises(error, match=message):
+        compare(**{"model": rbm, **bad})
+
+
+def test_plot(found, tmp_path):
+    pytest.importorskip("matplotlib")
+    figure = found.plot(tmp_path / "all.png")
+    assert (tmp_path / "all.png").stat().st_size > 1000
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [name.replace("_", " ") for name in METHODS]
+
+
+def test_plot_without_a_reference():
+    pytest.importorskip("matplotlib")
+    strong = vf.BernoulliRBM(*(6 * x for x in random_rbm(12, 9).parameters))
+    compare(strong, ["tap 2"], rng=0).plot()
+
+
+@pytest.mark.parametrize("script", sorted(FIGURES.glob("*.py")), ids=lambda path: path.stem)
+def test_figures_of_the_docs(script, monkeypatch):
+    """Each draws: those with real data need it."""
+    pytest.importorskip("matplotlib")
+    if script.stem == "style":
+        return
+    if script.stem == "compare" and importlib.util.find_spec("scipy") is None:
+        pytest.skip("scipy reads the images")
+    monkeypatch.syspath_prepend(str(FIGURES))
+    names = runpy.run_path(str(script))
+    figure = names["draw"](names["compute"](small=True))
+    assert figure.axes
