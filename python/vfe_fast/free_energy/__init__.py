@@ -5,30 +5,36 @@ from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
 from .log_weights import WeightsWarning
+from .mbar import bar, mbar, mbar_from_potentials
 from .mean_field import MeanFieldWarning, mean_field
 from .result import FreeEnergy, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .windows import MbarWarning
 
 __all__ = [
     "AisSandwich",
     "DensityOfStates",
     "FreeEnergy",
     "GroundState",
+    "MbarWarning",
     "MeanFieldWarning",
     "Moments",
     "SpinMoments",
     "WeightsWarning",
     "ais",
     "ais_sandwich",
+    "bar",
     "cumulant_expansion",
     "density_of_states",
     "exact",
     "exact_samples",
     "ground_state",
     "importance",
+    "mbar",
+    "mbar_from_potentials",
     "mean_field",
     "reverse_ais",
     "tap",
