@@ -12,6 +12,7 @@ from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .umbrella import Profile, umbrella
 from .windows import MbarWarning
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MbarWarning",
     "MeanFieldWarning",
     "Moments",
+    "Profile",
     "SpinMoments",
     "WeightsWarning",
     "ais",
@@ -39,4 +41,5 @@ __all__ = [
     "reverse_ais",
     "tap",
     "thermodynamic_integration",
+    "umbrella",
 ]

@@ -6,8 +6,9 @@ solve
 .. math:: \sum_n W_{nk} = 1, \qquad
           W_{nk} = \frac{e^{f_k - u_k(x_n)}}{\sum_l n_l e^{f_l - u_l(x_n)}}
 
-(M. Shirts, J. Chodera, J. Chem. Phys. 129 (2008) 124105). pymbar solves the equations and has the only copy of
-the matrix. Everything else reads the potentials in blocks: overlaps, and what each sample adds to the error,
+(M. Shirts, J. Chodera, J. Chem. Phys. 129 (2008) 124105). pymbar solves the equations and has the only copy
+of the matrix. Everything else reads the potentials in blocks: overlaps, and what each sample adds to the
+error,
 
 .. math:: \delta f = -(1 - O)^+ \sum_n (W_n - \langle W \rangle_{\text{window of } n}), \qquad
           O_{kl} = \sum_n W_{nk} W_{nl} n_l.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -195,8 +197,12 @@ def solve(windows: Windows, guess: Array) -> Solved:
     if len(sampled) > 1:
         with pymbar_quietly() as pymbar:
             protocol = (
-                {"method": "adaptive", "options": {"min_sc_iter": 0, "maxiter": _MOST_ITERATIONS}},
-                {"method": "hybr", "continuation": True, "options": {}},
+                {
+                    "method": "adaptive",
+                    "continuation": False,
+                    "options": {"min_sc_iter": 0, "maxiter": _MOST_ITERATIONS},
+                },
+                {"method": "hybr", "continuation": False, "options": {}},
             )
             try:
                 of_sampled, steps = pymbar.mbar_solvers.solve_mbar(
@@ -204,12 +210,7 @@ def solve(windows: Windows, guess: Array) -> Solved:
                 )
                 f[sampled] = np.asarray(of_sampled, np.float64)
                 failed = "" if steps[-1]["success"] else "the solver of pymbar did not converge"
-            except (
-                ValueError,
-                FloatingPointError,
-                np.linalg.LinAlgError,
-                pymbar.utils.ParameterError,
-            ) as error:
+            except Exception as error:  # of whatever kind; Ctrl-C passes
                 failed = f"the solver of pymbar failed: {error}"
     if not np.isfinite(f).all():
         failed, f = "the solver of pymbar did not converge", guess - guess[sampled[0]]
@@ -271,7 +272,11 @@ def pymbar_quietly() -> Iterator[Any]:
             import pymbar.utils
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"mbar needs pymbar: pip install 'vfe_fast[mbar]' ({error})") from error
-        with _in_64_bits() if pymbar.mbar_solvers.use_jit else contextlib.nullcontext():
+        with (
+            warnings.catch_warnings(),
+            _in_64_bits() if pymbar.mbar_solvers.use_jit else contextlib.nullcontext(),
+        ):
+            warnings.simplefilter("ignore")  # what is wrong shows in the equations
             yield pymbar
     finally:
         logger.setLevel(level)

@@ -257,7 +257,7 @@ def parallel_tempering(
     for sweep in range(n_sweeps):
         energies[:, :, sweep] = replicas.sweep()
     rejection = 1.0 - replicas.acceptance
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         ideal = len(ladder) * (2.0 + 2.0 * float((rejection / replicas.acceptance).sum()))
     trips = replicas.trips
     run = TemperedRun(
