@@ -1,4 +1,4 @@
-"""ln Z of the critical 10 x 10 torus against the number of temperatures, and the free energy of its magnetization."""
+"""ln Z of the critical torus against the number of temperatures, and F of its magnetization."""
 
 from __future__ import annotations
 
