@@ -61,6 +61,7 @@ def draw(numbers: dict[str, Any]) -> Any:
         xscale="log", xlabel="temperatures", ylabel="ln Z - exact", title="10 x 10, critical", ylim=(-1, 1)
     )
     left.set_xticks(numbers["ladders"], [str(n) for n in numbers["ladders"]])
+    left.minorticks_off()
     left.legend(frameon=False)
     for ratio, (m, f, stderr) in numbers["profiles"].items():
         right.errorbar(m, f - f.min(), stderr, fmt=".-", label=f"β / β_c = {ratio}")
