@@ -123,7 +123,20 @@ class TemperedRun:
         return self.round_trips >= _FEW_TRIPS
 
     def states(self, k: int = -1) -> tuple[Array, Array]:
-        """Joint states (v, h) of all ladders at temperature `k`, the highest beta if not given."""
+        """Last joint states of all ladders at one temperature.
+
+        Parameters
+        ----------
+        k : int
+            Number of the temperature; that of the highest beta if not given.
+
+        Returns
+        -------
+        v : ndarray, (n_ladders, n_visible)
+            Visible states.
+        h : ndarray, (n_ladders, n_hidden)
+            Hidden states.
+        """
         n_ladders = self.energies.shape[1]
         rows = np.arange(len(self.betas) * n_ladders).reshape(-1, n_ladders)[k]
         return self.chains.visible[rows], self.chains.hidden[rows]
