@@ -32,6 +32,8 @@ _PURPOSES = {
     "annealing": 6,
     "mean-field starts": 7,
     "trial states": 8,
+    "tempering": 9,
+    "umbrella": 10,
 }
 
 

@@ -6,12 +6,15 @@ from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
 from .log_weights import WeightsWarning
+from .mbar import bar, mbar, mbar_from_potentials
 from .mean_field import MeanFieldWarning, mean_field
 from .result import FreeEnergy, FreeEnergyWarning, Moments, SpinMoments
 from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .umbrella import Profile, umbrella
+from .windows import MbarWarning
 
 __all__ = [
     "AisSandwich",
@@ -20,12 +23,15 @@ __all__ = [
     "FreeEnergy",
     "FreeEnergyWarning",
     "GroundState",
+    "MbarWarning",
     "MeanFieldWarning",
     "Moments",
+    "Profile",
     "SpinMoments",
     "WeightsWarning",
     "ais",
     "ais_sandwich",
+    "bar",
     "compare",
     "cumulant_expansion",
     "density_of_states",
@@ -33,8 +39,11 @@ __all__ = [
     "exact_samples",
     "ground_state",
     "importance",
+    "mbar",
+    "mbar_from_potentials",
     "mean_field",
     "reverse_ais",
     "tap",
     "thermodynamic_integration",
+    "umbrella",
 ]

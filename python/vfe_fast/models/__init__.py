@@ -4,6 +4,7 @@ from .bernoulli_rbm import BernoulliRBM
 from .gaussian_rbm import GaussianRBM
 from .ising import Ising
 from .loader import Model, load
+from .spin_layers import SpinLayers
 from .spin_rbm import SpinRBM
 
-__all__ = ["BernoulliRBM", "GaussianRBM", "Ising", "Model", "SpinRBM", "load"]
+__all__ = ["BernoulliRBM", "GaussianRBM", "Ising", "Model", "SpinLayers", "SpinRBM", "load"]

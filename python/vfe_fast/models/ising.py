@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import inverse_temperature
 from ..arrays import Array, borrow, real_parameters
 from .base import Parametric
+
+if TYPE_CHECKING:
+    from .spin_layers import SpinLayers
 
 __all__ = ["Ising"]
 
@@ -115,6 +119,40 @@ class Ising(Parametric):
         couplings, fields = (p.astype(np.float64) for p in self._parameters)
         energy = -0.5 * np.einsum("si,si->s", spins @ couplings, spins) - spins @ fields
         return give_back(energy.astype(self.dtype))
+
+    def to_spin_rbm(self, *, beta: float = 1.0) -> SpinLayers:
+        r"""The machine of two layers that has this law of spins, for Gibbs sampling and all that rests on it.
+
+        A model whose bonds join two sublattices is their `SpinRBM`; any other one gets a hidden unit for each
+        bond, :math:`e^{J s s'} \propto 2 \cosh(w (s \pm s'))` with :math:`\cosh 2w = e^{2 |J|}`.
+
+        Parameters
+        ----------
+        beta : float
+            Inverse temperature >= 0 of this model, which the machine's parameters take in.
+
+        Returns
+        -------
+        SpinLayers
+            The machine ``rbm``, the ``constant`` in ln Z, and ``spins(v, h)``, the way back.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `beta` is not as described, or so large that parameters overflow.
+
+        Examples
+        --------
+        >>> from vfe_fast import gibbs
+        >>> ring = Ising([[0.0, 0.5, 0.2], [0.5, 0.0, -0.4], [0.2, -0.4, 0.0]])
+        >>> layers = ring.to_spin_rbm()
+        >>> v, h = gibbs(layers.rbm, [[1, -1, 1]], 10, rng=0)
+        >>> layers.spins(v, h).shape
+        (1, 3)
+        """
+        from .spin_layers import spin_layers  # which needs machines, which need spins
+
+        return spin_layers(self, beta=inverse_temperature(beta))
 
     def __repr__(self) -> str:
         return f"Ising(n_spins={self.n_spins}, dtype={self.dtype})"

@@ -30,6 +30,7 @@ from ..models import BernoulliRBM, GaussianRBM
 from ..random import generator
 from ..sampling.gibbs import ChainState, GibbsChains
 from ..sampling.states import Words, states_of
+from ..sampling.tempering import swaps
 from .averages import Contrast, Machine, Statistics, clamped, difference
 
 __all__ = [
@@ -383,14 +384,8 @@ class ParallelTempering:
             replicas.visible, replicas.hidden, num_threads=self.settings.num_threads
         ).reshape(-1, n_chains)
         parity = state.step // self.settings.n_steps % 2
-        lower = np.arange(parity, len(self.betas) - 1, 2)
-        draws = generator(state.seed, "swaps", state.step).random((len(lower), n_chains))
-        gain = np.diff(self.betas)[lower, None] * (energy[lower + 1] - energy[lower])
-        pair, chain = np.nonzero(np.log(draws) < gain)
-        order = np.arange(energy.size).reshape(energy.shape)
-        low = lower[pair]
-        order[low, chain], order[low + 1, chain] = order[low + 1, chain], order[low, chain]
-        order = order.ravel()
+        found = swaps(energy, self.betas, parity, generator(state.seed, "swaps", state.step))
+        order = found.order.ravel()
         replicas.state = replace(state, visible=state.visible[order], hidden=state.hidden[order])
 
     @property

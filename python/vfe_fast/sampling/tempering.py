@@ -1,0 +1,328 @@
+r"""Parallel tempering: chains at a ladder of temperatures that exchange their states.
+
+Neighbors at β < β' with joint states of energies E and E' swap with probability
+
+.. math:: \min(1, e^{(\beta' - \beta) (E' - E)}),
+
+even and odd pairs in turns (C. Geyer 1991; K. Hukushima, K. Nemoto, J. Phys. Soc. Japan 65 (1996) 1604).
+The energy is that of the joint state (v, h), whose law the chains have; the clamped free energy at β = 1 in
+its place would change that law.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..arguments import count, inverse_temperature, memory_for
+from ..arrays import Array
+from ..models import BernoulliRBM, SpinRBM
+from ..random import generator, seed
+from .gibbs import GibbsChains
+
+__all__ = ["Swaps", "Tempered", "TemperedRun", "TemperingWarning", "parallel_tempering", "swaps"]
+
+Tempered: TypeAlias = BernoulliRBM | SpinRBM
+
+_ADAPTATIONS = 4  # rounds of the warm-up, each twice as long as the one before
+_LEAST_REJECTION = 1e-3  # so that temperatures stay apart where all swaps are accepted
+_FEW_TRIPS = 10
+
+
+class TemperingWarning(UserWarning):
+    """Replicas that did not travel enough between the hottest and the coldest temperature."""
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Exchanges of neighbors.
+
+    Attributes
+    ----------
+    order : ndarray of int, (n_betas, n_ladders)
+        Number (temperature major) of the state that goes to each place.
+    lower : ndarray of int
+        The lower temperature of each pair that was tried.
+    probability : ndarray, (n_pairs, n_ladders)
+        Of acceptance.
+    """
+
+    order: Array
+    lower: Array
+    probability: Array
+
+
+def swaps(energy: Array, betas: Array, parity: int, rng: np.random.Generator) -> Swaps:
+    """Draw the exchanges of pairs (parity, parity + 1), (parity + 2, parity + 3), ...
+
+    Parameters
+    ----------
+    energy : ndarray, (n_betas, n_ladders)
+        Of joint states.
+    betas : ndarray, (n_betas,)
+        Inverse temperatures.
+    parity : {0, 1}
+        Where pairs begin.
+    rng : numpy.random.Generator
+        Gives one number a pair and ladder.
+
+    Returns
+    -------
+    Swaps
+    """
+    lower = np.arange(parity, len(betas) - 1, 2)
+    draws = rng.random((len(lower), energy.shape[1]))
+    gain = np.diff(betas)[lower, None] * (energy[lower + 1] - energy[lower])
+    pair, ladder = np.nonzero(np.log(draws) < gain)
+    order = np.arange(energy.size).reshape(energy.shape)
+    low = lower[pair]
+    order[low, ladder], order[low + 1, ladder] = order[low + 1, ladder], order[low, ladder]
+    return Swaps(order, lower, np.exp(np.minimum(gain, 0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class TemperedRun:
+    """What parallel tempering found.
+
+    Attributes
+    ----------
+    betas : ndarray, (n_betas,)
+        The ladder, ascending.
+    energies : ndarray, (n_betas, n_ladders, n_sweeps), float64
+        Joint energy of the state at each temperature after each sweep.
+    acceptance : ndarray, (n_betas - 1,)
+        Mean probability of the swaps of neighbors.
+    round_trips : int
+        How often a replica came back to the lowest beta from the highest, in all ladders.
+    round_trip_time : float
+        Sweeps of one replica for a round trip: all replicas' sweeps over `round_trips`; infinite if there
+        were none.
+    ideal_round_trip_time : float
+        What it would be if energies at a temperature were independent from sweep to sweep.
+    chains : GibbsChains
+        The chains where they ended, temperature major; those of the last ``n_ladders`` have the last beta.
+    converged : bool
+        Whether there were at least ten round trips.
+    """
+
+    betas: Array
+    energies: Array
+    acceptance: Array
+    round_trips: int
+    round_trip_time: float
+    ideal_round_trip_time: float
+    chains: GibbsChains
+
+    @property
+    def converged(self) -> bool:
+        """Whether there were at least ten round trips."""
+        return self.round_trips >= _FEW_TRIPS
+
+    def states(self, k: int = -1) -> tuple[Array, Array]:
+        """Last joint states of all ladders at one temperature.
+
+        Parameters
+        ----------
+        k : int
+            Number of the temperature; that of the highest beta if not given.
+
+        Returns
+        -------
+        v : ndarray, (n_ladders, n_visible)
+            Visible states.
+        h : ndarray, (n_ladders, n_hidden)
+            Hidden states.
+        """
+        n_ladders = self.energies.shape[1]
+        rows = np.arange(len(self.betas) * n_ladders).reshape(-1, n_ladders)[k]
+        return self.chains.visible[rows], self.chains.hidden[rows]
+
+
+class _Ladders:
+    """Ladders of replicas, and where each has been; `trips` counts round trips."""
+
+    def __init__(
+        self, model: Tempered, betas: Array, n_ladders: int, n_steps: int, key: int, num_threads: int | None
+    ) -> None:
+        self.wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
+        self.betas, self.n_ladders, self.n_steps = betas, n_ladders, n_steps
+        self.num_threads = num_threads
+        self.chains = GibbsChains(model, n_ladders * len(betas), rng=key, num_threads=num_threads)
+        self.sweeps = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to count."""
+        self.trips = 0
+        self.phase = np.zeros((len(self.betas), self.n_ladders), np.int8)  # 1: was hot, 2: and then cold
+        self.accepted, self.tried = np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
+
+    def sweep(self) -> Array:
+        """Gibbs steps, then swaps; the energies after them."""
+        self.chains.step(self.n_steps, beta=np.repeat(self.betas, self.n_ladders))
+        state = self.chains.state
+        energy = self.wide.energy(self.chains.visible, self.chains.hidden, num_threads=self.num_threads)
+        energy = energy.reshape(self.phase.shape)
+        rng = generator(state.seed, "tempering", self.sweeps)
+        found = swaps(energy, self.betas, self.sweeps % 2, rng)
+        order = found.order.ravel()
+        self.chains.state = replace(state, visible=state.visible[order], hidden=state.hidden[order])
+        self.accepted[found.lower] += found.probability.mean(axis=1)
+        self.tried[found.lower] += 1
+        self.phase = self.phase.ravel()[order].reshape(self.phase.shape)
+        hottest, coldest = self.phase[0], self.phase[-1]
+        self.trips += int((hottest == 2).sum())
+        hottest[:] = 1
+        coldest[coldest == 1] = 2
+        self.sweeps += 1
+        moved: Array = energy.ravel()[order].reshape(energy.shape)
+        return moved
+
+    @property
+    def acceptance(self) -> Array:
+        """Mean probability of each pair's swaps, 1 where none was tried."""
+        return np.where(self.tried > 0, self.accepted / np.maximum(self.tried, 1), 1.0)
+
+
+def parallel_tempering(
+    model: Tempered,
+    betas: Any = 16,
+    *,
+    beta: float = 1.0,
+    n_ladders: int = 16,
+    n_sweeps: int = 1000,
+    n_warmup: int | None = None,
+    n_steps: int = 1,
+    adapt: bool = True,
+    rng: Any = None,
+    num_threads: int | None = None,
+) -> TemperedRun:
+    r"""Sample a model at a ladder of temperatures between which states travel.
+
+    Several independent ladders stand side by side in one set of Gibbs chains. In the warm-up, which is not
+    part of the result, temperatures move to where all neighbors swap equally often: the rejection rates add
+    up to a function of beta, which is cut in equal pieces (S. Syed, A. Bouchard-Côté, G. Deligiannidis,
+    A. Doucet, J. R. Stat. Soc. B 84 (2022) 321). Then they are fixed.
+
+    Parameters
+    ----------
+    model : BernoulliRBM or SpinRBM
+        The model; of an `Ising` take ``model.to_spin_rbm().rbm``, see there.
+    betas : int or array_like, (n_betas,)
+        How many temperatures, from 0 to `beta`, evenly spaced to begin with; or the inverse temperatures,
+        ascending, >= 0. At least two.
+    beta : float
+        Highest inverse temperature, > 0; not looked at where `betas` are given.
+    n_ladders : int
+        Independent ladders, >= 1.
+    n_sweeps : int
+        Sweeps that are recorded, >= 1, each of `n_steps` Gibbs steps and the swaps of every second pair.
+    n_warmup : int, optional
+        Sweeps before; half of `n_sweeps` if not given.
+    n_steps : int
+        Gibbs steps between swaps.
+    adapt : bool
+        Whether temperatures between the first and the last move in the warm-up.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `vfe_fast.random.seed`.
+    num_threads : int, optional
+        Threads to use; the sample does not depend on it.
+
+    Returns
+    -------
+    TemperedRun
+        Energies, acceptance rates, round trips.
+
+    Warns
+    -----
+    TemperingWarning
+        If there were fewer than ten round trips.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> from vfe_fast import BernoulliRBM
+    >>> rbm = BernoulliRBM([[2.0, -1.0], [3.0, 1.0]], [-1.0, -2.0], [-3.0, 0.2])
+    >>> run = parallel_tempering(rbm, 4, n_sweeps=200, rng=0)
+    >>> run.energies.shape, run.round_trips > 100
+    ((4, 16, 200), True)
+    """
+    if not isinstance(model, Tempered):
+        raise TypeError(f"model: expected a BernoulliRBM or SpinRBM, got {type(model).__name__}")
+    ladder = _ladder(betas, beta)
+    n_ladders = count(n_ladders, "n_ladders", below=1 << 31)
+    n_sweeps = count(n_sweeps, "n_sweeps", below=1 << 56)
+    n_warmup = n_sweeps // 2 if n_warmup is None else count(n_warmup, "n_warmup", 0, below=1 << 55)
+    with memory_for("n_sweeps", n_sweeps):
+        energies = np.empty((len(ladder), n_ladders, n_sweeps))
+    with memory_for("n_ladders", n_ladders):
+        replicas = _Ladders(model, ladder, n_ladders, count(n_steps, "n_steps"), seed(rng), num_threads)
+    _warm_up(replicas, n_warmup, adapt)
+    replicas.forget()
+    for sweep in range(n_sweeps):
+        energies[:, :, sweep] = replicas.sweep()
+    rejection = 1.0 - replicas.acceptance
+    with np.errstate(divide="ignore", over="ignore"):
+        ideal = len(ladder) * (2.0 + 2.0 * float((rejection / replicas.acceptance).sum()))
+    trips = replicas.trips
+    run = TemperedRun(
+        betas=replicas.betas,
+        energies=energies,
+        acceptance=replicas.acceptance,
+        round_trips=trips,
+        round_trip_time=len(ladder) * n_ladders * n_sweeps / trips if trips else math.inf,
+        ideal_round_trip_time=ideal,
+        chains=replicas.chains,
+    )
+    if not run.converged:
+        warnings.warn(
+            f"{trips} round trips between the hottest and the coldest temperature in {n_sweeps} sweeps; the "
+            f"rarest swap has a probability of {run.acceptance.min():.2g}: more temperatures or n_sweeps are "
+            "needed",
+            TemperingWarning,
+            stacklevel=2,
+        )
+    return run
+
+
+def _ladder(betas: Any, beta: float) -> Array:
+    if np.ndim(betas) == 0:
+        beta = inverse_temperature(beta)
+        if beta == 0:
+            raise ValueError("beta: expected beta > 0, got 0")
+        return np.linspace(0.0, beta, count(betas, "betas", 2, below=1 << 20))
+    ladder = np.array(betas, dtype=np.float64)
+    if ladder.ndim != 1 or len(ladder) < 2:
+        raise ValueError(f"betas: expected at least two, got an array of shape {ladder.shape}")
+    if not (np.isfinite(ladder).all() and ladder[0] >= 0 and (np.diff(ladder) > 0).all()):
+        raise ValueError("betas: expected ascending numbers >= 0")
+    for each in ladder:
+        inverse_temperature(float(each))
+    return ladder
+
+
+def _warm_up(replicas: _Ladders, n_warmup: int, adapt: bool) -> None:
+    """Sweeps in rounds; temperatures move after each but the last, which is half of all."""
+    ends = [n_warmup >> k for k in reversed(range(_ADAPTATIONS))] if adapt else [n_warmup]
+    for end in ends:
+        while replicas.sweeps < end:
+            replicas.sweep()
+        if end < n_warmup:
+            replicas.betas = _equal_rejection(replicas.betas, 1.0 - replicas.acceptance)
+            replicas.forget()
+
+
+def _equal_rejection(betas: Array, rejection: Array) -> Array:
+    """Temperatures between which the rejection rates, linear in between, are equal."""
+    barrier = np.concatenate([[0.0], np.cumsum(np.maximum(rejection, _LEAST_REJECTION))])
+    moved = np.interp(np.linspace(0.0, barrier[-1], len(betas)), barrier, betas)
+    moved[[0, -1]] = betas[[0, -1]]
+    return moved

@@ -1,0 +1,165 @@
+"""Parallel tempering: the law of swaps, of the chains, the ladder, round trips; false alarms below 1e-5."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import vfe_fast as vf
+from conftest import random_parameters, random_rbm
+from vfe_fast.free_energy import exact
+from vfe_fast.sampling import TemperingWarning, parallel_tempering
+from vfe_fast.sampling.tempering import swaps
+
+
+def joint_states(rbm: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Every (v, h), v major; in the model's units."""
+    n = rbm.n_visible + rbm.n_hidden
+    states = ((np.arange(2**n)[:, None] >> np.arange(n)[::-1]) & 1).astype(np.int8)
+    if isinstance(rbm, vf.SpinRBM):
+        states = 2 * states - 1
+    return states[:, : rbm.n_visible], states[:, rbm.n_visible :]
+
+
+def law(rbm: Any, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Energies by the definition, and probabilities of all joint states."""
+    v, h = joint_states(rbm)
+    weights, a, b = rbm.parameters
+    energy = -(v @ a) - h @ b - np.einsum("si,ij,sj->s", v, weights, h)
+    p = np.exp(-beta * energy)
+    return energy, p / p.sum()
+
+
+def moved_by_a_swap(energy_of: str) -> float:
+    """Total variation by which a swap moves the cold law, summed over all pairs of states."""
+    rbm, betas = random_rbm(2, 2, scale=2.0, seed=1), np.array([0.3, 1.0])
+    (energy, hot), (_, cold) = law(rbm, 0.3), law(rbm, 1.0)
+    if energy_of == "visible":  # what some packages swap on
+        energy = rbm.free_energy(joint_states(rbm)[0].astype(np.uint8))
+    of_hot, of_cold = np.divmod(np.arange(256), 16)
+    found = swaps(np.array([energy[of_hot], energy[of_cold]]), betas, 0, np.random.default_rng(0))
+    weight = hot[of_hot] * cold[of_cold]
+    after = np.bincount(of_hot, weight * found.probability[0], 16)
+    after += np.bincount(of_cold, weight * (1 - found.probability[0]), 16)
+    return float(np.abs(after - cold).sum() / 2)
+
+
+def test_a_swap_keeps_the_law() -> None:
+    assert moved_by_a_swap("joint") < 1e-14
+    assert moved_by_a_swap("visible") > 0.02
+
+
+def test_swaps_are_drawn_with_their_probability() -> None:
+    n, betas = 200_000, np.array([0.0, 0.4, 0.7, 1.0])
+    energy = np.repeat(np.array([[1.0], [0.2], [1.5], [2.5]]), n, axis=1)
+    found = swaps(energy, betas, 0, np.random.default_rng(2))
+    places = found.order // n
+    assert np.array_equal(found.lower, [0, 2])
+    expected = [math.exp(0.4 * (0.2 - 1.0)), 1.0]
+    assert found.probability[:, 0] == pytest.approx(expected)
+    assert (places[0] == 1).mean() == pytest.approx(expected[0], abs=0.005)
+    assert (places[2] == 3).all()
+    assert np.array_equal(np.sort(found.order, axis=0) % n, np.tile(np.arange(n), (4, 1)))
+    assert np.array_equal(swaps(energy, betas, 1, np.random.default_rng(2)).lower, [1])
+
+
+@pytest.mark.parametrize("kind", ["bits", "spins"])
+def test_law_at_each_temperature(kind: str) -> None:
+    parameters = random_parameters(3, 2, scale=1.2, seed=4)
+    rbm: Any = vf.BernoulliRBM(*parameters)
+    if kind == "spins":
+        rbm = vf.SpinRBM(*(0.4 * p for p in parameters))
+    n = 20_000
+    run = parallel_tempering(rbm, [0.0, 0.4, 1.3], n_ladders=n, n_sweeps=15, n_warmup=15, rng=7, adapt=False)
+    for k, beta in enumerate(run.betas):
+        energy, p = law(rbm, beta)
+        v, h = run.states(k)
+        numbers = (np.concatenate([v, h], axis=1) > 0) @ [16, 8, 4, 2, 1]
+        counts = np.bincount(numbers, minlength=32)
+        many = n * p > 4
+        statistic = np.sum((counts - n * p)[many] ** 2 / (n * p)[many])
+        assert statistic < stats.chi2.isf(1e-7, many.sum())
+        spread = math.sqrt(p @ energy**2 - (p @ energy) ** 2)
+        assert run.energies[k].mean() == pytest.approx(p @ energy, abs=5 * spread / math.sqrt(n))
+        assert np.array_equal(np.sort(run.energies[k, :, -1]), np.sort(rbm.energy(v, h)))
+
+
+def test_ladder_is_adapted_to_equal_acceptance() -> None:
+    rbm = random_rbm(30, 20, scale=0.9, seed=3)
+    even = parallel_tempering(rbm, 9, n_sweeps=500, rng=1, adapt=False)
+    adapted = parallel_tempering(rbm, 9, n_sweeps=500, n_warmup=1000, rng=1)
+    assert np.array_equal(even.betas, np.linspace(0, 1, 9))
+    assert adapted.betas[[0, -1]].tolist() == [0.0, 1.0]
+    assert (np.diff(adapted.betas) > 0).all()
+    assert np.ptp(adapted.acceptance) < 0.3 * np.ptp(even.acceptance)
+    assert adapted.acceptance.min() > even.acceptance.min()
+
+
+def test_round_trips_where_every_swap_is_accepted() -> None:
+    """States of equal energy move by one place a sweep: a round trip takes two sweeps a temperature."""
+    rbm = vf.BernoulliRBM(np.zeros((4, 3)), np.zeros(4), np.zeros(3))
+    run = parallel_tempering(rbm, 5, n_ladders=3, n_sweeps=1000, rng=0)
+    assert run.acceptance.tolist() == [1.0] * 4
+    assert run.ideal_round_trip_time == 10.0
+    assert run.round_trip_time == pytest.approx(10.0, rel=0.02)
+    assert run.converged
+
+
+def test_round_trips_take_as_long_as_theory_says() -> None:
+    """Of energies that are fresh in each sweep: independent units."""
+    rbm = vf.BernoulliRBM(np.zeros((12, 5)), np.linspace(-2, 1.5, 12), np.linspace(-1, 1.5, 5))
+    run = parallel_tempering(rbm, 6, n_ladders=50, n_sweeps=2000, rng=0)
+    assert run.acceptance.max() < 0.95
+    assert run.round_trip_time == pytest.approx(run.ideal_round_trip_time, rel=0.06)
+
+
+def test_too_few_round_trips_are_reported() -> None:
+    rbm = vf.SpinRBM(0.5 * np.ones((40, 40)), np.full(40, 0.01), np.full(40, -0.02))
+    with pytest.warns(TemperingWarning, match="0 round trips"):
+        run = parallel_tempering(rbm, 2, n_ladders=4, n_sweeps=100, rng=0)
+    assert not run.converged
+    assert run.round_trip_time == math.inf
+
+
+def test_same_bits() -> None:
+    rbm = random_rbm(9, 5, scale=0.4)
+    options: dict[str, Any] = {"n_ladders": 3, "n_sweeps": 100}
+    one = parallel_tempering(rbm, 4, rng=3, num_threads=1, **options)
+    two = parallel_tempering(rbm, 4, rng=3, num_threads=2, **options)
+    assert one.energies.tobytes() == two.energies.tobytes()
+    assert one.energies.tobytes() != parallel_tempering(rbm, 4, rng=4, **options).energies.tobytes()
+
+
+def test_mean_energies_agree_with_exact() -> None:
+    rbm = random_rbm(8, 6, scale=0.8, seed=5)
+    run = parallel_tempering(rbm, 5, beta=1.2, n_ladders=50, n_sweeps=400, rng=2)
+    for beta, energies in zip(run.betas[1:], run.energies[1:], strict=True):
+        stderr = energies.mean(axis=1).std(ddof=1) / math.sqrt(50)
+        assert abs(energies.mean() - exact(rbm, beta=beta, moments=True).moments.energy) < 5 * stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "name"),
+    [
+        ({"model": vf.Ising(np.zeros((2, 2)))}, TypeError, "model"),
+        ({"betas": 1}, ValueError, "betas"),
+        ({"betas": [0.5]}, ValueError, "betas"),
+        ({"betas": [0.5, 0.5]}, ValueError, "betas"),
+        ({"betas": [-0.5, 0.5]}, ValueError, "betas"),
+        ({"betas": [0.0, math.nan]}, ValueError, "betas"),
+        ({"beta": 0.0}, ValueError, "beta"),
+        ({"n_ladders": 0}, ValueError, "n_ladders"),
+        ({"n_sweeps": 0}, ValueError, "n_sweeps"),
+        ({"n_warmup": -1}, ValueError, "n_warmup"),
+        ({"n_steps": 1.0}, TypeError, "n_steps"),
+        ({"rng": "a"}, TypeError, "rng"),
+        ({"num_threads": 0}, ValueError, "num_threads"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], error: type[Exception], name: str) -> None:
+    with pytest.raises(error, match=f"^{name}: "):
+        parallel_tempering(**{"model": random_rbm(4, 3), **options})
