@@ -11,6 +11,7 @@ from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .trace import trace
 
 __all__ = [
     "AisSandwich",
@@ -33,4 +34,5 @@ __all__ = [
     "reverse_ais",
     "tap",
     "thermodynamic_integration",
+    "trace",
 ]
