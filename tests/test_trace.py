@@ -97,6 +97,11 @@ def test_bad_hamiltonians(h, error):
         vf.free_energy.trace(h)
 
 
+def test_log_z_out_of_range():
+    with pytest.raises(ValueError, match="beta"):
+        vf.free_energy.trace(np.diag([-1e300, 1.0]), beta=1e20)
+
+
 def test_bad_beta():
     with pytest.raises(ValueError, match="beta"):
         vf.free_energy.trace(np.eye(2), beta=-1.0)

@@ -33,7 +33,8 @@ def trace(hamiltonian: Any, *, beta: float = 1.0) -> FreeEnergy:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or the matrix is not finite or not Hermitian.
+        If an argument is not as described, or the matrix is not finite or not Hermitian, or ln Z is
+        out of range.
 
     Notes
     -----
@@ -48,7 +49,10 @@ def trace(hamiltonian: Any, *, beta: float = 1.0) -> FreeEnergy:
     """
     beta = inverse_temperature(beta)
     energies = np.linalg.eigvalsh(_hermitian(hamiltonian))
-    log_z = -beta * float(energies[0]) + math.log(math.fsum(np.exp(-beta * (energies - energies[0]))))
+    with np.errstate(over="ignore"):  # far above the lowest, e^-inf is the 0 that it should be
+        log_z = -beta * float(energies[0]) + math.log(math.fsum(np.exp(-beta * (energies - energies[0]))))
+    if not math.isfinite(log_z):
+        raise ValueError(f"beta: ln Z of energies as low as {energies[0]:.3g} is no float64 at {beta:.3g}")
     return FreeEnergy(
         value=-log_z / beta if beta > 0 else -math.inf,
         log_z=log_z,
