@@ -13,6 +13,7 @@ from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .trace import trace
 from .umbrella import Profile, umbrella
 from .windows import MbarWarning
 
@@ -45,5 +46,6 @@ __all__ = [
     "reverse_ais",
     "tap",
     "thermodynamic_integration",
+    "trace",
     "umbrella",
 ]
