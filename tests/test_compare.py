@@ -38,8 +38,8 @@ def brute_force(rbm, beta):
 
 def test_all_methods_of_an_rbm(rbm, found):
     log_z = brute_force(rbm, 0.8)
-    assert list(found.results) == list(METHODS)
-    assert not found.skipped
+    assert list(found.results) == [name for name in METHODS if name not in found.skipped]
+    assert set(found.skipped) <= {"mbar"}  # without pymbar
     assert found.reference == "exact"
     for name, F in found.results.items():
         assert F.beta == 0.8
@@ -130,7 +130,7 @@ def test_plot(found, tmp_path):
     figure = found.plot(tmp_path / "all.png")
     assert (tmp_path / "all.png").stat().st_size > 1000
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == [name.replace("_", " ") for name in METHODS]
+    assert labels == [name.replace("_", " ") for name in found.results]
 
 
 def test_plot_without_a_reference():

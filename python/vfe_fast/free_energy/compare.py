@@ -15,11 +15,13 @@ import numpy as np
 from ..arguments import inverse_temperature
 from ..models import BernoulliRBM, GaussianRBM, Ising, SpinRBM
 from ..random import seed
+from ..sampling.tempering import TemperingWarning
 from ..statistics.series import SeriesWarning
 from .ais import ais, reverse_ais
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
+from .mbar import mbar
 from .mean_field import mean_field
 from .result import FreeEnergy, FreeEnergyWarning
 from .tap import tap
@@ -55,6 +57,7 @@ METHODS: dict[str, Method] = {
     "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),
     "importance": Method(importance, _BINARY),
     "thermodynamic_integration": Method(thermodynamic_integration, _BINARY),
+    "mbar": Method(mbar, _DISCRETE),
     "ais": Method(ais, _BINARY, takes_data=True),
     "reverse_ais": Method(reverse_ais, _BINARY, takes_data=True),
 }
@@ -213,8 +216,8 @@ def compare(
         begin = time.perf_counter()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FreeEnergyWarning)
-                warnings.simplefilter("ignore", SeriesWarning)
+                for said_by_the_table in (FreeEnergyWarning, SeriesWarning, TemperingWarning):
+                    warnings.simplefilter("ignore", said_by_the_table)
                 results[name] = METHODS[name].call(model, **(how | of_methods.get(name, {})))
         except (ValueError, ModuleNotFoundError) as error:
             if name in of_methods:

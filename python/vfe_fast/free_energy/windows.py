@@ -28,6 +28,7 @@ import numpy as np
 
 from ..arguments import memory_for
 from ..arrays import Array
+from .result import FreeEnergyWarning
 
 __all__ = ["MbarWarning", "Solved", "Windows", "inefficiency", "pymbar_quietly", "solve"]
 
@@ -38,7 +39,7 @@ _LARGEST_RESIDUAL = 1e-6  # of the equations
 _MOST_ITERATIONS = 1000
 
 
-class MbarWarning(UserWarning):
+class MbarWarning(FreeEnergyWarning):
     """Windows that overlap too little, chains that moved too little, or a solver that failed."""
 
 
