@@ -36,7 +36,7 @@ from ..models.ising import as_spins
 __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 
 _MOST_CHAINS = 64  # of a part, which is one thread's
-_PIECE_SECONDS = 0.05  # of the schedule, between two looks at whether to stop
+_PIECE = 0.8e9  # chains times weights of a kernel call: some 20 ms, between two looks at whether to stop
 _SEGMENT_SECONDS = 0.25  # between two looks at progress and checkpoint
 _WRITE_SECONDS = 2.0
 _FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
@@ -224,11 +224,12 @@ class Run:
             return self._advance_float64(chains, until, num_threads, stop)
         parameters, prepared = self.path.bent.prepared
         visible, log_weights, moments = chains.visible, chains.log_weights, [chains.moments]
-        done, size = chains.done, 1
+        done = chains.done
+        size = max(1, min(1024, int(_PIECE / (len(visible) * self.path.rbm.weights.size))))
         while done < until:
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt
-            begin, end = time.monotonic(), min(done + size, until)
+            end = min(done + size, until)
             visible, log_weights, increments = _core.anneal(
                 *parameters, self.path.base, visible, betas=self.betas[done : end + 1],
                 log_weights=log_weights, stay=end + 1 == len(self.betas), seed=self.key,
@@ -237,8 +238,7 @@ class Run:
             mean = increments.mean(axis=1)
             squares = np.square(increments - mean[:, None]).sum(axis=1)
             moments.append(np.stack((mean, squares), axis=1))
-            seconds = max(time.monotonic() - begin, 1e-6)
-            done, size = end, max(1, min(4 * size, int(size * _PIECE_SECONDS / seconds)))
+            done = end
         return Chains(chains.first, until, visible, log_weights, np.concatenate(moments))
 
     def _advance_float64(
