@@ -184,7 +184,7 @@ def numpy_ais(
         for betas, start in pieces:
             visible[...] = start
             for k in range(len(betas) - 1):
-                before, after = np.float32(betas[k]), np.float32(betas[k + 1])
+                before, after = float(betas[k]), float(betas[k + 1])
                 np.matmul(visible, weights, out=field)
                 np.add(field, hidden_bias, out=field)
                 np.absolute(field, out=size)
