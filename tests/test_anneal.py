@@ -36,6 +36,7 @@ def log_f(path: Path, s: float, v: np.ndarray) -> np.ndarray:
 
 SCHEDULES = {
     "coarse": np.array([0.0, 2.0**-40, 0.3, 0.35, 1.0]),
+    "near": np.array([0.5, 0.51, 0.53, 0.57, 0.65]),
     "fine": 0.9 + np.arange(6) * 1e-5,
     "down": np.array([1.0, 0.6, 0.59999, 1e-9, 0.0]),
 }
