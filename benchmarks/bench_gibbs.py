@@ -6,14 +6,12 @@ One case runs the 784 x 500 model that Salakhutdinov and Murray trained on MNIST
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from vfe_fast.bench.gaussian_gibbs import gaussian_gibbs_case
 from vfe_fast.bench.gibbs import GIBBS_NOTE, gibbs_case
 from vfe_fast.bench.harness import Case
 
 from . import rivals
-from .data import FOLDER
+from .data import published_rbm
 
 NOTE = GIBBS_NOTE
 
@@ -39,20 +37,7 @@ def cases(threads: int, quick: bool) -> Iterator[Case]:
         yield gaussian_gibbs_case(
             784, 500, 512, n_steps=10, threads=threads, rivals=rivals.makers("gaussian_gibbs")
         )
-    if not quick and (model := _trained()) is not None:
+    if not quick and (model := published_rbm()) is not None:
         yield gibbs_case(
             784, 500, 1024, n_steps=5, threads=threads, rivals=rivals.makers("gibbs"), trained=model
         )
-
-
-def _trained() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    file = FOLDER / "salakhutdinov_rbm" / "mnistvh_CD25.mat"
-    if not file.is_file():
-        return None
-    from scipy.io import loadmat
-
-    found = loadmat(file)
-    weights, visible_bias, hidden_bias = (
-        np.ascontiguousarray(found[name], np.float32) for name in ("vishid", "visbiases", "hidbiases")
-    )
-    return weights, visible_bias.ravel(), hidden_bias.ravel()

@@ -17,3 +17,17 @@ def binarized_mnist() -> np.ndarray:
         return np.ascontiguousarray(loadmat(file)["X"], np.uint8)
     rng = np.random.default_rng(0)
     return (rng.random((20_000, 784)) < rng.beta(0.2, 1.3, 784)).astype(np.uint8)
+
+
+def published_rbm() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The 784 x 500 model that Salakhutdinov and Murray trained on MNIST (2008), if it is there."""
+    file = FOLDER / "salakhutdinov_rbm" / "mnistvh_CD25.mat"
+    if not file.is_file():
+        return None
+    from scipy.io import loadmat
+
+    found = loadmat(file)
+    weights, visible_bias, hidden_bias = (
+        np.ascontiguousarray(found[name], np.float32) for name in ("vishid", "visbiases", "hidbiases")
+    )
+    return weights, visible_bias.ravel(), hidden_bias.ravel()

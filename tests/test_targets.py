@@ -100,6 +100,7 @@ def test_no_file_without_a_kernel():
     shared = {
         "rbm",
         "bit_layer",
+        "bit_dot",
         "bit_pairs",
         "coarse_layer",
         "gibbs_sweep",

@@ -47,6 +47,51 @@ def _sweeps(visible, key, weights, visible_bias, hidden_bias, n_steps):
     return jax.lax.fori_loop(0, n_steps, sweep, (visible, hidden, key))
 
 
+def ais(weights, visible_bias, hidden_bias, base, pieces, *, threads):
+    model = tuple(map(jnp.asarray, (weights, visible_bias, hidden_bias, base)))
+    schedules = [jnp.asarray(betas, jnp.float32) for betas, _ in pieces]
+    starts = [jnp.asarray(start, jnp.float32) for _, start in pieces]
+    state = [jax.random.key(0)]
+
+    def call():
+        total = 0.0
+        for betas, start in zip(schedules, starts, strict=True):
+            found, state[0] = _annealed(*model, betas, start, state[0])
+            total = total + found
+        return jax.block_until_ready(total)
+
+    return call
+
+
+@jax.jit
+def _annealed(weights, visible_bias, hidden_bias, base, betas, visible, key):
+    slope = visible_bias - base
+
+    def draw(key, field):
+        return (jax.random.uniform(key, field.shape, jnp.float32) < jax.nn.sigmoid(field)).astype(jnp.float32)
+
+    def increment(field, visible, before, after):
+        size = -jnp.abs(field)
+        logs = jnp.log1p(jnp.exp(after * size)) - jnp.log1p(jnp.exp(before * size))
+        return ((after - before) * jnp.maximum(field, 0) + logs).sum(axis=1) + (after - before) * (
+            visible @ slope
+        )
+
+    def temperature(carry, s):
+        visible, log_weights, key = carry
+        before, after = s
+        field = visible @ weights + hidden_bias
+        log_weights = log_weights + increment(field, visible, before, after)
+        key, for_hidden, for_visible = jax.random.split(key, 3)
+        hidden = draw(for_hidden, after * field)
+        visible = draw(for_visible, after * (hidden @ weights.T + slope) + base)
+        return (visible, log_weights, key), None
+
+    carry = visible, jnp.zeros(len(visible), jnp.float32), key
+    (visible, log_weights, key), _ = jax.lax.scan(temperature, carry, (betas[:-2], betas[1:-1]))
+    return log_weights + increment(visible @ weights + hidden_bias, visible, betas[-2], betas[-1]), key
+
+
 def gaussian_gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
     weights, visible_bias, hidden_bias = map(jnp.asarray, (weights, visible_bias, hidden_bias))
     state = [jnp.asarray(start), jax.random.key(0)]

@@ -1,5 +1,6 @@
 """NumPy: the rival that is always there, so the package itself holds the code."""
 
+from vfe_fast.bench.ais import numpy_ais as ais
 from vfe_fast.bench.cumulants import numpy_cumulants as cumulants
 from vfe_fast.bench.exact_ising import numpy_exact_ising as exact_ising
 from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
@@ -10,6 +11,7 @@ from vfe_fast.bench.reparam import numpy_reparam as reparam
 from vfe_fast.bench.train import numpy_train as train
 
 __all__ = [
+    "ais",
     "cumulants",
     "exact_ising",
     "exact_rbm",

@@ -1,10 +1,15 @@
-"""rbms (PyTorch): its own sampler and its own exact ln Z. It has no exact moments."""
+"""rbms (PyTorch): its own sampler and its own exact ln Z. It has no exact moments.
+
+Its `compute_partition_function_ais` knows even distances and the model's own visible biases only, so its
+two parts, `interpolate_ebm` and `update_weights_ais`, are called as it calls them.
+"""
 
 import math
 
 import numpy as np
 import torch
 from rbms.bernoulli_bernoulli.classes import BBRBM
+from rbms.partition_function.ais import interpolate_ebm, update_weights_ais
 from rbms.partition_function.exact import compute_partition_function_rbm
 
 from vfe_fast.bench.harness import NotOfferedError
@@ -22,6 +27,27 @@ def gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
             rbm.sample_hiddens(chains)
             rbm.sample_visibles(chains)
         return chains["visible"], chains["hidden"]
+
+    return call
+
+
+def ais(weights, visible_bias, hidden_bias, base, pieces, *, threads):
+    rbm = BBRBM(*map(torch.from_numpy, (weights, visible_bias, hidden_bias)))
+    first = BBRBM(torch.zeros_like(rbm.weight_matrix), torch.from_numpy(base), torch.zeros_like(rbm.hbias))
+    schedules = [torch.from_numpy(betas.astype(np.float32)) for betas, _ in pieces]
+    starts = [torch.from_numpy(start).to(torch.float32) for _, start in pieces]
+
+    @torch.inference_mode()
+    def call():
+        log_weights = torch.zeros(len(starts[0]))
+        for betas, start in zip(schedules, starts, strict=True):
+            chains = rbm.init_chains(len(start), start_v=start)
+            models = interpolate_ebm(first, rbm, betas)
+            after = next(models)
+            for _ in range(len(betas) - 1):
+                before, after = after.clone(), next(models)
+                log_weights, chains = update_weights_ais(before, after, chains, log_weights)
+        return log_weights
 
     return call
 

@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 import torch
 
 from vfe_fast.bench.cumulants import k_statistics
@@ -38,6 +39,51 @@ def gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
         return visible, hidden
 
     return call
+
+
+def ais(weights, visible_bias, hidden_bias, base, pieces, *, threads):
+    """Fields once for both weights and the draws; the passes over them eager or compiled, what is faster."""
+    weights, visible_bias, hidden_bias, base = map(
+        torch.from_numpy, (weights, visible_bias, hidden_bias, base)
+    )
+    transposed, slope = weights.T.contiguous(), visible_bias - base
+    schedules = [torch.from_numpy(betas.astype(np.float32)) for betas, _ in pieces]
+    of_visible = [base + betas[:, None] * slope for betas in schedules]
+    starts = [torch.from_numpy(start).to(torch.float32) for _, start in pieces]
+    visible = torch.empty_like(starts[0])
+    field = torch.empty(len(visible), len(hidden_bias))
+    hidden, uniform = torch.empty_like(field), torch.empty_like(field)
+    visible_field, visible_uniform = torch.empty_like(visible), torch.empty_like(visible)
+
+    def increment(x, before, after, linear):
+        size = -x.abs()
+        logs = torch.log1p(torch.exp(after * size)) - torch.log1p(torch.exp(before * size))
+        return ((after - before) * x.clamp(min=0) + logs).sum(1) + (after - before) * linear
+
+    def way(increment, draw):
+        @torch.inference_mode()
+        def call():
+            log_weights = torch.zeros(len(visible))
+            for betas, biases, start in zip(schedules, of_visible, starts, strict=True):
+                visible.copy_(start)
+                for k in range(len(betas) - 1):
+                    torch.addmm(hidden_bias, visible, weights, out=field)
+                    log_weights += increment(field, betas[k], betas[k + 1], visible @ slope)
+                    if k + 2 == len(betas):
+                        break
+                    draw(field, betas[k + 1], uniform.uniform_(), hidden)
+                    torch.mm(hidden, transposed, out=visible_field).mul_(betas[k + 1]).add_(biases[k + 1])
+                    draw(visible_field, one, visible_uniform.uniform_(), visible)
+            return log_weights
+
+        return call
+
+    one = torch.ones(())
+    eager = lambda x, s, u, out: torch.lt(u, torch.sigmoid(x * s), out=out)  # noqa: E731
+    fused = torch.compile(lambda x, s, u, out: out.copy_(u < torch.sigmoid(x * s)))
+    return _fastest(
+        [way(increment, eager), way(torch.compile(increment), eager), way(torch.compile(increment), fused)], 3
+    )
 
 
 def gaussian_gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, threads):
@@ -245,14 +291,14 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
     return _fastest([*calls, autograd(results), autograd(torch.compile(results))])
 
 
-def _fastest(calls):
+def _fastest(calls, rounds=15):
     """Of several ways, by the best of some calls each."""
     times = []
     for call in calls:
-        for _ in range(3):
+        for _ in range(min(3, rounds)):
             call()
         best = math.inf
-        for _ in range(15):
+        for _ in range(rounds):
             begin = time.perf_counter()
             call()
             best = min(best, time.perf_counter() - begin)

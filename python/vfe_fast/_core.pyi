@@ -18,6 +18,7 @@ __all__: list[str] = [
     "RbmProducts",
     "RbmSums",
     "TargetUnavailableError",
+    "anneal",
     "ascend",
     "bernoulli",
     "borrow_device_array",
@@ -149,6 +150,30 @@ class Probe(enum.Enum):
     write: typing.ClassVar[Probe]
     @classmethod
     def __new__(cls, value): ...
+
+def anneal(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    base: numpy.ndarray,
+    start: numpy.typing.NDArray[numpy.uint64],
+    *,
+    betas: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    log_weights: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    stay: bool,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    chain_offset: typing.SupportsInt | typing.SupportsIndex,
+    step_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    prepared: Prepared = None,
+) -> tuple[
+    numpy.typing.NDArray[numpy.uint64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+]:
+    """
+    Packed visible states, log weights and increments of chains that pass `betas` from `start`.
+    """
 
 def ascend(
     x: numpy.ndarray,

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arrays import Array
-
 __all__ = [
     "NOT_OFFERED",
     "RATIO_NOTE",
@@ -367,7 +365,7 @@ def _verdict(maker: Maker, verify: Callable[[Maker], None]) -> str | None:
     return None
 
 
-def made(makers: Mapping[str, Maker | str], *model: Array, **work: Any) -> dict[str, Call | str]:
+def made(makers: Mapping[str, Maker | str], *model: Any, **work: Any) -> dict[str, Call | str]:
     """Make what is timed; a maker that raises leaves the reason."""
     calls: dict[str, Call | str] = {}
     for name, maker in makers.items():

@@ -36,6 +36,7 @@ from ..models.ising import as_spins
 __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 
 _MOST_CHAINS = 64  # of a part, which is one thread's
+_PIECE = 0.8e9  # chains times weights of a kernel call: some 20 ms, between two looks at whether to stop
 _SEGMENT_SECONDS = 0.25  # between two looks at progress and checkpoint
 _WRITE_SECONDS = 2.0
 _FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
@@ -219,6 +220,31 @@ class Run:
         self, chains: Chains, until: int, num_threads: int, stop: threading.Event | None = None
     ) -> Chains:
         """Add increments ln f_{k+1}(v_k) - ln f_k(v_k) k < until; a Gibbs step after each but the last."""
+        if self.path.rbm.dtype == np.float64:
+            return self._advance_float64(chains, until, num_threads, stop)
+        parameters, prepared = self.path.bent.prepared
+        visible, log_weights, moments = chains.visible, chains.log_weights, [chains.moments]
+        done = chains.done
+        size = max(1, min(1024, int(_PIECE / (len(visible) * self.path.rbm.weights.size))))
+        while done < until:
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+            end = min(done + size, until)
+            visible, log_weights, increments = _core.anneal(
+                *parameters, self.path.base, visible, betas=self.betas[done : end + 1],
+                log_weights=log_weights, stay=end + 1 == len(self.betas), seed=self.key,
+                chain_offset=chains.first, step_offset=done + 1, num_threads=num_threads, prepared=prepared,
+            )  # fmt: skip
+            mean = increments.mean(axis=1)
+            squares = np.square(increments - mean[:, None]).sum(axis=1)
+            moments.append(np.stack((mean, squares), axis=1))
+            done = end
+        return Chains(chains.first, until, visible, log_weights, np.concatenate(moments))
+
+    def _advance_float64(
+        self, chains: Chains, until: int, num_threads: int, stop: threading.Event | None
+    ) -> Chains:
+        """The same a temperature at a time: free energies of float64 fields, which the kernel's are not."""
         visible, log_weights = chains.visible, chains.log_weights.copy()
         moments = np.empty((until - chains.done, 2))
         for k in range(chains.done, until):

@@ -2,7 +2,7 @@
 
 #include "../numerics/elementary.hpp"
 #include "../runtime/threads.hpp"
-#include "bit_layer.hpp"
+#include "bit_dot.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
@@ -47,17 +47,14 @@ struct SoftplusSum {
   }
 };
 
-// What is kept of a model: the weights into the hidden layer, and the sums of four visible biases.
+// What is kept of a model: the weights into the hidden layer, and the visible biases.
 template <class T>
 struct Fields {
   BitLayer<T> layer;
-  std::int64_t n_words;                  // of a visible state
-  runtime::Buffer<double> visible_sums;  // (16 n_words, 16): of each four units
+  BitDot visible_dot;
 
   Fields(const RbmView& rbm, int num_threads)
-      : layer(rbm.n_visible, rbm.n_hidden),
-        n_words(words_for(rbm.n_visible)),
-        visible_sums(n_words * word_bits / group_inputs * 16) {
+      : layer(rbm.n_visible, rbm.n_hidden), visible_dot(static_cast<const T*>(rbm.visible_bias), rbm.n_visible) {
     const auto fill = [&](std::int64_t strip) {
       fill_strip<T>(layer, rbm, strip, [](T value, std::int64_t) { return value; });
       // Padding adds nothing to a sum of softplus.
@@ -67,29 +64,6 @@ struct Fields {
     };
     const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
     runtime::parallel_for(layer.n_strips, n_weights, num_threads, fill);
-    for (std::int64_t g = 0; g < n_words * word_bits / group_inputs; ++g) {
-      for (std::int64_t m = 0; m < 16; ++m) {
-        double sum = 0;
-        for (std::int64_t i = 0; i < group_inputs; ++i) {
-          const std::int64_t unit = g * group_inputs + i;
-          if (unit < rbm.n_visible && (m >> i & 1) != 0) {
-            sum += static_cast<double>(static_cast<const T*>(rbm.visible_bias)[unit]);
-          }
-        }
-        visible_sums[g * 16 + m] = sum;
-      }
-    }
-  }
-
-  VFE_HD double visible_part(const std::uint64_t* state) const {  // a.v
-    constexpr std::int64_t groups = word_bits / group_inputs;
-    double sums[4] = {};
-    const double* table = visible_sums.data();
-    for (std::int64_t w = 0; w < n_words; ++w, table += groups * 16) {
-      VFE_UNROLL
-      for (std::int64_t g = 0; g < groups; ++g) sums[g % 4] += table[g * 16 + ((state[w] >> (4 * g)) & 15)];
-    }
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
   static void* make(const void* context) {
@@ -160,7 +134,7 @@ void run(const FreeEnergyArgs& args) {
     }
     if (args.free_energy == nullptr) return;
     for (std::int64_t s = 0; s < n_states; ++s) {
-      const double value = -model.visible_part(states + s * words) - sums[s].value(args.beta);
+      const double value = -model.visible_dot.with({states, n_states, words, 1}, s) - sums[s].value(args.beta);
       static_cast<T*>(args.free_energy)[first + s] = static_cast<T>(value);
     }
   };

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../kernels/anneal.hpp"
 #include "../kernels/ascend.hpp"
 #include "../kernels/contrast.hpp"
 #include "../kernels/cumulants.hpp"
