@@ -126,7 +126,7 @@ def test_size_extensivity(script):
 
 
 def test_importance_sampling_is_not_size_extensive(script):
-    """Its weights spread exponentially with N: with the samples of a small model a large one's F is missed."""
+    """Its weights spread exponentially with N: samples enough for a small model miss F of a large one."""
     copies = script("extensivity")["copies"]
     exact = log_z(copies(1))
     with pytest.warns(vf.free_energy.FreeEnergyWarning):
@@ -135,7 +135,7 @@ def test_importance_sampling_is_not_size_extensive(script):
 
 
 def test_nishimori_line_energy_exactly():
-    """[⟨E⟩] = -N_b tanh β with tanh β = 1 - 2 p: over all signs of the 9 bonds of a prism, by sums over all states."""
+    """[⟨E⟩] = -N_b tanh β where tanh β = 1 - 2 p: all signs of the 9 bonds of a prism, all states."""
     p = 0.2
     beta = math.atanh(1 - 2 * p)
     ends = [(0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5), (4, 0), (5, 1)]
