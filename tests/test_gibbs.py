@@ -64,7 +64,7 @@ def test_field_error_is_within_the_contract(spread):
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 10.0, 1e30])
-@pytest.mark.parametrize(("n_visible", "n_hidden"), [(784, 500), (65, 130), (1100, 33), (40, 16)])
+@pytest.mark.parametrize(("n_visible", "n_hidden"), [(784, 500), (65, 130), (1100, 33), (2100, 40), (40, 16)])
 def test_many_chains_are_drawn_as_few(target, n_visible, n_hidden, scale):
     """Sums of 16 bits decide for many chains, exact sums for few: the same bits."""
     w, a, b = random_parameters(n_visible, n_hidden, scale=scale / np.sqrt(n_visible))

@@ -13,7 +13,6 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t section_blocks = 4;               // blocks of inputs in a section, whose sums share a range
 constexpr std::int64_t states_worth_coarse = 64;         // in a block
 constexpr std::int64_t chain_steps_worth_coarse = 2048;  // chains times steps, where the weights are used once
 
@@ -24,6 +23,7 @@ struct CoarseLayer {
 
   const BitLayer<std::int32_t>& exact_layer;
   const BitLayer<Upper> layer;              // upper parts; a row has those of two strips of the exact layer in turns
+  const std::int64_t section_blocks;        // blocks of inputs in a section
   const std::int64_t n_sections, n_inputs;  // inputs with padding
   const std::int64_t n_outputs;             // in whole tiles
   const runtime::Buffer<std::int32_t> dropped;  // (n_outputs,): bits below the upper part
@@ -35,6 +35,7 @@ struct CoarseLayer {
   explicit CoarseLayer(const BitLayer<std::int32_t>& of)
       : exact_layer(of),
         layer(of.n_in, of.n_out),
+        section_blocks(blocks_of_a_section(of.n_blocks)),
         n_sections(ceil_div(of.n_blocks, section_blocks)),
         n_inputs(of.n_blocks * block_inputs),
         n_outputs(of.n_tiles * tile_width),
@@ -89,6 +90,13 @@ struct CoarseLayer {
  private:
   using Long = Row<std::int32_t>;
 
+  // What is left out grows with the number of inputs, and with the range of a section's sums: the more inputs, the
+  // fewer in a section.
+  static constexpr std::int64_t most_section_blocks = 4, blocks_worth_pairs = 16, blocks_worth_one = 32;
+  static std::int64_t blocks_of_a_section(std::int64_t n_blocks) {
+    return n_blocks <= blocks_worth_pairs ? most_section_blocks : n_blocks <= blocks_worth_one ? 2 : 1;
+  }
+
   Long exact_row(std::int64_t strip, std::int64_t input) const {
     if (strip >= exact_layer.n_strips) return {};
     return row_at<std::int32_t>(exact_layer.block_rows(strip, 0) + input * exact_width, 0);
@@ -116,7 +124,7 @@ struct CoarseLayer {
         const std::int64_t range = std::int64_t{highest[section][l]} - lowest[section][l];
         widest = range > widest ? range : widest;
       }
-      dropped[first + l] = bits_to_drop(widest);
+      dropped[first + l] = bits_to_drop(widest, section_blocks);
       total[first + l] = 0;
       for (std::int64_t section = 0; section < n_sections; ++section) {
         const std::int64_t ends = std::int64_t{lowest[section][l]} + highest[section][l];
@@ -132,10 +140,11 @@ struct CoarseLayer {
 
   static constexpr std::int32_t most_dropped = 15;  // so that two lower parts add up in 16 bits
   // As few as leave the range of a section's sums, and its rounding, to 16 bits.
-  static std::int32_t bits_to_drop(std::int64_t range) {
-    constexpr std::int64_t rounding = section_blocks * block_inputs / 2 + 1;
-    constexpr std::int64_t room = 2 * (32767 - rounding);
-    static_assert(room << most_dropped >= std::int64_t{1} << 30);  // what no sum of weights exceeds
+  static std::int32_t bits_to_drop(std::int64_t range, std::int64_t section_blocks) {
+    static_assert(2 * (32767 - (most_section_blocks * block_inputs / 2 + 1)) << most_dropped >=
+                  std::int64_t{1} << 30);  // what no sum of weights exceeds
+    const std::int64_t rounding = section_blocks * block_inputs / 2 + 1;
+    const std::int64_t room = 2 * (32767 - rounding);
     std::int32_t bits = 1;
     while (bits < most_dropped && range > room << bits) ++bits;
     return bits;
@@ -201,7 +210,7 @@ struct CoarseFields {
             row_at<std::uint32_t>(coarse.start.data() + (strip * coarse.n_sections + section) * exact_width, 0);
         auto* sum = reinterpret_cast<Row<Upper>*>(sums);
         for (std::int64_t s = 0; s < states.n; ++s) sum[s] = start.as<Upper>();
-        const std::int64_t begin = section * section_blocks, end = begin + section_blocks;
+        const std::int64_t begin = section * coarse.section_blocks, end = begin + coarse.section_blocks;
         for (std::int64_t block = begin; block < end && block < layer.n_blocks; ++block) {
           build_tables<group_inputs>(layer.block_rows(strip, block), table);
           add_tables_of_block<group_inputs>(states, block, table, sums);
