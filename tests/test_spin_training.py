@@ -78,7 +78,7 @@ def test_gradient(centered: bool) -> None:
         np.testing.assert_allclose(mine - before, step, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"score_matching", "denoising", "sliced"}))
 def test_training_raises_the_likelihood(method: str) -> None:
     data = spins(60, 5)
     rbm = vf.SpinRBM.from_data(data, 4, rng=3, dtype=np.float64)

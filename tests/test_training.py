@@ -34,7 +34,8 @@ from vfe_fast.training.gradients import SamplerSettings
 from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray]
-ALL_METHODS = sorted(METHODS)
+OF_REAL_UNITS = {"score_matching", "denoising", "sliced"}
+ALL_METHODS = sorted(METHODS.keys() - OF_REAL_UNITS)
 
 
 # --- an independent RBM ---------------------------------------------------------------------------

@@ -34,6 +34,7 @@ _PURPOSES = {
     "trial states": 8,
     "tempering": 9,
     "umbrella": 10,
+    "score matching": 17,
 }
 
 

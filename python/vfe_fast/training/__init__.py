@@ -11,7 +11,6 @@ from .callbacks import (
     StopTraining,
 )
 from .gradients import (
-    METHODS,
     ContrastiveDivergence,
     Exact,
     FastPersistentCD,
@@ -20,7 +19,16 @@ from .gradients import (
     ThoulessAndersonPalmer,
 )
 from .loop import History, train
+from .methods import METHODS
 from .schedules import ExponentialDecay, LinearDecay
+from .score_matching import (
+    DenoisingScoreMatching,
+    RatioMatching,
+    ScoreMatching,
+    SlicedScoreMatching,
+    ratio_matching_objective,
+    score_matching_objective,
+)
 from .updates import OPTIMIZERS
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "AisLogLikelihood",
     "ChainAutocorrelation",
     "ContrastiveDivergence",
+    "DenoisingScoreMatching",
     "Epoch",
     "Exact",
     "ExactLogLikelihood",
@@ -41,8 +50,13 @@ __all__ = [
     "ParallelTempering",
     "PersistentCD",
     "PseudoLogLikelihood",
+    "RatioMatching",
+    "ScoreMatching",
+    "SlicedScoreMatching",
     "StopTraining",
     "ThoulessAndersonPalmer",
     "gradient_bias",
+    "ratio_matching_objective",
+    "score_matching_objective",
     "train",
 ]

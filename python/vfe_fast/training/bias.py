@@ -13,8 +13,9 @@ from ..arrays import Array, finite_reals
 from ..models import GaussianRBM
 from ..random import seed
 from .averages import Statistics
-from .gradients import Exact, Method, SamplerSettings, named
+from .gradients import Exact, Method, SamplerSettings
 from .machines import Trained, machine_of
+from .methods import named
 
 __all__ = ["GradientBias", "gradient_bias"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -34,7 +34,6 @@ from ..sampling.tempering import swaps
 from .averages import Contrast, Machine, Statistics, clamped, difference
 
 __all__ = [
-    "METHODS",
     "ContrastiveDivergence",
     "Diverged",
     "Exact",
@@ -47,7 +46,6 @@ __all__ = [
     "State",
     "ThoulessAndersonPalmer",
     "direction",
-    "named",
 ]
 
 
@@ -542,25 +540,3 @@ def _squares(rbm: GaussianRBM, moments: Moments) -> Array:
 
 
 Method = Callable[[Machine, SamplerSettings], Gradient]
-
-METHODS: dict[str, Method] = {
-    "cd": ContrastiveDivergence,
-    "pcd": PersistentCD,
-    "fpcd": FastPersistentCD,
-    "pt": ParallelTempering,
-    "tap": ThoulessAndersonPalmer,
-    "exact": Exact,
-}
-
-
-def named(method: Any) -> tuple[str, Method]:
-    """A method by its name in METHODS, or given as what makes it; with a name for checkpoints."""
-    if isinstance(method, str) and method in METHODS:
-        return method, METHODS[method]
-    if isinstance(method, str) or not callable(method):
-        raise ValueError(
-            f"method: expected one of {', '.join(METHODS)}, or a class of gradients, got {method!r}"
-        )
-    maker = getattr(method, "func", method)  # of a functools.partial
-    options = ", ".join(f"{name}={value!r}" for name, value in getattr(method, "keywords", {}).items())
-    return f"{getattr(maker, '__qualname__', type(maker).__qualname__)}({options})", method

@@ -19,8 +19,9 @@ from ..random import generator, seed
 from .averages import Contrast
 from .callbacks import Callback, Epoch, StopTraining
 from .checkpoints import read_checkpoint, write_checkpoint
-from .gradients import Diverged, Gradient, Method, SamplerSettings, named
+from .gradients import Diverged, Gradient, Method, SamplerSettings
 from .machines import Bits, Trained, machine_of
+from .methods import named
 from .progress import ProgressBar
 from .state import Record, RunState
 from .updates import Ascent
@@ -99,8 +100,10 @@ def train(
         The model; its parameters are replaced after every update.
     data : array_like, (n_samples, n_visible)
         States of 0s and 1s, spins -1 and +1, or real numbers of the model's dtype.
-    method : {"pcd", "cd", "fpcd", "pt", "tap", "exact"} or callable
-        How the model's averages are estimated: the name of a class in `vfe_fast.training`, or such a class
+    method : str or callable
+        "pcd", "cd", "fpcd", "pt", "tap" or "exact": how the model's averages are estimated; "score_matching",
+        "denoising", "sliced" (real units), "ratio_matching" (binary ones): objectives that do without them.
+        The name of a class in `vfe_fast.training`, or such a class
         with options, as in ``functools.partial(ParallelTempering, n_temperatures=20)``.
     n_epochs : int
         Passes through the data. A resumed run counts those already done.
