@@ -1,4 +1,4 @@
-"""Training a GaussianRBM without ln Z: likelihood by epoch of score matching beside the exact gradient and CD."""
+"""Training a GaussianRBM without ln Z: likelihood by epoch of score matching, the exact gradient and CD."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
 from .trace import trace
 from .umbrella import Profile, umbrella
+from .variational import variational
 from .windows import MbarWarning
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "thermodynamic_integration",
     "trace",
     "umbrella",
+    "variational",
 ]

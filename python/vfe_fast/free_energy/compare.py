@@ -26,6 +26,7 @@ from .mean_field import mean_field
 from .result import FreeEnergy, FreeEnergyWarning
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
+from .variational import variational
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "exact": Method(functools.partial(exact, max_seconds=60.0), (*_DISCRETE, GaussianRBM), is_random=False),
     "mean_field": Method(mean_field, _DISCRETE, takes_data=True),
+    "variational": Method(variational, _DISCRETE, takes_data=True),
     "cumulant_expansion": Method(cumulant_expansion, _DISCRETE),
     "tap 2": Method(functools.partial(tap, order=2), _DISCRETE, takes_data=True),
     "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),

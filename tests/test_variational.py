@@ -1,0 +1,164 @@
+"""Bounds by blocks: between F and mean field, exact where a block is all, divergences by definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from conftest import random_rbm
+from vfe_fast.free_energy import MeanFieldWarning, mean_field, variational
+
+
+def random_ising(n, seed, scale=0.5):
+    draw = np.random.default_rng(seed)
+    upper = np.triu(scale * draw.normal(size=(n, n)), 1)
+    return vf.Ising(upper + upper.T, 0.3 * draw.normal(size=n))
+
+
+def random_spin_rbm(seed):
+    draw = np.random.default_rng(seed)
+    return vf.SpinRBM(0.4 * draw.normal(size=(6, 5)), 0.3 * draw.normal(size=6), 0.3 * draw.normal(size=5))
+
+
+MODELS = {
+    "bits": lambda seed: random_rbm(7, 5, scale=0.8),
+    "spins": random_spin_rbm,
+    "ising": lambda seed: random_ising(11, seed),
+}
+
+
+def table(model):
+    """States and energies of all units, by definition; those of an RBM visible first."""
+    if isinstance(model, vf.Ising):
+        n, low = model.n_spins, -1.0
+    else:
+        n, low = model.n_visible + model.n_hidden, 0.0 if isinstance(model, vf.BernoulliRBM) else -1.0
+    x = np.where(np.arange(1 << n)[:, None] >> np.arange(n) & 1, 1.0, low)
+    if isinstance(model, vf.Ising):
+        return x, -0.5 * np.einsum("si,ij,sj->s", x, model.couplings, x) - x @ model.fields
+    v, h = x[:, : model.n_visible], x[:, model.n_visible :]
+    w, a, b = model.parameters
+    return x, -(v @ a) - h @ b - np.einsum("si,ij,sj->s", v, w, h)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("beta", [0.4, 1.0, 1.7])
+@pytest.mark.parametrize("seed", range(4))
+def test_between_exact_and_mean_field(kind, beta, seed):
+    model = MODELS[kind](seed)
+    exact = vf.free_energy.exact(model, beta=beta).value
+    before = mean_field(model, beta=beta, rng=seed).value
+    for size in (1, 2, 4, 8):
+        F = variational(model, size, beta=beta, rng=seed)
+        assert F.kind == "upper_bound"
+        assert exact - 1e-9 <= F.value <= before + 1e-9
+        if size == 1:
+            assert F.value == pytest.approx(before, abs=1e-8)
+        else:
+            assert F.value < before
+        assert F.value == pytest.approx(F.details["energy"] - F.details["entropy"] / beta, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_one_block_is_exact(kind):
+    model = MODELS[kind](1)
+    n = len(table(model)[0][0])
+    F = variational(model, n, beta=1.3, rng=0)
+    assert F.log_z == pytest.approx(vf.free_energy.exact(model, beta=1.3).log_z, rel=1e-12)
+
+
+def test_blocks_that_do_not_see_each_other_are_exact():
+    couplings = np.zeros((7, 7))
+    for i, j, value in ((0, 3, 1.0), (3, 5, -0.7), (1, 2, 0.9), (4, 6, 2.0)):
+        couplings[i, j] = couplings[j, i] = value
+    model = vf.Ising(couplings, np.linspace(-0.5, 0.6, 7))
+    F = variational(model, [[0, 3, 5], [1, 2], [4, 6]], rng=0)
+    assert F.log_z == pytest.approx(vf.free_energy.exact(model).log_z, rel=1e-12)
+
+
+@pytest.mark.parametrize("kl", ["exclusive", "inclusive"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_divergences_by_definition(kind, kl):
+    beta, model = 0.9, MODELS[kind](2)
+    x, energy = table(model)
+    log_z = np.logaddexp.reduce(-beta * energy)
+    p = np.exp(-beta * energy - log_z)
+    F = variational(model, 3, kl=kl, beta=beta, rng=0)
+    # q from the model's or the equations' tables, state by state
+    q = np.ones(len(x))
+    means = (
+        F.details["spins"] if kind == "ising" else np.concatenate([F.details["visible"], F.details["hidden"]])
+    )
+    low = x.min()
+    for part in F.details["blocks"]:
+        keys = (x[:, part] == 1) @ (1 << np.arange(len(part)))
+        if kl == "inclusive":
+            of_block = np.bincount(keys, p, 1 << len(part))
+        else:
+            outside = np.setdiff1d(np.arange(x.shape[1]), part)
+            mixed = np.tile(means, (1 << len(part), 1))
+            mixed[:, part] = np.where(
+                np.arange(1 << len(part))[:, None] >> np.arange(len(part)) & 1, 1.0, low
+            )
+            assert len(outside)
+            of_block = np.exp(-beta * (e := pair_energy(model, mixed)) + beta * e.min())
+            of_block /= of_block.sum()
+        q *= of_block[keys]
+    assert q.sum() == pytest.approx(1, rel=1e-10)
+    exclusive, inclusive = float(q @ np.log(q / p)), float(p @ np.log(p / q))
+    assert F.details["kl"]["exclusive"] == pytest.approx(exclusive, rel=1e-6)
+    assert F.details["kl"]["inclusive"] == pytest.approx(inclusive, rel=1e-6)
+    assert F.log_z == pytest.approx(log_z - exclusive, rel=1e-8)  # β (F_q - F) = KL(q || p)
+
+
+def pair_energy(model, x):
+    """E of real numbers: multilinear, so it is the mean of E under independent units of these means."""
+    if isinstance(model, vf.Ising):
+        return -0.5 * np.einsum("si,ij,sj->s", x, model.couplings, x) - x @ model.fields
+    v, h = x[:, : model.n_visible], x[:, model.n_visible :]
+    w, a, b = model.parameters
+    return -(v @ a) - h @ b - np.einsum("si,ij,sj->s", v, w, h)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_each_divergence_is_least_where_it_is_minimized(kind):
+    model = MODELS[kind](3)
+    exclusive, inclusive = (variational(model, 2, kl=kl, rng=0) for kl in ("exclusive", "inclusive"))
+    assert exclusive.details["kl"]["exclusive"] <= inclusive.details["kl"]["exclusive"]
+    assert inclusive.details["kl"]["inclusive"] <= exclusive.details["kl"]["inclusive"]
+    assert exclusive.value <= inclusive.value
+
+
+def test_a_large_model():
+    rbm = random_rbm(90, 70, scale=0.3)
+    F = variational(rbm, 10, rng=0)
+    assert F.converged
+    assert F.value < F.details["mean_field"]
+    assert sorted(np.concatenate(F.details["blocks"])) == list(range(160))
+
+
+def test_not_converged():
+    with pytest.warns(MeanFieldWarning, match="not converged after 1 sweeps"):
+        F = variational(random_ising(10, 1), 2, max_sweeps=1, rng=0)
+    assert not F.converged
+    assert F.problem
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model"),
+        ({"blocks": 0}, ValueError, "blocks"),
+        ({"blocks": 15}, ValueError, "blocks"),
+        ({"blocks": [[0, 1], [1, 2, 3, 4]]}, ValueError, "blocks: expected each unit"),
+        ({"blocks": [[0, 1, 2, 3, 4], []]}, ValueError, "blocks"),
+        ({"blocks": [["a"]]}, TypeError, "blocks"),
+        ({"kl": "both"}, ValueError, "kl"),
+        ({"beta": 0.0}, ValueError, "beta"),
+        ({"model": random_rbm(12, 9), "kl": "inclusive"}, ValueError, "kl"),
+    ],
+)
+def test_bad_input(bad, error, message):
+    with pytest.raises(error, match=message):
+        variational(**{"model": random_ising(5, 0), "rng": 0, **bad})
