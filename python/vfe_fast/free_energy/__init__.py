@@ -1,6 +1,7 @@
 """Free energies: one method a file, each returning a `FreeEnergy` that says what it is."""
 
 from .ais import AisSandwich, ais, ais_sandwich, reverse_ais
+from .clamped_tap import ClampedFreeEnergies, clamped_tap
 from .compare import Comparison, compare
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
@@ -20,6 +21,7 @@ from .windows import MbarWarning
 
 __all__ = [
     "AisSandwich",
+    "ClampedFreeEnergies",
     "Comparison",
     "DensityOfStates",
     "FreeEnergy",
@@ -34,6 +36,7 @@ __all__ = [
     "ais",
     "ais_sandwich",
     "bar",
+    "clamped_tap",
     "compare",
     "cumulant_expansion",
     "density_of_states",

@@ -42,14 +42,21 @@ class Settled:
 
 
 def settle(
-    pairs: Pairs, start: Array, order: int, *, damping: float, tolerance: float, max_sweeps: int
+    pairs: Pairs,
+    start: Array,
+    order: int,
+    *,
+    damping: float,
+    tolerance: float,
+    max_sweeps: int,
+    clamped: npt.NDArray[np.bool_] | None = None,
 ) -> Settled:
     """Sweep over the blocks, each in the field of the others, until nothing moves.
 
     At order 1 without damping a block's step is the exact minimum of F_q in its means, so that F_q never
     increases. Anderson's acceleration (J. ACM 12 (1965) 547) proposes the next start of a sweep: at order 1
     it is taken if F_q is lower there, at higher orders, where nothing is minimized, if the last sweep moved
-    less than the one before.
+    less than the one before. Units that are `clamped`, (n_rows, n_units), stay where they start.
     """
     theta, rows = start.copy(), np.arange(len(start))
     change, gradient = np.full(len(start), np.inf), np.full(len(start), np.inf)
@@ -59,7 +66,7 @@ def settle(
     before = np.full(len(start), np.inf)
     current = theta.copy()
     for _ in range(max_sweeps):
-        swept = _sweep(pairs, current, order, damping)
+        swept = _sweep(pairs, current, order, damping, None if clamped is None else clamped[rows])
         move = swept - current
         n_sweeps[rows] += 1
         theta[rows] = swept
@@ -86,13 +93,17 @@ def settle(
     return Settled(theta, change, gradient, np.maximum(change, gradient) <= tolerance, n_sweeps)
 
 
-def _sweep(pairs: Pairs, theta: Array, order: int, damping: float) -> Array:
+def _sweep(
+    pairs: Pairs, theta: Array, order: int, damping: float, clamped: npt.NDArray[np.bool_] | None
+) -> Array:
     """Each block in turn, towards the field of the others."""
     theta = theta.copy()
     at = pairs.cumulants(theta)
     for block, units in enumerate(pairs.blocks):
         field = pairs.field(at, block, order)
         moved = theta[:, units] * damping + field * (1 - damping)
+        if clamped is not None:
+            moved = np.where(clamped[:, units], theta[:, units], moved)
         theta[:, units] = moved
         new = pairs.cumulants(moved)
         for name, values in vars(new).items():

@@ -233,6 +233,11 @@ class SlicedScoreMatching(ScoreMatching):
     """The same with the divergence along one random direction of signs a sample.
 
     Its average is that of `ScoreMatching`; it costs as much here, where the divergence has a closed form.
+
+    Parameters
+    ----------
+    rbm, settings
+        As of `ScoreMatching`.
     """
 
     def _descend(self, v: Array, update: int) -> tuple[_Scores, tuple[Array, ...]]:
