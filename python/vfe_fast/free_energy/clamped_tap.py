@@ -71,9 +71,9 @@ def clamped_tap(
 ) -> ClampedFreeEnergies:
     """Mean field (order 1) or TAP with visible units clamped to data, for all samples at once.
 
-    The equations of `tap`, in which a clamped unit has its value for a mean and no variance; what the data leave
-    open starts at equal probabilities. With all visible units of an RBM clamped the hidden ones are independent, and
-    any order gives the clamped free energy F_c(v) itself.
+    The equations of `tap`, in which a clamped unit has its value for a mean and no variance; what the data
+    leave open starts at equal probabilities. With all visible units of an RBM clamped the hidden ones are
+    independent, and any order gives the clamped free energy F_c(v) itself.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ def clamped_tap(
 
     Notes
     -----
-    M. Gabrié, E. Tramel, F. Krzakala, "Training restricted Boltzmann machines via the Thouless-Anderson-Palmer free
-    energy", NIPS 2015.
+    M. Gabrié, E. Tramel, F. Krzakala, "Training restricted Boltzmann machines via the
+    Thouless-Anderson-Palmer free energy", NIPS 2015.
 
     Examples
     --------
@@ -148,11 +148,18 @@ def clamped_tap(
         )
         warnings.warn(f"clamped_tap: {problem}", MeanFieldWarning, stacklevel=2)
     means = pairs.cumulants(found.theta).mean
-    parts = (
-        (None, None, means) if isinstance(model, Ising) else (means[:, :n_given], means[:, n_given:], None)
+    is_ising = isinstance(model, Ising)
+    return ClampedFreeEnergies(
+        value=-log_z / beta,
+        log_z=log_z,
+        kind="upper_bound" if order == 1 else "asymptotic",
+        converged=holds,
+        visible=None if is_ising else means[:, :n_given],
+        hidden=None if is_ising else means[:, n_given:],
+        spins=means if is_ising else None,
+        plefka=plefka,
+        problem=problem,
     )
-    kind: Kind = "upper_bound" if order == 1 else "asymptotic"
-    return ClampedFreeEnergies(-log_z / beta, log_z, kind, holds, *parts, plefka, problem)
 
 
 def _signs(model: BernoulliRBM | SpinRBM | Ising, states: Any, n_units: int) -> Array:
