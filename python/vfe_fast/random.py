@@ -34,6 +34,8 @@ _PURPOSES = {
     "trial states": 8,
     "tempering": 9,
     "umbrella": 10,
+    "langevin": 11,
+    "hamiltonian": 12,
     "score matching": 17,
 }
 
