@@ -95,6 +95,20 @@ def test_mass_and_step_are_adapted():
     assert np.allclose(covariance, COVARIANCE, atol=0.15 * np.sqrt(np.outer(*2 * [np.diag(COVARIANCE)])))
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.SamplingWarning")
+def test_leapfrog_keeps_the_energy_to_second_order():
+    """On a harmonic well H is off by ε² (x² - x'²) / 8 a dimension, however long the path."""
+    refused = []
+    for step in (0.4, 0.2):
+        found = hmc(
+            lambda x: (x**2).sum(axis=1) / 2, far_apart(50, 3), 400, gradient=lambda x: x, step_size=step,
+            n_warmup=50, path_length=3.0, rng=1,
+        )  # fmt: skip
+        refused.append(1 - found.acceptance)
+    assert refused[1] < 0.01
+    assert 3 < refused[0] / refused[1] < 5
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_law_of_a_quartic(sampler):
     """Kolmogorov and Smirnov on a thinned run, e^(-x^4 + x): p > 1e-4, one false alarm in 10,000 seeds."""

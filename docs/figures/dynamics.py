@@ -1,4 +1,4 @@
-"""Real numbers sampled by dynamics: what a step without a test costs in bias, and what it brings in samples."""
+"""Real numbers sampled by dynamics: what a step without a test costs in bias, what one brings in samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vfe_fast.sampling import SamplingWarning, hmc, langevin
 def machine() -> vf.GaussianRBM:
     """6 x 4 units, whose visible units are of a mixture of sixteen normal laws."""
     draw = np.random.default_rng(5)
-    return vf.GaussianRBM(0.8 * draw.normal(size=(6, 4)), draw.normal(size=6), draw.normal(size=4), np.ones(6))
+    weights, a, b = 0.8 * draw.normal(size=(6, 4)), draw.normal(size=6), draw.normal(size=4)
+    return vf.GaussianRBM(weights, a, b, np.ones(6))
 
 
 def exact_variance(rbm: vf.GaussianRBM) -> float:
@@ -29,7 +30,7 @@ def exact_variance(rbm: vf.GaussianRBM) -> float:
 
 
 def compute(small: bool = False) -> dict[str, Any]:
-    """Σ Var v and effective samples a gradient, by step size, of ULA and MALA, and of HMC with its own step."""
+    """Σ Var v and effective samples a gradient, by step of ULA and MALA, and of HMC with its own."""
     rbm, n_samples = machine(), 100 if small else 2000
     start = 3 * np.random.default_rng(0).normal(size=(16, 6))
     steps = [0.3, 1.0] if small else [0.2, 0.35, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5]
