@@ -6,6 +6,7 @@ from .compare import Comparison, compare
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
+from .laplace import LaplaceWarning, laplace
 from .log_weights import WeightsWarning
 from .mbar import bar, mbar, mbar_from_potentials
 from .mean_field import MeanFieldWarning, mean_field
@@ -27,6 +28,7 @@ __all__ = [
     "FreeEnergy",
     "FreeEnergyWarning",
     "GroundState",
+    "LaplaceWarning",
     "MbarWarning",
     "MeanFieldWarning",
     "Moments",
@@ -44,6 +46,7 @@ __all__ = [
     "exact_samples",
     "ground_state",
     "importance",
+    "laplace",
     "mbar",
     "mbar_from_potentials",
     "mean_field",
