@@ -65,7 +65,7 @@ def test_correction_has_all_its_parts(beta):
     assert zeroth != pytest.approx(exact, abs=1e-4)
 
 
-@pytest.mark.parametrize("beta", [1.0, 2.5])
+@pytest.mark.parametrize("beta", [0.5, 2.5, 10.0])  # at 1 the next two orders happen to cancel
 def test_gaussian_rbm(beta):
     """One mode: F of the marginal is the machine's F."""
     draw = np.random.default_rng(2)
@@ -76,7 +76,7 @@ def test_gaussian_rbm(beta):
     exact = vf.free_energy.exact(rbm, beta=beta).log_z
     zeroth, first = F.details["orders"]
     assert abs(first - exact) < abs(zeroth - exact) / 3
-    assert abs(first - exact) < 2e-2
+    assert abs(first - exact) < 5e-3
 
 
 def test_separate_minima_are_summed():
