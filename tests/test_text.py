@@ -165,3 +165,15 @@ def test_nishimori_line_by_sampling(script):
         assert abs(mean[3]) < 4 * stderr[3]  # ⟨m²⟩ - ⟨q²⟩
     hot, _, cold = found["off_line"][:, 0, 3]
     assert hot > 0 > cold  # off the line they differ
+
+
+def test_five_expressions_of_one_free_energy(script):
+    found = script("expressions")["compute"](small=True)
+    for name in ("density of states", "integral", "trace"):
+        assert np.allclose(found[name], found["sum"], rtol=0, atol=1e-10), name
+    mean, stderr = found["mean"].T
+    assert (np.abs(mean - found["sum"]) < 4.5 * stderr).all()
+    s = all_spins(12)
+    energy = -((s.sum(axis=1) ** 2 - 12) / 24) - 0.25 * s.sum(axis=1)
+    by_hand = [float(np.logaddexp.reduce(-beta * energy)) for beta in found["betas"]]
+    assert np.allclose(found["sum"], by_hand, rtol=1e-13)

@@ -6,6 +6,7 @@ from .compare import Comparison, compare
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
+from .integral import QuadratureWarning, integral
 from .laplace import LaplaceWarning, laplace
 from .log_weights import WeightsWarning
 from .mbar import bar, mbar, mbar_from_potentials
@@ -33,6 +34,7 @@ __all__ = [
     "MeanFieldWarning",
     "Moments",
     "Profile",
+    "QuadratureWarning",
     "SpinMoments",
     "WeightsWarning",
     "ais",
@@ -46,6 +48,7 @@ __all__ = [
     "exact_samples",
     "ground_state",
     "importance",
+    "integral",
     "laplace",
     "mbar",
     "mbar_from_potentials",

@@ -19,28 +19,12 @@ from ..arrays import Array
 from ..models import BernoulliRBM, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
+from .quadrature import GAUSS_WEIGHTS, POINTS, WEIGHTS
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["IntegrationWarning", "thermodynamic_integration"]
 
 Integrated: TypeAlias = BernoulliRBM | SpinRBM
-
-# Kronrod's extension of Gauss's rule with 7 points, on [-1, 1]: points, weights, and Gauss's weights of every
-# second point (R. Piessens et al., QUADPACK, 1983, qk15). Symmetric: half of them. To 20 digits.
-_POINTS = np.array([
-    0.99145537112081263920, 0.94910791234275852452, 0.86486442335976907278,
-    0.74153118559939443986, 0.58608723546769113029, 0.40584515137739716690,
-    0.20778495500789846760, 0.0,
-])  # fmt: skip
-_WEIGHTS = np.array([
-    0.02293532201052922496, 0.06309209262997855329, 0.10479001032225018383,
-    0.14065325971552591874, 0.16900472663926790282, 0.19035057806478540991,
-    0.20443294007529889241, 0.20948214108472782801,
-])  # fmt: skip
-_GAUSS_WEIGHTS = np.array([
-    0.12948496616886969327, 0.27970539148927666790,
-    0.38183005050511894495, 0.41795918367346938775,
-])  # fmt: skip
 
 _MOST_ERRORS = 5.0  # by which averages that should agree may differ
 
@@ -174,14 +158,10 @@ def _largest_in_errors(differences: Array) -> float:
 
 def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
     """Temperatures from 0 to beta, and the weights of both rules."""
-    both_sides = np.concatenate([-_POINTS, _POINTS[-2::-1]])
-    kronrod = np.concatenate([_WEIGHTS, _WEIGHTS[-2::-1]])
-    gauss = np.zeros_like(kronrod)
-    gauss[1::2] = np.concatenate([_GAUSS_WEIGHTS, _GAUSS_WEIGHTS[-2::-1]])
     width = beta / n_panels
     starts = width * np.arange(n_panels)
-    betas = (starts[:, None] + width * (1.0 + both_sides) / 2).ravel()
-    return betas, np.tile(kronrod * width / 2, n_panels), np.tile(gauss * width / 2, n_panels)
+    betas = (starts[:, None] + width * (1.0 + POINTS) / 2).ravel()
+    return betas, np.tile(WEIGHTS * width / 2, n_panels), np.tile(GAUSS_WEIGHTS * width / 2, n_panels)
 
 
 def _mean_energies(
