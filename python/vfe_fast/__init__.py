@@ -23,7 +23,7 @@ The face of the package; every name here is documented where it is defined:
 from . import device, free_energy, random, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
-from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
+from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, TransverseFieldIsing, load
 from .sampling import GibbsChains, gibbs, reparameterize
 from .statistics import CumulantAccumulator, cumulants, log_mean_exp_cumulants
 from .training import train
@@ -38,6 +38,7 @@ __all__ = [
     "Ising",
     "SpinRBM",
     "TargetUnavailableError",
+    "TransverseFieldIsing",
     "__version__",
     "cumulants",
     "device",

@@ -16,7 +16,7 @@ from .samples import exact_samples
 from .spectrum import DensityOfStates, GroundState, density_of_states, ground_state
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
-from .trace import trace
+from .trace import TraceWarning, trace
 from .umbrella import Profile, umbrella
 from .variational import variational
 from .windows import MbarWarning
@@ -36,6 +36,7 @@ __all__ = [
     "Profile",
     "QuadratureWarning",
     "SpinMoments",
+    "TraceWarning",
     "WeightsWarning",
     "ais",
     "ais_sandwich",

@@ -6,5 +6,15 @@ from .ising import Ising
 from .loader import Model, load
 from .spin_layers import SpinLayers
 from .spin_rbm import SpinRBM
+from .transverse_field import TransverseFieldIsing
 
-__all__ = ["BernoulliRBM", "GaussianRBM", "Ising", "Model", "SpinLayers", "SpinRBM", "load"]
+__all__ = [
+    "BernoulliRBM",
+    "GaussianRBM",
+    "Ising",
+    "Model",
+    "SpinLayers",
+    "SpinRBM",
+    "TransverseFieldIsing",
+    "load",
+]
