@@ -6,13 +6,14 @@ The face of the package; every name here is documented where it is defined:
 `BernoulliRBM`          a restricted Boltzmann machine of 0/1 units
 `GaussianRBM`           one with real visible units
 `SpinRBM`               one with units ±1
-`Ising`                 spins ±1 with couplings between all pairs
+`Ising`                 spins ±1 with couplings between all pairs; `TransverseFieldIsing`, quantum ones
 `gibbs`, `GibbsChains`  block Gibbs sampling, once or with persistent chains
 `cumulants`             cumulants of samples with errors, whole or streamed (`CumulantAccumulator`),
                         and the series of ln⟨exp(-βV)⟩ (`log_mean_exp_cumulants`)
 `reparameterize`        samples that are functions of their parameters, with KL and gradients
 `train`                 contrastive divergence, persistent CD, exact gradient
-`free_energy`           methods that return a `FreeEnergy`: value, error, kind
+`free_energy`           methods that return a `FreeEnergy`: value, error, kind; `compare`, all of them
+`sampling`              parallel tempering, Hamiltonian and Langevin dynamics
 `device`                arrays on a CUDA device (`DeviceArray`), streams
 `random`                seeds, and random numbers that no thread count changes
 `load`                  a saved model
@@ -20,7 +21,7 @@ The face of the package; every name here is documented where it is defined:
 ======================  ====================================================
 """
 
-from . import device, free_energy, random, training
+from . import device, free_energy, random, sampling, training
 from ._core import TargetUnavailableError, version
 from .config import show_config
 from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, TransverseFieldIsing, load
@@ -48,6 +49,7 @@ __all__ = [
     "log_mean_exp_cumulants",
     "random",
     "reparameterize",
+    "sampling",
     "show_config",
     "train",
     "training",
