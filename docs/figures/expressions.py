@@ -35,12 +35,12 @@ def by_density(beta: float) -> float:
 def by_integral(beta: float) -> float:
     """ln ∫ dm p(m) e^(-β N E(m)), over the field of Hubbard and Stratonovich."""
     found = vf.free_energy.integral(
-        lambda m: -np.logaddexp(beta * (m[:, 0] + FIELD), -beta * (m[:, 0] + FIELD)) / beta,
+        lambda m: m[:, 0] ** 2 / 2 - np.logaddexp(beta * (m[:, 0] + FIELD), -beta * (m[:, 0] + FIELD)) / beta,
         [(-math.inf, math.inf)],
         beta=N * beta,
-        log_density=lambda m: -N * beta * m[:, 0] ** 2 / 2 + 0.5 * math.log(N * beta / (2 * math.pi)),
     )
-    return found.log_z - beta / 2  # E leaves out the spins' own s_i s_i / 2N
+    log_norm = 0.5 * math.log(N * beta / (2 * math.pi))  # of the field's normal law p(m)
+    return found.log_z + log_norm - beta / 2  # E leaves out the spins' own s_i s_i / 2N
 
 
 def by_trace(beta: float) -> float:

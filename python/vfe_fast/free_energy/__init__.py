@@ -6,7 +6,7 @@ from .compare import Comparison, compare
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
-from .integral import QuadratureWarning, integral
+from .integral import integral
 from .laplace import LaplaceWarning, laplace
 from .log_weights import WeightsWarning
 from .mbar import bar, mbar, mbar_from_potentials
@@ -34,7 +34,6 @@ __all__ = [
     "MeanFieldWarning",
     "Moments",
     "Profile",
-    "QuadratureWarning",
     "SpinMoments",
     "TraceWarning",
     "WeightsWarning",

@@ -1,302 +1,425 @@
-r"""The free energy as an integral over few real numbers.
-
-.. math:: -\beta F = \ln \int dx \, p(x) \, e^{-\beta E(x)}
-
-(C. Martin, "Free Energies and Variational Inference", 2017, "Different expressions for the Free Energy"), by
-adaptive Gauss-Kronrod rules in one to four dimensions, everything in logarithms.
-"""
+"""ln Z of a few real coordinates, as an integral over them."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arguments import count, inverse_temperature, real
 from ..arrays import Array
-from .quadrature import GAUSS_WEIGHTS, POINTS, WEIGHTS
-from .result import FreeEnergy, FreeEnergyWarning
+from .cubature import integrate, points_per_cell
+from .result import FreeEnergy
+from .thermodynamic_integration import IntegrationWarning
 
-__all__ = ["QuadratureWarning", "integral"]
+__all__ = ["integral"]
 
-_CELLS = {1: 64, 2: 12, 3: 4, 4: 2}  # a dimension, before anything is known of the integrand
-_AT_ONCE = 1 << 20  # numbers of a call of the energy
+_MOST_AXES = 4
+_SCAN = {1: 4001, 2: 121, 3: 27, 4: 13}  # points on each axis
+_MOST_PEAKS = 16
+_LOWEST_PEAK = 60.0  # below the highest one, in ln p
+_FAR = 1e100  # where a peak is none
+_CLIMB = 400  # steps to the top
+_SINGULAR = 1e-9  # of the first step: what has no top at that scale
+_FLAT = 0.05  # in ln p: at the top
+_TOLERANCE = {1: 1e-10, 2: 1e-7, 3: 1e-5, 4: 1e-3}
+_EPS = float(np.finfo(np.float64).eps)
 
-
-class QuadratureWarning(FreeEnergyWarning):
-    """An integral that is not as accurate as was asked for."""
+_MOST_RUNS = 3
+_OTHER_CUT = -0.15
+_LAST = 1.0 - _EPS / 2  # u before the end
 
 
 def integral(
     energy: Callable[[Any], Any],
-    bounds: Sequence[Any],
+    bounds: Any,
     *,
     beta: float = 1.0,
-    log_density: Callable[[Any], Any] | None = None,
     points: Any = None,
-    tolerance: float = 1e-9,
-    max_evaluations: int = 20_000_000,
+    tolerance: float | None = None,
+    max_evaluations: int = 2_000_000,
 ) -> FreeEnergy:
-    r"""ln ∫ p(x) e^(-β E(x)) dx over a box in one to four dimensions.
+    r"""Free energy of one to four real coordinates, :math:`\ln Z = \ln \int e^{-\beta E(x)} \, dx`.
+
+    The range is scanned first; from each maximum of p(x) seen, and from `points`, the way leads uphill to
+    the top. Cells are cut small around these peaks, in widths of the peak, and then wherever two rules differ
+    most.
 
     Parameters
     ----------
     energy : callable
-        E(x) of x (n, n_dimensions) -> (n,); infinity where there is no state.
-    bounds : sequence of pairs, (n_dimensions, 2)
-        Ends of each dimension, which may be infinite: there x = t / (1 - t²), or t / (1 - t) from a finite
-        end.
+        E. In one dimension, from an array (n,) of x to the energies (n,); else from (n, n_dims) to (n,).
+        Energies may be +inf, which excludes a state.
+    bounds : (low, high), or sequence of (low, high)
+        The range of x, or of each coordinate; ends may be infinite.
     beta : float
-        Inverse temperature, > 0.
-    log_density : callable, optional
-        ln p(x), of x like `energy`; p is 1 if not given, and need not be normalized.
-    points : array_like, (n_points, n_dimensions), optional
-        Where peaks are: cells are cut there. A peak narrower than the distance of the first points, about a
-        thousandth of the range of t in one dimension and a twentieth in four, may be missed without them.
-    tolerance : float
-        On ln Z.
+        Inverse temperature, 0 (of finite ranges) or in [2^-100, 2^100).
+    points : array_like, (n_points,) or (n_points, n_dims), optional
+        Where p(x) may have narrow peaks that a scan would miss.
+    tolerance : float, optional
+        Error of ln Z aimed at; 1e-10, 1e-7, 1e-5 and 1e-3 in one to four dimensions if not given.
     max_evaluations : int
-        Of the energy.
+        Most energies to compute after the scan, about.
 
     Returns
     -------
     FreeEnergy
-        Of kind ``"consistent"``, with a standard error of 0. `details`: ``error_estimate`` (of ln Z, the
-        difference of Kronrod's and Gauss's rule, summed over cells: commonly far too large, but no bound),
-        ``n_evaluations``, ``n_cells``, ``peak`` (the point of the largest integrand seen), ``problem``.
+        Of kind ``"consistent"``. `details`: ``"error_bound"``: the difference of two rules summed over cells
+        (in more dimensions twice that, and the difference to a run with other cells) and rounding; larger
+        than the error if no peak was missed; ``"peaks"``, where they are;
+        ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the bound is
+        above the tolerance.
+
+    Warns
+    -----
+    IntegrationWarning
+        If `converged` is False.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or the energy is NaN or minus infinity somewhere.
-
-    Warns
-    -----
-    QuadratureWarning
-        If `tolerance` is not reached.
+        If an argument is not as described, energies are NaN or -inf, no state has a finite energy, or the
+        energy falls towards infinity, where the integral diverges.
 
     Notes
     -----
-    Kronrod's extension of Gauss's rule: R. Piessens et al., QUADPACK (1983). The cell with the largest
-    difference of the rules is cut in half across the dimension in which they differ most.
+    Rules: Gauss and Kronrod with 7 and 15 points (QUADPACK, 1983); in more dimensions those of degrees 5 and
+    7 of A. Genz and A. Malik, J. Comput. Appl. Math. 6 (1980) 295. Infinite ranges are mapped by
+    u / (1 - u^2) and (1 + u) / (1 - u), in units of the heaviest peak; where all are, coordinates are turned
+    so that it is round. All sums are in log space.
 
     Examples
     --------
-    >>> F = integral(lambda x: x[:, 0] ** 2 / 2, [(-np.inf, np.inf)], beta=4.0)
-    >>> bool(abs(F.log_z - 0.5 * np.log(2 * np.pi / 4)) < 1e-12)
+    >>> F = integral(lambda x: x**2 / 2, (-math.inf, math.inf), beta=4.0)
+    >>> bool(abs(F.log_z - 0.5 * math.log(2 * math.pi / 4)) < 1e-12)
     True
     """
     if not callable(energy):
-        raise TypeError(f"energy: expected a function, got {type(energy).__name__}")
-    if log_density is not None and not callable(log_density):
-        raise TypeError(f"log_density: expected a function, got {type(log_density).__name__}")
+        raise TypeError(f"energy: expected a callable, got {type(energy).__name__}")
+    ends, flat = _bounds(bounds)
+    d = len(ends)
     beta = inverse_temperature(beta)
-    if beta == 0:
-        raise ValueError("beta: expected beta > 0, got 0")
-    box = _Box(bounds)
-    tolerance = real(tolerance, "tolerance", np.finfo(np.float64).tiny)
-    max_evaluations = count(max_evaluations, "max_evaluations")
-    rule = _Rule(energy, log_density, beta, box)
-    cells = rule.of(box.cells(points))
-    while True:
-        total = float(np.logaddexp.reduce(cells.log_value))
-        if total == -np.inf:
-            raise ValueError(
-                "energy: expected it finite at some of the first points: give points=, or bounds"
-            )
-        errors = np.exp(cells.log_error - total)
-        error = float(errors.sum())
-        if error <= tolerance or rule.n_evaluations >= max_evaluations:
+    if beta == 0 and not np.isfinite(ends).all():
+        raise ValueError("beta: expected beta > 0 where a range is infinite, got 0")
+    tolerance = _TOLERANCE[d] if tolerance is None else real(tolerance, "tolerance", 0.0, 1.0)
+    max_evaluations = count(max_evaluations, "max_evaluations", 10 * points_per_cell(d), 1 << 40)
+    density = _Density(energy, beta, ends, flat)
+    starts = _points(points, ends, flat)
+    best = (-math.inf, math.inf, 0, starts)
+    for _ in range(_MOST_RUNS):
+        peaks, widths = _peaks(density, starts)
+        found = _integrated(density, peaks, widths, tolerance, max_evaluations)
+        if found[0] > best[0]:  # what is missed can only lower Z
+            best = *found, peaks
+        if density.highest <= density(peaks).max() + 1.0:
             break
-        # All cells that together are responsible for most of it, and what lies beside the peak.
-        order = np.argsort(-errors)
-        n_cut = int(np.searchsorted(np.cumsum(errors[order]), 0.5 * error)) + 1
-        cut = cells.larger_beside(rule.peak_t)
-        cut[order[:n_cut]] = True
-        cells = _joined(cells.at(~cut), rule.of(cells.at(cut).halves()))
-    problem = ""
-    if error > tolerance:
-        problem = f"rules differ by {error:.2g} > {tolerance:g} after {rule.n_evaluations} evaluations"
-        warnings.warn(
-            f"integral: {problem}; raise max_evaluations, or give points", QuadratureWarning, stacklevel=2
-        )
-    details = {
-        "error_estimate": error,
-        "n_evaluations": rule.n_evaluations,
-        "n_cells": len(cells.log_value),
-        "peak": rule.peak,
-        "problem": problem,
-    }
-    return FreeEnergy(
-        value=-total / beta, log_z=total, stderr=0.0, kind="consistent", ess=math.inf, converged=not problem,
-        beta=beta, details=details,
-    )  # fmt: skip
+        starts = np.concatenate([starts, density.at_highest[None]])  # the scan had missed it
+    log_z, error, n_evaluations, peaks = best
+    return _free_energy(log_z, error, tolerance, n_evaluations, peaks[:, 0] if flat else peaks, beta, d)
 
 
-class _Box:
-    """Ranges of x, and of the variables t in which they are finite."""
+def _integrated(
+    density: _Density, peaks: Array, widths: Array, tolerance: float, max_evaluations: int
+) -> tuple[float, float, int]:
+    """ln Z, its relative error, and evaluations; in more dimensions with cells of two kinds."""
+    d = len(density.ends)
+    turned = _Turned.of(density, peaks[0], widths[0])
+    if turned is not None:
+        peaks = turned.back(peaks)
+        widths = np.array([_width(turned, float(turned(at[None])[0]), at, np.full(d, 0.1)) for at in peaks])
+    log_p = density if turned is None else turned
+    axes = [_Axis.of(log_p.ends[i], float(peaks[0, i]), float(widths[0, i])) for i in range(d)]
 
-    def __init__(self, bounds: Any) -> None:
+    def mapped(u: Array) -> Array:
+        u = np.clip(u, -_LAST, _LAST)
+        x = np.column_stack([axis.x(u[:, i]) for i, axis in enumerate(axes)])
+        logs: Array = log_p(x) + sum(axis.log_slope(u[:, i]) for i, axis in enumerate(axes))
+        return logs
+
+    at = np.column_stack([axis.u(peaks[:, i]) for i, axis in enumerate(axes)])
+    slopes = np.column_stack(
+        [np.exp(axis.log_slope(np.clip(at[:, i], -_LAST, _LAST))) for i, axis in enumerate(axes)]
+    )
+    inside = np.clip(widths / slopes, 4 * _EPS, 2.0)
+    log_z, error, n = integrate(mapped, at, inside, tolerance, max_evaluations)
+    if d > 1:
+        other, other_error, n_other = integrate(mapped, at, inside, tolerance, max_evaluations, _OTHER_CUT)
+        both = abs(math.expm1(min(700.0, other - log_z))) if math.isfinite(log_z) else math.inf
+        log_z, error, n = max(log_z, other), max(error, other_error) + both, n + n_other
+    return log_z, error, n
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """ln p in coordinates y, x = top + L y, in which the top is round; for ranges without ends."""
+
+    density: _Density
+    top: Array
+    root: Array
+
+    @classmethod
+    def of(cls, density: _Density, top: Array, widths: Array) -> _Turned | None:
+        """From the second derivatives of ln p at the top; None if there is nothing to turn."""
+        d = len(top)
+        if d == 1 or np.isfinite(density.ends).any():
+            return None
+        steps = 0.5 * np.diag(widths)
+        signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+        x = np.array([top + a * s + b * t for s in steps for t in steps for a, b in signs])
+        logs = density(x).reshape(d, d, 4)
+        curved = -(logs[..., 0] - logs[..., 1] - logs[..., 2] + logs[..., 3]) / np.outer(widths, widths)
         try:
-            ends = np.array(bounds, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise TypeError("bounds: expected pairs of numbers") from None
-        if ends.ndim != 2 or ends.shape[1] != 2 or not 1 <= len(ends) <= 4:
-            raise ValueError(
-                f"bounds: expected (n_dimensions, 2) with 1 <= n_dimensions <= 4, got {ends.shape}"
-            )
-        if not (ends[:, 0] < ends[:, 1]).all():
-            raise ValueError("bounds: expected low < high in each dimension")
-        self.low, self.high = ends.T
-        down, up = np.isinf(self.low), np.isinf(self.high)
-        self.kind = np.select([down & up, down, up], [3, 2, 1], 0)
-        self.t_low = np.select([self.kind == 3, self.kind == 0], [-1.0, self.low], 0.0)
-        self.t_high = np.where(self.kind == 0, self.high, 1.0)
+            root = np.linalg.inv(np.linalg.cholesky(0.5 * (curved + curved.T))).T
+        except np.linalg.LinAlgError:
+            return None
+        return cls(density, top, root) if np.isfinite(root).all() else None
 
-    def x(self, t: Array) -> tuple[Array, Array]:
-        """x of t, and ln of the Jacobian."""
-        x, log_jacobian = t.copy(), np.zeros(len(t))
-        for i, kind in enumerate(self.kind):
-            s = t[:, i]
-            if kind == 3:
-                x[:, i] = s / (1 - s * s)
-                log_jacobian += np.log1p(s * s) - 2 * np.log1p(-s * s)
-            elif kind:
-                away = s / (1 - s)
-                x[:, i] = self.low[i] + away if kind == 1 else self.high[i] - away
-                log_jacobian -= 2 * np.log1p(-s)
-        return x, log_jacobian
+    @property
+    def ends(self) -> Array:
+        return self.density.ends
 
-    def t(self, x: Array) -> Array:
-        """t of x."""
-        t = x.copy()
-        for i, kind in enumerate(self.kind):
-            if kind == 3:
-                t[:, i] = 2 * x[:, i] / (1 + np.sqrt(1 + 4 * x[:, i] ** 2))
-            elif kind:
-                away = x[:, i] - self.low[i] if kind == 1 else self.high[i] - x[:, i]
-                t[:, i] = away / (1 + away)
-        return t
+    def __call__(self, y: Array) -> Array:
+        logs: Array = self.density(self.top + y @ self.root.T) + np.linalg.slogdet(self.root)[1]
+        return logs
 
-    def cells(self, points: Any) -> tuple[Array, Array]:
-        """Centers and half widths of the first cells, (n_cells, n_dimensions) each."""
-        d = len(self.low)
-        cuts = [
-            np.linspace(low, high, _CELLS[d] + 1) for low, high in zip(self.t_low, self.t_high, strict=True)
-        ]
-        if points is not None:
-            at = np.asarray(points, dtype=np.float64)
-            if at.ndim != 2 or at.shape[1] != d:
-                raise ValueError(f"points: expected (n_points, {d}), got {at.shape}")
-            if not ((at > self.low) & (at < self.high)).all():
-                raise ValueError("points: expected them inside the bounds")
-            cuts = [np.union1d(cut, extra) for cut, extra in zip(cuts, self.t(at).T, strict=True)]
-        centers = itertools.product(*[(cut[1:] + cut[:-1]) / 2 for cut in cuts])
-        halves = itertools.product(*[np.diff(cut) / 2 for cut in cuts])
-        return np.array(list(centers)), np.array(list(halves))
+    def back(self, x: Array) -> Array:
+        """The coordinates y of rows of x."""
+        y: Array = np.linalg.solve(self.root, (x - self.top).T).T
+        return y
 
 
-class _Cells:
-    """Some cells, ln of the integral over each, ln of its error, and the dimension to cut."""
-
-    def __init__(self, center: Array, half: Array, log_value: Array, log_error: Array, across: Array) -> None:
-        self.center, self.half = center, half
-        self.log_value, self.log_error, self.across = log_value, log_error, across
-
-    def at(self, which: Array) -> _Cells:
-        """Some of them."""
-        return _Cells(*(part[which] for part in vars(self).values()))
-
-    def larger_beside(self, peak: Array) -> Array:
-        """Which are beside the peak's cell and much larger: they may hold its other side.
-
-        What is cut in them next is their largest dimension, in units of that cell.
-        """
-        away = np.abs(self.center - peak)
-        small = self.half[np.argmin((away / self.half).max(axis=1))]
-        found: Array = ((away <= self.half + 2 * small).all(axis=1)) & (self.half > 2.5 * small).any(axis=1)
-        self.across = np.where(found, np.argmax(self.half / small, axis=1), self.across)
-        return found
-
-    def halves(self) -> tuple[Array, Array]:
-        """Centers and half widths of both halves of each."""
-        half, shift = self.half.copy(), np.zeros_like(self.half)
-        rows = np.arange(len(half))
-        half[rows, self.across] /= 2
-        shift[rows, self.across] = half[rows, self.across]
-        return np.concatenate([self.center - shift, self.center + shift]), np.concatenate([half, half])
-
-
-def _joined(one: _Cells, other: _Cells) -> _Cells:
-    return _Cells(
-        *(np.concatenate(two) for two in zip(vars(one).values(), vars(other).values(), strict=True))
+def _free_energy(
+    log_z: float, error: float, tolerance: float, n_evaluations: int, peaks: Array, beta: float, d: int
+) -> FreeEnergy:
+    rounding = 4 * _EPS * (10 + abs(log_z))
+    bound = (math.inf if error >= 1 else -math.log1p(-error)) + rounding
+    problem = ""
+    if error > tolerance or not math.isfinite(log_z):
+        problem = (
+            f"Z is known to {error:.2g} of it after {n_evaluations} evaluations: p(x) may be too rough or "
+            "narrow, or Z infinite"
+        )
+        warnings.warn(f"ln Z is not reliable: {problem}", IntegrationWarning, stacklevel=3)
+    assumed = (
+        f"no narrow dip of the energy lies between the {_SCAN[d]} points of the scan on each axis and away "
+        f"from `points`; peaks found: {len(peaks)}"
+    )
+    return FreeEnergy(
+        value=-log_z / beta if beta > 0 else -math.inf,
+        log_z=log_z,
+        stderr=0.0,
+        kind="consistent",
+        ess=math.inf,
+        converged=not problem,
+        beta=beta,
+        details={
+            "error_bound": bound,
+            "peaks": peaks,
+            "evaluations": n_evaluations,
+            "assumed": assumed,
+            "problem": problem,
+        },
     )
 
 
-class _Rule:
-    """Products of 15 points a dimension."""
+class _Density:
+    """ln p(x) + const = -βE(x) of rows of x, -inf outside the open range; keeps the highest seen."""
 
-    def __init__(self, energy: Any, log_density: Any, beta: float, box: _Box) -> None:
-        self.energy, self.log_density, self.beta, self.box = energy, log_density, beta, box
-        d = len(box.low)
-        self.points = np.array(list(itertools.product(POINTS, repeat=d)))
+    def __init__(self, energy: Callable[[Any], Any], beta: float, ends: Array, flat: bool) -> None:
+        self._energy, self._beta, self._flat, self.ends = energy, beta, flat, ends
+        self.highest, self.at_highest = -math.inf, np.zeros(len(ends))
 
-        def products(*rules: Array) -> Array:
-            return np.array([math.prod(each) for each in itertools.product(*rules)])
-
-        self.weights = products(*[WEIGHTS] * d)
-        self.gauss = products(*[GAUSS_WEIGHTS] * d)
-        self.gauss_in = [
-            products(*(GAUSS_WEIGHTS if k == i else WEIGHTS for k in range(d))) for i in range(d)
-        ]
-        self.n_evaluations = 0
-        self.peak, self.peak_t, self.highest = np.full(d, np.nan), np.full(d, np.nan), -np.inf
-
-    def of(self, cells: tuple[Array, Array]) -> _Cells:
-        """Integrals over cells of given centers and half widths."""
-        step = max(1, _AT_ONCE // self.points.size)
-        centers, halves = cells
-        parts = [
-            self._some(centers[k : k + step], halves[k : k + step]) for k in range(0, len(centers), step)
-        ]
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = _joined(whole, part)
-        return whole
-
-    def _some(self, center: Array, half: Array) -> _Cells:
-        n, d = center.shape
-        t = (center[:, None, :] + half[:, None, :] * self.points).reshape(-1, d)
-        x, log_jacobian = self.box.x(t)
-        exponent = (-self.beta * self._values(self.energy, x, "energy") + log_jacobian).reshape(n, -1)
-        if self.log_density is not None:
-            exponent += self._values(self.log_density, x, "log_density").reshape(n, -1)
-        if np.isnan(exponent).any() or (exponent == np.inf).any():
+    def __call__(self, x: Array) -> Array:
+        logs = np.full(len(x), -math.inf)
+        inside = ((x > self.ends[:, 0]) & (x < self.ends[:, 1])).all(axis=1)
+        if not inside.any():
+            return logs
+        given = x[inside]
+        with np.errstate(over="ignore"):
+            energies = np.asarray(self._energy(given[:, 0].copy() if self._flat else given.copy()))
+        if energies.dtype.kind not in "biuf" or energies.shape != (len(given),):
             raise ValueError(
-                "energy: expected numbers, or infinity, where it is asked for; got NaN or -infinity"
+                f"energy: expected {len(given)} real numbers for as many x, got {energies.dtype} of shape "
+                f"{energies.shape}"
             )
-        self.n_evaluations += exponent.size
-        best = int(np.argmax(exponent))
-        if exponent.flat[best] > self.highest:
-            self.highest, self.peak, self.peak_t = float(exponent.flat[best]), x[best], t[best]
-        top = np.maximum(exponent.max(axis=1, keepdims=True), -1e300)
-        inside = np.exp(exponent - top)
-        size = np.log(half).sum(axis=1) + top[:, 0]
-        value = inside @ self.weights
-        error = np.abs(value - inside @ self.gauss)
-        by_dimension = np.stack([np.abs(value - inside @ rule) for rule in self.gauss_in], axis=1)
-        with np.errstate(divide="ignore"):
-            return _Cells(
-                center, half, np.log(value) + size, np.log(np.maximum(error, 1e-17 * value)) + size,
-                np.argmax(by_dimension * (half > 1e-12), axis=1),
-            )  # fmt: skip
+        bad = np.isnan(energies) | np.isneginf(energies)
+        if bad.any():
+            raise ValueError(
+                f"energy: expected no NaN or -inf, got {energies[bad][0]} at x = {given[bad][0]}"
+            )
+        with np.errstate(over="ignore"):
+            found = -self._beta * energies if self._beta > 0 else np.where(np.isinf(energies), -np.inf, 0.0)
+        best = int(np.argmax(found))
+        if found[best] > self.highest:
+            self.highest, self.at_highest = float(found[best]), given[best].copy()
+        logs[inside] = found
+        return logs
 
-    def _values(self, function: Any, x: Array, name: str) -> Array:
-        found = np.asarray(function(x), dtype=np.float64)
-        if found.shape != x.shape[:1]:
-            raise ValueError(f"{name}: expected ({len(x)},) of {x.shape} numbers, got {found.shape}")
-        return found
+
+@dataclass(frozen=True)
+class _Axis:
+    """x as a function of u in (-1, 1)."""
+
+    kind: str
+    origin: float
+    scale: float
+
+    @classmethod
+    def of(cls, ends: Array, peak: float, width: float) -> _Axis:
+        low, high = map(float, ends)
+        if math.isfinite(low) and math.isfinite(high):
+            return cls("finite", 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low)
+        if math.isfinite(low):
+            return cls("half", low, max(peak - low, width))
+        if math.isfinite(high):
+            return cls("half", high, -max(high - peak, width))
+        return cls("infinite", peak, 2.0 * width)
+
+    def x(self, u: Array) -> Array:
+        if self.kind == "finite":
+            return self.origin + self.scale * u
+        if self.kind == "half":
+            return self.origin + self.scale * (1.0 + u) / (1.0 - u)
+        return self.origin + self.scale * u / ((1.0 - u) * (1.0 + u))
+
+    def u(self, x: Array) -> Array:
+        y = (x - self.origin) / self.scale
+        if self.kind == "finite":
+            return y
+        if self.kind == "half":
+            return (y - 1.0) / (y + 1.0)
+        return 2.0 * y / (1.0 + np.sqrt(1.0 + 4.0 * y * y))
+
+    def log_slope(self, u: Array) -> Array:
+        """ln dx/du."""
+        if self.kind == "finite":
+            return np.full(len(u), math.log(abs(self.scale)))
+        if self.kind == "half":
+            return np.full(len(u), math.log(2.0 * abs(self.scale))) - 2.0 * np.log1p(-u)
+        slope: Array = np.log1p(u * u) - 2.0 * (np.log1p(-u) + np.log1p(u))
+        return slope + math.log(abs(self.scale))
+
+
+def _grid(low: float, high: float, n: int) -> Array:
+    """Points of the scan: even in a finite range, else ever wider apart."""
+    t = (np.arange(n) + 0.5) / n
+    if math.isfinite(low) and math.isfinite(high):
+        return low + (high - low) * t
+    if math.isfinite(low):
+        return low + 10.0 ** (12.0 * t - 6.0)
+    if math.isfinite(high):
+        return (high - 10.0 ** (12.0 * t - 6.0))[::-1]
+    return np.sinh(14.0 * (2.0 * t - 1.0))
+
+
+def _peaks(density: _Density, points: Array) -> tuple[Array, Array]:
+    """Tops of p(x) and their widths, (n_peaks, d), that of most weight first."""
+    d = len(density.ends)
+    axes = [_grid(low, high, _SCAN[d]) for low, high in density.ends]
+    x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    logs = density(x.reshape(-1, d)).reshape(x.shape[:-1])
+    padded = np.pad(logs, 1, constant_values=-np.inf)
+    inner = (slice(1, -1),) * d
+    top = logs > -math.inf
+    for i in range(d):
+        top &= (logs >= np.roll(padded, 1, i)[inner]) & (logs > np.roll(padded, -1, i)[inner])
+    where = np.argwhere(top)
+    where = where[np.argsort(-logs[tuple(where.T)], kind="stable")][:_MOST_PEAKS]
+    steps = [np.gradient(axis) for axis in axes]
+    starts = [(x[tuple(at)], np.array([steps[i][k] for i, k in enumerate(at)])) for at in where]
+    for point in points:
+        near = [int(np.abs(axis - point[i]).argmin()) for i, axis in enumerate(axes)]
+        starts.append((point, 1e-3 * np.array([steps[i][k] for i, k in enumerate(near)])))
+    climbed = [_climb(density, at, step) for at, step in starts]
+    climbed = [c for c in climbed if c[0] > -math.inf]
+    if not climbed:
+        raise ValueError("energy: expected a finite energy somewhere in the scan; see points=")
+    found = [(log_p, at, _width(density, log_p, at, step)) for log_p, at, step in climbed]
+    found.sort(key=lambda peak: -peak[0] - float(np.log(peak[2]).sum()))
+    kept: list[tuple[Array, Array]] = []
+    for log_p, at, width in found:
+        if log_p >= found[0][0] - _LOWEST_PEAK and not any(
+            (np.abs(at - other) < 0.5 * known).all() for other, known in kept
+        ):
+            kept.append((at, width))
+    return np.array([at for at, _ in kept]), np.array([width for _, width in kept])
+
+
+def _climb(density: _Density, at: Array, step: Array) -> tuple[float, Array, Array]:
+    """Uphill along the axes until ln p is flat over the steps; back to the start if that is nowhere."""
+    start, first = at, step
+    d = len(at)
+    both = np.concatenate([np.eye(d), -np.eye(d)])
+    here = float(density(at[None])[0])
+    for _ in range(_CLIMB):
+        tries = at + both * step
+        logs = density(tries)
+        best = int(np.argmax(logs))
+        if np.abs(at).max() > _FAR:
+            raise ValueError(
+                "energy: falls towards the end of an infinite range, where the integral diverges"
+            )
+        if logs[best] > here:
+            at, here = tries[best], float(logs[best])
+            step = step * (1.0 + both[best] ** 2)
+            continue
+        falls = (here - logs).reshape(2, d).max(axis=0) if here > -math.inf else np.full(d, math.inf)
+        steep = (falls > _FLAT) & (step > 4 * _EPS * np.abs(at)) & (step > 1e-290)
+        if not steep.any():
+            break
+        step = np.where(steep, 0.5 * step, step)
+    if (step < _SINGULAR * first).any() and (here - density(at + both * step) > _FLAT).any():
+        return float(density(start[None])[0]), start, first
+    return here, at, step
+
+
+def _width(density: _Density | _Turned, here: float, at: Array, step: Array) -> Array:
+    """How far ln p has to go along each axis to fall by 1, within a factor of two."""
+    widths = np.empty(len(at))
+    for i, unit in enumerate(np.eye(len(at))):
+        low, high = density.ends[i]
+        span = high - low if math.isfinite(high - low) else 1e6 * max(1.0, abs(at[i]), float(step[i]))
+        reach = float(step[i]) * 2.0 ** np.arange(-6, 1 + max(0, math.ceil(math.log2(span / step[i]))))
+        falls = here - np.maximum(density(at + reach[:, None] * unit), -1e308)
+        back = here - np.maximum(density(at - reach[:, None] * unit), -1e308)
+        inside = (at[i] + reach < high) & (falls >= 1) | (at[i] - reach > low) & (back >= 1)
+        widths[i] = reach[int(np.argmax(inside))] if inside.any() else span
+    return widths
+
+
+def _bounds(bounds: Any) -> tuple[Array, bool]:
+    """Ends (d, 2), and whether they were given as a single pair."""
+    try:
+        ends = np.asarray(bounds, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError("bounds: expected (low, high) or a sequence of such pairs") from None
+    flat = ends.shape == (2,)
+    if flat:
+        ends = ends[None]
+    if ends.ndim != 2 or ends.shape[1] != 2 or not 1 <= len(ends) <= _MOST_AXES:
+        raise ValueError(f"bounds: expected one to {_MOST_AXES} pairs (low, high), got shape {ends.shape}")
+    if not (ends[:, 0] < ends[:, 1]).all():
+        raise ValueError("bounds: expected low < high")
+    if (np.abs(ends[np.isfinite(ends)]) > _FAR).any():
+        raise ValueError(f"bounds: expected infinite ends or such below {_FAR:g}")
+    return ends, flat
+
+
+def _points(points: Any, ends: Array, flat: bool) -> Array:
+    if points is None:
+        return np.empty((0, len(ends)))
+    try:
+        found = np.asarray(points, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError("points: expected numbers") from None
+    if flat and found.ndim < 2:
+        found = found.reshape(-1, 1)
+    if found.ndim != 2 or found.shape[1] != len(ends):
+        raise ValueError(f"points: expected (n_points, {len(ends)}), got shape {found.shape}")
+    if not ((found > ends[:, 0]) & (found < ends[:, 1])).all():
+        raise ValueError("points: expected points within the bounds")
+    return found

@@ -19,7 +19,7 @@ from ..arrays import Array
 from ..models import BernoulliRBM, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
-from .quadrature import GAUSS_WEIGHTS, POINTS, WEIGHTS
+from .kronrod import GAUSS_WEIGHTS, POINTS, WEIGHTS
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["IntegrationWarning", "thermodynamic_integration"]

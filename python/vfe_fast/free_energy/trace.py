@@ -4,203 +4,300 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from ..arguments import count, inverse_temperature, memory_for
 from ..arrays import Array
 from ..random import generator, seed
+from .lanczos import Product, Rule, Tridiagonal, lanczos, low_states, project_out
 from .log_weights import LogMean
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["TraceWarning", "trace"]
 
 _HERMITIAN = 1e-12  # of the largest element: what rounding may add
-_MOST_SHARE = 0.3  # of the standard error that a shorter recursion may differ by
+_SELF_ADJOINT = 1e-10  # of |x| |H y|
+_LARGEST_STDERR = 0.3  # of ln Z, beyond which the spread of a few probes is no measure of it
+_LARGEST_BIAS = 0.5  # in standard errors
+_ROUNDING = 1e-11  # of ln Z
+_SETTLED = 1e-12  # of ln Z by one probe, which further steps would not change
+_SEARCH = 3  # times the steps of a probe, to find the lowest states
+_LARGEST = 1e140  # element of a product, whose square is a float64
+_LOW_STATES = 1 << 40  # where the random numbers of the search for them begin
 
 
 class TraceWarning(FreeEnergyWarning):
-    """A trace whose Lanczos recursion is too short."""
+    """A stochastic trace whose probes or whose Lanczos steps are too few."""
+
+
+@overload
+def trace(
+    hamiltonian: Any, *, beta: float = ..., n_states: int | None = ..., n_probes: int = ..., order: int = ...,
+    n_deflated: int = ..., rng: Any = ...,
+) -> FreeEnergy: ...  # fmt: skip
+
+
+@overload
+def trace(
+    hamiltonian: Any, *, beta: Sequence[float] | Array, n_states: int | None = ..., n_probes: int = ...,
+    order: int = ..., n_deflated: int = ..., rng: Any = ...,
+) -> list[FreeEnergy]: ...  # fmt: skip
 
 
 def trace(
     hamiltonian: Any,
     *,
-    beta: float = 1.0,
+    beta: float | Sequence[float] | Array = 1.0,
     n_states: int | None = None,
-    n_probes: int = 64,
-    order: int = 80,
+    n_probes: int = 32,
+    order: int = 64,
+    n_deflated: int = 8,
     rng: Any = None,
-) -> FreeEnergy:
+) -> FreeEnergy | list[FreeEnergy]:
     r"""Free energy of a quantum system, :math:`\ln Z = \ln \mathrm{Tr}\, e^{-\beta H}`.
 
-    A dense matrix is diagonalized. Anything else that multiplies vectors is sampled by stochastic Lanczos
-    quadrature: with random vectors z of signs (of phases, if H is complex), n_states long,
+    A dense matrix is diagonalized. Of an operator, the trace over the states |k⟩ that Lanczos finds at the
+    lower end of the spectrum is their sum, and over the rest, with projector P, an average over random probes
+    z with elements of modulus 1, each integrated by Gauss's rule in its Krylov space,
 
-    .. math:: \mathrm{Tr}\, e^{-\beta H} = \mathrm{E}\, z^\dagger e^{-\beta H} z
-              \approx \frac{n_{states}}{n_{probes}} \sum_z \sum_k \tau_{zk}^2 e^{-\beta \theta_{zk}}
-
-    with the eigenvalues θ and first components τ of the eigenvectors of each recursion's tridiagonal matrix.
+    .. math:: Z = \sum_k e^{-\beta E_k} + \left\langle z^\dagger P e^{-\beta H} P z \right\rangle_z,
+        \qquad z^\dagger P e^{-\beta H} P z \approx |Pz|^2 \sum_j \tau_j^2 e^{-\beta \theta_j}.
 
     Parameters
     ----------
-    hamiltonian : array_like, (n_states, n_states), or sparse, or callable
-        A dense Hermitian matrix, real or complex; an object with ``shape`` and ``@``, such as a SciPy sparse
-        matrix or a `TransverseFieldIsing`; or a function that gives H x of x (n_states,). Only the first is
-        checked to be Hermitian.
-    beta : float
-        Inverse temperature, 0 or in [2^-100, 2^100).
+    hamiltonian : array_like, (n_states, n_states); operator; or callable
+        A dense Hermitian matrix, real or complex; anything else with ``@`` and ``shape``
+        (`TransverseFieldIsing`, a sparse matrix or LinearOperator of SciPy); or a function that takes a
+        state (n_states,) to H times it.
+    beta : float, sequence of float or ndarray
+        Inverse temperature, 0 or in [2^-100, 2^100); for several a list of free energies is returned, all
+        from the same diagonalization or the same probes.
     n_states : int, optional
-        Length of vectors, of a function.
+        Dimension of the space, for a callable only.
     n_probes : int
-        Random vectors, >= 2.
+        Random states, >= 2; a dense matrix needs none of this and what follows.
     order : int
-        Steps of the Lanczos recursion, >= 4; it keeps as many vectors.
+        Most Lanczos steps of each, >= 4; fewer where more change nothing.
+    n_deflated : int
+        Most of the lowest states that are summed by themselves; at most an eighth of all.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
-        See `vfe_fast.random.seed`; of random vectors.
+        See `vfe_fast.random.seed`.
 
     Returns
     -------
     FreeEnergy
-        Of a dense matrix of kind ``"exact"``, with `details` ``energies``, the eigenvalues in ascending
-        order. Else ``"consistent"``, with a standard error from the spread of the probes, and `details`
-        ``order_change`` (how far ln Z is with two thirds of the steps), ``lowest_energy`` (that was seen),
-        ``problem``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described, or the matrix is not finite or not Hermitian, or ln Z is
-        out of range.
+        Of a dense matrix, of kind ``"exact"``; `details` holds ``"energies"``, the eigenvalues in ascending
+        order. Else ``"consistent"``, `stderr` from the jackknife over probes. `details` then holds
+        ``"low_energies"``, those summed by themselves, ``"log_weights"``, ln Z by each probe, and
+        ``"order_bias"``, what the last quarter of the Lanczos steps added to ln Z. `converged` is False if
+        that is more than half a standard error (and 1e-11 of ln Z), or the standard error more than 0.3.
 
     Warns
     -----
     TraceWarning
-        If fewer steps give another ln Z.
+        If `converged` is False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, the Hamiltonian is not finite or not Hermitian, or ln Z is out of
+        range.
 
     Notes
     -----
-    Sums in log space, with the lowest energy taken out: ln Z = -βE₀ + ln Σ e^(-β(E_k - E₀)), so that no β
-    overflows. Diagonalizing costs n_states^3 operations and n_states^2 numbers; sampling n_probes · order
-    products with H and order · n_states numbers. S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38
-    (2017) 1075; recursions with full reorthogonalization.
+    Sums in log space, with the lowest energy taken out, so that no β overflows. Gauss's rule never exceeds
+    the integral of e^(-βE) and rises with the order: ``order_bias`` is not negative, and ln Z by each probe
+    a little low. Probes are ±1, of random phases for a complex Hamiltonian. Dense: n_states^3 operations and
+    n_states^2 numbers; else n_probes order products with H, n_probes order^2 n_states operations, and up to
+    3 order n_states numbers (order n_states without deflation). S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix
+    Anal. Appl. 38 (2017) 1075; J. Jaklič, P. Prelovšek, Phys. Rev. B 49 (1994) 5065.
 
     Examples
     --------
     >>> import vfe_fast as vf
     >>> round(vf.free_energy.trace([[0.5, -1.0], [-1.0, -0.5]], beta=2.0).log_z, 6)
     2.247426
+    >>> spins = vf.TransverseFieldIsing(vf.Ising(0.1 * (1 - np.eye(8))), 0.5)
+    >>> F = vf.free_energy.trace(spins, rng=0)
+    >>> bool(abs(F.log_z - vf.free_energy.trace(spins.matrix()).log_z) < 4 * F.stderr)
+    True
     """
-    beta = inverse_temperature(beta)
-    product, n = _product(hamiltonian, n_states)
-    if product is not None:
-        n_probes, order = count(n_probes, "n_probes", 2), min(count(order, "order", 4), n)
-        with memory_for("order", order * n):
-            return _sampled(product, n, beta, n_probes, order, seed(rng))
+    several = isinstance(beta, (Sequence, np.ndarray)) and np.ndim(beta) > 0
+    betas = [inverse_temperature(b) for b in beta] if several else [inverse_temperature(beta)]  # type: ignore[union-attr]
+    n_probes, order = count(n_probes, "n_probes", 2), count(order, "order", 4)
+    n_deflated = count(n_deflated, "n_deflated", 0)
+    if _is_operator(hamiltonian):
+        product, n, dtype = _operator(hamiltonian, n_states)
+        found = _stochastic(product, n, dtype, betas, n_probes, min(order, n), n_deflated, seed(rng))
+    else:
+        if n_states is not None:
+            raise ValueError("n_states: expected only with a callable, which has no shape")
+        found = _dense(hamiltonian, betas)
+    return found if several else found[0]
+
+
+def _dense(hamiltonian: Any, betas: list[float]) -> list[FreeEnergy]:
     energies = np.linalg.eigvalsh(_hermitian(hamiltonian))
+    details = {"energies": energies}
+    return [_free_energy(_log_sum(energies, b), 0.0, math.inf, b, details, "exact") for b in betas]
+
+
+def _log_sum(energies: Array, beta: float) -> float:
+    """ln Σ e^(-βE) of ascending energies."""
     with np.errstate(over="ignore"):  # far above the lowest, e^-inf is the 0 that it should be
-        log_z = -beta * float(energies[0]) + math.log(math.fsum(np.exp(-beta * (energies - energies[0]))))
+        rest = math.log(math.fsum(np.exp(-beta * (energies - energies[0]))))
+    return -beta * float(energies[0]) + rest
+
+
+def _stochastic(
+    product: Product, n: int, dtype: Any, betas: list[float], n_probes: int, order: int, n_deflated: int,
+    key: int,
+) -> list[FreeEnergy]:  # fmt: skip
+    n_deflated = min(n_deflated, n // 8)
+    n_rows = min(n, max(order, _SEARCH * order if n_deflated else 0) + n_deflated)
+    with memory_for("order", order):
+        basis = np.empty((n_rows, n), dtype)
+
+    def probe(index: int) -> Array:
+        return _probe(generator(key, "trace probes", index), n, dtype)
+
+    _check_self_adjoint(product, generator(key, "trace probes", _LOW_STATES), n, dtype)
+    low = low_states(product, lambda run: probe(_LOW_STATES + 1 + run), _SEARCH * order, n_deflated, basis)
+    steps, coldest = min(order, n - len(low)), max(betas)
+    rules = [_rules(product, probe(s), steps, basis, len(low), coldest) for s in range(n_probes)]
+    low.sort()
+    return [_average(rules, low, n, b) for b in betas]
+
+
+def _rules(
+    product: Product, z: Array, order: int, basis: Array, n_low: int, beta: float
+) -> tuple[Rule, Rule]:  # fmt: skip
+    """Those of Pz with all steps and with three quarters of them; weights add up to |Pz|^2."""
+
+    def rules(form: Tridiagonal) -> tuple[Rule, Rule]:
+        steps = len(form.diagonal)
+        return form.rule(), form.rule(steps if form.complete else steps - steps // 4)
+
+    def enough(form: Tridiagonal) -> bool:
+        full, fewer = (rule.log_mean(beta) for rule in rules(form))
+        return abs(full - fewer) <= _SETTLED * max(1.0, abs(full))
+
+    z = project_out(basis[:n_low], z)
+    found = rules(lanczos(product, z, order, basis, n_low, enough))
+    log_norm = 2.0 * math.log(float(np.linalg.norm(z)))
+    full, fewer = (Rule(r.nodes, r.log_weights + log_norm) for r in found)
+    return full, fewer
+
+
+def _average(rules: list[tuple[Rule, Rule]], low: Array, n: int, beta: float) -> FreeEnergy:
+    of_low = _log_sum(low, beta) if len(low) else -math.inf
+    log_weights, fewer = (
+        np.array([np.logaddexp(of_low, pair[which].log_mean(beta)) for pair in rules]) for which in (0, 1)
+    )
+    if not np.isfinite(log_weights).all():
+        raise ValueError(
+            f"beta: ln Z of energies as low as {low.min(initial=math.inf):.3g} is no float64 at {beta:.3g}"
+        )
+    mean = LogMean.of(log_weights)
+    bias = mean.value - LogMean.of(fewer).value
+    log_z, stderr, problem = mean.value, mean.stderr, ""
+    if beta == 0:
+        log_z, stderr, bias = math.log(n), 0.0, 0.0  # known without probes
+    if bias > max(_LARGEST_BIAS * stderr, _ROUNDING * max(1.0, abs(log_z))):
+        problem = (
+            f"the last quarter of the Lanczos steps changed ln Z by {bias:.2g}: a larger order is needed"
+        )
+    elif stderr > _LARGEST_STDERR:
+        problem = f"probes differ so much that ln Z is known to {stderr:.2g} only: more n_probes are needed"
+    if problem:
+        warnings.warn(f"ln Z is not reliable: {problem}", TraceWarning, stacklevel=4)
+    details = {"low_energies": low, "log_weights": log_weights, "order_bias": bias, "problem": problem}
+    return _free_energy(log_z, stderr, mean.ess, beta, details, "consistent")
+
+
+def _free_energy(
+    log_z: float, stderr: float, ess: float, beta: float, details: dict[str, Any], kind: Any
+) -> FreeEnergy:
     if not math.isfinite(log_z):
-        raise ValueError(f"beta: ln Z of energies as low as {energies[0]:.3g} is no float64 at {beta:.3g}")
+        raise ValueError(f"beta: ln Z of this Hamiltonian is no float64 at {beta:.3g}")
     return FreeEnergy(
         value=-log_z / beta if beta > 0 else -math.inf,
         log_z=log_z,
-        stderr=0.0,
-        kind="exact",
-        ess=math.inf,
-        converged=True,
+        stderr=stderr,
+        kind=kind,
+        ess=ess,
+        converged=not details.get("problem"),
         beta=beta,
-        details={"energies": energies},
+        details=details,
     )
 
 
-def _product(hamiltonian: Any, n_states: int | None) -> tuple[Callable[[Array], Array] | None, int]:
-    """What gives H x, and how long x is; nothing of a dense matrix."""
-    if callable(hamiltonian):
+def _probe(random: np.random.Generator, n: int, dtype: Any) -> Array:
+    """Elements of modulus 1 and mean 0."""
+    if np.dtype(dtype).kind == "c":
+        phases: Array = np.exp(2j * np.pi * random.random(n))
+        return phases
+    return 1.0 - 2.0 * random.integers(0, 2, n)
+
+
+def _is_operator(hamiltonian: Any) -> bool:
+    if hasattr(hamiltonian, "shape"):
+        return hasattr(hamiltonian, "__matmul__") and not hasattr(hamiltonian, "__array__")
+    return callable(hamiltonian)
+
+
+def _operator(hamiltonian: Any, n_states: int | None) -> tuple[Callable[[Array], Array], int, Any]:
+    """Its product with a state, checked, the dimension, and whether states are real or complex."""
+    if hasattr(hamiltonian, "shape"):
+        if n_states is not None:
+            raise ValueError("n_states: expected only with a callable, which has no shape")
+        shape = tuple(hamiltonian.shape)
+        if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 1:
+            raise ValueError(f"hamiltonian: expected a square operator, got shape {shape}")
+        n = int(shape[0])
+
+        def apply(x: Array) -> Any:
+            return hamiltonian @ x
+    else:
         if n_states is None:
-            raise ValueError("n_states: expected it for a Hamiltonian that is a function")
-        return hamiltonian, count(n_states, "n_states")
-    if n_states is not None:
-        raise ValueError("n_states: expected it for a function only")
-    if isinstance(hamiltonian, np.ndarray) or not (
-        hasattr(hamiltonian, "shape") and hasattr(hamiltonian, "__matmul__")
-    ):
-        return None, 0
-    shape = tuple(hamiltonian.shape)
-    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 1:
-        raise ValueError(f"hamiltonian: expected a square matrix, got shape {shape}")
-    return (lambda x: hamiltonian @ x), int(shape[0])
+            raise TypeError("hamiltonian: expected n_states= with a callable, which has no shape")
+        n, apply = count(n_states, "n_states"), hamiltonian
+    trial = np.asarray(apply(np.ones(n)))
+    dtype = np.complex128 if "c" in (trial.dtype.kind, _kind(hamiltonian)) else np.float64
 
-
-def _sampled(
-    product: Callable[[Array], Array], n: int, beta: float, n_probes: int, order: int, key: int
-) -> FreeEnergy:
-    logs, shorter, lowest = np.empty(n_probes), np.empty(n_probes), math.inf
-    is_complex = np.iscomplexobj(_times(product, np.ones(n)))
-    for probe in range(n_probes):
-        draw = generator(key, "trace probes", probe)
-        z: Array = draw.integers(0, 2, n) * 2.0 - 1.0
-        if is_complex:
-            z = np.exp(2j * np.pi * draw.random(n))
-        diagonal, beside = _lanczos(product, z / math.sqrt(n), order)
-        for steps, into in ((len(diagonal), logs), (max(2 * len(diagonal) // 3, 1), shorter)):
-            matrix = (
-                np.diag(diagonal[:steps]) + np.diag(beside[: steps - 1], 1) + np.diag(beside[: steps - 1], -1)
+    def product(x: Array) -> Array:
+        y = np.asarray(apply(x.copy()))
+        if y.shape != (n,) or y.dtype.kind not in "biufc":
+            raise ValueError(
+                f"hamiltonian: expected a product of {n} numbers, got {y.dtype} of shape {y.shape}"
             )
-            values, vectors = np.linalg.eigh(matrix)
-            lowest = min(lowest, float(values[0]))
-            first = np.maximum(np.square(vectors[0]), np.finfo(np.float64).tiny)
-            into[probe] = math.log(n) + np.logaddexp.reduce(np.log(first) - beta * values)
-    found, other = LogMean.of(logs), LogMean.of(shorter)
-    if not math.isfinite(found.value):
-        raise ValueError(f"beta: ln Z of energies as low as {lowest:.3g} is no float64 at {beta:.3g}")
-    change = found.value - other.value
-    problem = ""
-    if abs(change) > max(_MOST_SHARE * found.stderr, 1e-10 * max(1.0, abs(found.value))):
-        problem = f"ln Z is {change:.2g} lower with two thirds of {order} steps"
-        warnings.warn(f"trace: {problem}; raise order", TraceWarning, stacklevel=3)
-    return FreeEnergy(
-        value=-found.value / beta if beta > 0 else -math.inf,
-        log_z=found.value,
-        stderr=found.stderr,
-        kind="consistent",
-        ess=found.ess,
-        converged=not problem,
-        beta=beta,
-        details={"order_change": change, "lowest_energy": lowest, "problem": problem},
-    )
+        if dtype is np.float64 and y.dtype.kind == "c":
+            raise ValueError("hamiltonian: expected a real product as before, got a complex one")
+        y = y.astype(dtype, copy=False)
+        if not (np.abs(y) < _LARGEST).all():
+            raise ValueError(f"hamiltonian: expected finite products, below {_LARGEST:g}")
+        return y
+
+    return product, n, dtype
 
 
-def _times(product: Callable[[Array], Array], x: Array) -> Array:
-    found = np.asarray(product(x))
-    if found.shape != x.shape:
-        raise ValueError(
-            f"hamiltonian: expected it to give {x.shape} of {x.shape} numbers, got {found.shape}"
-        )
-    if not np.isfinite(found).all():
-        raise ValueError("hamiltonian: expected finite numbers from it")
-    return found
+def _kind(hamiltonian: Any) -> str:
+    dtype = getattr(hamiltonian, "dtype", None)
+    return "" if dtype is None else np.dtype(dtype).kind
 
 
-def _lanczos(product: Callable[[Array], Array], start: Array, order: int) -> tuple[Array, Array]:
-    """Diagonal and side of the tridiagonal matrix of a unit vector; shorter if its space is exhausted."""
-    basis = np.empty((order, len(start)), start.dtype)
-    diagonal, beside = np.empty(order), np.empty(order)
-    vector, size = start, 0.0
-    for k in range(order):
-        basis[k] = vector
-        new = _times(product, vector)
-        diagonal[k] = np.vdot(vector, new).real
-        size = max(size, float(np.linalg.norm(new)))
-        for _ in range(2):  # against all before, twice: rounding
-            new = new - basis[: k + 1].T @ (basis[: k + 1].conj() @ new)
-        beside[k] = np.linalg.norm(new)
-        if beside[k] <= 1e-13 * size:
-            return diagonal[: k + 1], beside[:k]
-        vector = new / beside[k]
-    return diagonal, beside[: order - 1]
+def _check_self_adjoint(product: Product, random: np.random.Generator, n: int, dtype: Any) -> None:
+    x, y = random.normal(size=(2, n)).astype(dtype)
+    if np.dtype(dtype).kind == "c":
+        x, y = x + 1j * y[::-1], y - 1j * x
+    hx, hy = product(x), product(y)
+    difference = abs(complex(np.vdot(x, hy)) - complex(np.vdot(hx, y)))
+    size = np.linalg.norm(x) * max(float(np.linalg.norm(hx)), float(np.linalg.norm(hy)))
+    if difference > _SELF_ADJOINT * size:
+        raise ValueError("hamiltonian: expected a Hermitian operator")
 
 
 def _hermitian(hamiltonian: Any) -> Any:

@@ -6,7 +6,7 @@ from .ising import Ising
 from .loader import Model, load
 from .spin_layers import SpinLayers
 from .spin_rbm import SpinRBM
-from .transverse_field import TransverseFieldIsing
+from .transverse_field_ising import TransverseFieldIsing
 
 __all__ = [
     "BernoulliRBM",
