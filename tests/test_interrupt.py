@@ -64,6 +64,11 @@ LONG_CALLS = {
         rbm = make(784, 500)
         call = lambda: vf.free_energy.ais(rbm, 10**6, 128, num_threads=N)
     """,
+    "Hamiltonian dynamics": """
+        rbm = make(784, 500)
+        normal = vf.GaussianRBM(*(p.astype(float) for p in rbm.parameters), np.ones(784))
+        call = lambda: vf.sampling.hmc(normal, np.zeros((64, 784)), 10**6, step_size=0.01, num_threads=N)
+    """,
     "free_energy": """
         rbm, v = make(16, 200_000), states(300_000, 16)
         call = lambda: rbm.free_energy(v, num_threads=N)

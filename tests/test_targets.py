@@ -103,6 +103,7 @@ def test_no_file_without_a_kernel():
         "bit_dot",
         "bit_pairs",
         "coarse_layer",
+        "gaussian_sweep",
         "gibbs_sweep",
         "lanes",
         "product_form",

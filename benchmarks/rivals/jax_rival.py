@@ -120,6 +120,53 @@ def _gaussian_sweeps(visible, key, weights, visible_bias, hidden_bias, n_steps):
     return jax.lax.fori_loop(0, n_steps, sweep, (visible, hidden, key))
 
 
+def hamiltonian(weights, visible_bias, hidden_bias, start, *, n_moves, n_steps, step, threads):
+    model = tuple(map(jnp.asarray, (weights, visible_bias, hidden_bias)))
+    state = [jnp.asarray(start), jax.random.key(0)]
+
+    def call():
+        state[:] = _moves(*state, *model, step, n_moves, n_steps)
+        return jax.block_until_ready(state[0])
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7), donate_argnums=(0, 1))
+def _moves(x, key, weights, visible_bias, hidden_bias, step, n_moves, n_steps):
+    def slope(x):
+        return x - visible_bias - jax.nn.sigmoid(x @ weights + hidden_bias) @ weights.T
+
+    def potential(x):
+        field = x @ weights + hidden_bias
+        return 0.5 * ((x - visible_bias) ** 2).sum(axis=1) - jax.nn.softplus(field).sum(axis=1)
+
+    def leap(_, state):
+        y, p, _ = state
+        y = y + step * p
+        end = slope(y)
+        return y, p - step * end, end
+
+    def move(_, state):
+        x, u, at, key = state
+        key, for_momentum, for_test = jax.random.split(key, 3)
+        p = jax.random.normal(for_momentum, x.shape)
+        before = u + 0.5 * (p * p).sum(axis=1)
+        y, p, end = jax.lax.fori_loop(0, n_steps, leap, (x, p - 0.5 * step * at, at))
+        p = p + 0.5 * step * end  # the last push is half of one
+        there = potential(y)
+        gain = before - there - 0.5 * (p * p).sum(axis=1)
+        taken = jnp.log(jax.random.uniform(for_test, gain.shape)) < gain
+        return (
+            jnp.where(taken[:, None], y, x),
+            jnp.where(taken, there, u),
+            jnp.where(taken[:, None], end, at),
+            key,
+        )
+
+    x, _, _, key = jax.lax.fori_loop(0, n_moves, move, (x, potential(x), slope(x), key))
+    return x, key
+
+
 def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
     model = tuple(map(jnp.asarray, (weights, visible_bias, hidden_bias)))
 

@@ -7,6 +7,7 @@ from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
 from vfe_fast.bench.free_energy import numpy_free_energy as free_energy
 from vfe_fast.bench.gaussian_gibbs import numpy_gaussian_gibbs as gaussian_gibbs
 from vfe_fast.bench.gibbs import numpy_gibbs as gibbs
+from vfe_fast.bench.hamiltonian import numpy_hamiltonian as hamiltonian
 from vfe_fast.bench.reparam import numpy_reparam as reparam
 from vfe_fast.bench.train import numpy_train as train
 
@@ -18,6 +19,7 @@ __all__ = [
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
+    "hamiltonian",
     "reparam",
     "train",
 ]

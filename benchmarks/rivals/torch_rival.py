@@ -104,6 +104,47 @@ def gaussian_gibbs(weights, visible_bias, hidden_bias, start, *, n_steps, thread
     return call
 
 
+def hamiltonian(weights, visible_bias, hidden_bias, start, *, n_moves, n_steps, step, threads):
+    weights, visible_bias, hidden_bias = map(torch.from_numpy, (weights, visible_bias, hidden_bias))
+    transposed = weights.T.contiguous()
+    field = torch.empty(len(start), len(hidden_bias), dtype=torch.float64)
+
+    def gradient(x, out):
+        torch.addmm(hidden_bias, x, weights, out=field)
+        torch.addmm(x - visible_bias, torch.sigmoid(field), transposed, alpha=-1, out=out)
+
+    def potential(x):  # of the field that `gradient` left
+        softplus = torch.nn.functional.softplus(field, threshold=40)
+        return 0.5 * (x - visible_bias).square().sum(1) - softplus.sum(1)
+
+    x = torch.from_numpy(start.copy())
+    slope = torch.empty_like(x)
+    gradient(x, slope)
+    state = [x, slope, potential(x)]
+
+    @torch.inference_mode()
+    def call():
+        x, slope, u = state
+        for _ in range(n_moves):
+            p = torch.randn_like(x)
+            before = u + 0.5 * p.square().sum(1)
+            y, end = x.clone(), slope.clone()
+            p.sub_(end, alpha=0.5 * step)
+            for k in range(n_steps):
+                y.add_(p, alpha=step)
+                gradient(y, end)
+                p.sub_(end, alpha=step if k + 1 < n_steps else 0.5 * step)
+            there = potential(y)
+            taken = torch.rand_like(u).log_() < before - there - 0.5 * p.square().sum(1)
+            x = torch.where(taken[:, None], y, x)
+            slope = torch.where(taken[:, None], end, slope)
+            u = torch.where(taken, there, u)
+        state[:] = x, slope, u
+        return x
+
+    return call
+
+
 def free_energy(weights, visible_bias, hidden_bias, states, *, means, threads):
     weights, visible_bias, hidden_bias, states = map(
         torch.from_numpy, (weights, visible_bias, hidden_bias, states)

@@ -41,6 +41,7 @@ __all__: list[str] = [
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
+    "hamiltonian",
     "join_power_sums",
     "lend_device_array",
     "let_cuda_stream_wait",
@@ -437,6 +438,33 @@ def gibbs(
 ) -> tuple[numpy.typing.NDArray[numpy.uint64], numpy.typing.NDArray[numpy.uint64]]:
     """
     Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.
+    """
+
+def hamiltonian(
+    weights: numpy.ndarray,
+    visible_bias: numpy.ndarray,
+    hidden_bias: numpy.ndarray,
+    sigma: numpy.ndarray,
+    start: numpy.ndarray,
+    *,
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    mass: numpy.ndarray,
+    step: typing.SupportsFloat | typing.SupportsIndex,
+    tested: bool,
+    n_steps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    every: typing.SupportsInt | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    move_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+    prepared: Prepared = None,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.int64],
+]:
+    """
+    Samples, their U, sums of acceptance and divergent moves of Hamiltonian dynamics from `start`.
     """
 
 def join_power_sums(

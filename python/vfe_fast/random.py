@@ -36,6 +36,7 @@ _PURPOSES = {
     "umbrella": 10,
     "langevin": 11,
     "hamiltonian": 12,
+    "path lengths": 13,
     "trace probes": 14,
     "score matching": 17,
 }

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import count, inverse_temperature, real
+from ..arguments import count, inverse_temperature, real, threads
 from ..arrays import Array
 from ..random import generator, seed
-from .energies import Energy, GradientOf, Potential, potential
-from .samples import Samples, finished, room, starts
+from .energies import Energy, GradientOf
+from .samples import Samples, finished, starts
+from .trajectories import Trajectories, trajectories
 
 __all__ = ["hmc"]
 
-_TOO_FAR = 1000.0  # change of H beyond which a trajectory has diverged
 _MOST_STEPS = 1000  # of a trajectory
 _FIRST_WINDOW, _SETTLING, _LAST = 25, 75, 50  # updates of the warm-up, at least: as in Stan
 _GAMMA, _DELAY, _FORGET = 0.05, 10.0, 0.75  # of dual averaging
@@ -39,6 +39,7 @@ def hmc(
     acceptance: float = 0.8,
     step_size: float | None = None,
     rng: Any = None,
+    num_threads: int | None = None,
 ) -> Samples:
     r"""Sample p(x) ∝ e^(-β E(x)) by Hamiltonian Monte Carlo.
 
@@ -70,6 +71,8 @@ def hmc(
         Leapfrog step. If given, neither it nor the masses (1) are adapted.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         See `vfe_fast.random.seed`.
+    num_threads : int, optional
+        Threads of the kernel that moves chains of a GaussianRBM; see `vfe_fast.show_config`.
 
     Returns
     -------
@@ -96,67 +99,41 @@ def hmc(
     True
     """
     x = starts(start)
-    samples, energies = room(x, n_samples)
+    n_samples = count(n_samples, "n_samples", 4)
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    of = potential(energy, gradient, beta, x.shape[1])
     n_warmup = count(n_warmup, "n_warmup", 0)
     path_length = real(path_length, "path_length", np.finfo(np.float64).tiny)
     acceptance = real(acceptance, "acceptance", 0.0, 1.0)
-    draw = generator(seed(rng), "hamiltonian")
-    chains = _Chains(of, x, draw)
+    key = seed(rng)
+    chains = trajectories(
+        energy, gradient, beta, x, key=key, purpose="hamiltonian", num_threads=threads(num_threads)
+    )
+    lengths = _Lengths(path_length, generator(key, "path lengths"))
     if step_size is not None:
         step = real(step_size, "step_size", np.finfo(np.float64).tiny)
-        for _ in range(n_warmup):
-            chains.move(step, path_length)
+        if n_warmup:
+            chains.move(step, lengths.of(n_warmup, step), every=n_warmup)
     else:
-        step = _warm_up(chains, n_warmup, path_length, acceptance)
-    accepted, divergent = 0.0, 0
-    for k in range(samples.shape[1]):
-        shares, n_divergent = chains.move(step, path_length)
-        accepted += float(shares.mean())
-        divergent += n_divergent
-        samples[:, k], energies[:, k] = chains.x, chains.u / beta
+        step = _warm_up(chains, n_warmup, lengths, acceptance)
+    samples, energies, accepted, divergent = chains.move(step, lengths.of(n_samples, step))
     return finished(
-        samples, energies, method="hmc", is_exact=True, acceptance=accepted / samples.shape[1],
+        samples, energies / beta, method="hmc", is_exact=True, acceptance=float(accepted.mean()) / n_samples,
         step_size=step, mass=chains.mass, n_divergent=divergent,
     )  # fmt: skip
 
 
-class _Chains:
-    """Positions, β E there, its gradient, and the masses."""
+class _Lengths:
+    """Numbers of steps of trajectories, drawn anew for each."""
 
-    def __init__(self, of: Potential, x: Array, draw: np.random.Generator) -> None:
-        self.of = of
-        self.x = x
+    def __init__(self, path_length: float, draw: np.random.Generator) -> None:
+        self.path_length = path_length
         self.draw = draw
-        self.u, self.slope = of(x)
-        if not (np.isfinite(self.u).all() and np.isfinite(self.slope).all()):
-            raise ValueError("start: expected a finite energy and gradient there")
-        self.mass = np.ones(x.shape[1])
 
-    def move(self, step: float, path_length: float) -> tuple[Array, int]:
-        """One trajectory of each chain; with which probabilities they are taken, and how many diverge."""
-        length = path_length * self.draw.uniform(0.5, 1.5)
-        n_steps = min(max(round(length / step), 1), _MOST_STEPS)
-        p = self.draw.standard_normal(self.x.shape) * np.sqrt(self.mass)
-        before = self.u + 0.5 * (p * p / self.mass).sum(axis=1)
-        x, slope = self.x, self.slope
-        with np.errstate(over="ignore", invalid="ignore"):
-            p = p - 0.5 * step * slope
-            for k in range(n_steps):
-                x = x + step * p / self.mass
-                u, slope = self.of(x)
-                p = p - (step if k + 1 < n_steps else 0.5 * step) * slope
-            change = before - u - 0.5 * (p * p / self.mass).sum(axis=1)
-        change = np.where(np.isfinite(change) & np.isfinite(slope).all(axis=1), change, -np.inf)
-        shares = np.exp(np.minimum(change, 0.0))
-        taken = self.draw.random(len(shares)) < shares
-        self.x = np.where(taken[:, None], x, self.x)
-        self.slope = np.where(taken[:, None], slope, self.slope)
-        self.u = np.where(taken, u, self.u)
-        return shares, int(np.count_nonzero(change < -_TOO_FAR))
+    def of(self, n_moves: int, step: float) -> Array:
+        lengths = self.path_length * self.draw.uniform(0.5, 1.5, n_moves)
+        return np.clip(np.round(lengths / step), 1, _MOST_STEPS).astype(np.int64)
 
 
 class _DualAveraging:
@@ -181,13 +158,14 @@ class _DualAveraging:
         return math.exp(self.log_mean) if self.n else self.step
 
 
-def _warm_up(chains: _Chains, n_warmup: int, path_length: float, acceptance: float) -> float:
+def _warm_up(chains: Trajectories, n_warmup: int, lengths: _Lengths, acceptance: float) -> float:
     """Adapt the step, and the masses at the end of windows that double; the step to go on with."""
     averaging = _DualAveraging(_reasonable(chains), acceptance)
     ends = _window_ends(n_warmup)
     seen: list[Array] = []
     for k in range(n_warmup):
-        averaging.update(float(chains.move(averaging.step, path_length)[0].mean()))
+        accepted = chains.move(averaging.step, lengths.of(1, averaging.step))[2]
+        averaging.update(float(accepted.mean()))
         if ends and _SETTLING <= k < ends[-1]:
             seen.append(chains.x)
             if k + 1 in ends:
@@ -213,23 +191,12 @@ def _window_ends(n_warmup: int) -> list[int]:
     return ends
 
 
-def _reasonable(chains: _Chains) -> float:
+def _reasonable(chains: Trajectories) -> float:
     """A step whose single leapfrog is accepted about half of the time: found by halving or doubling."""
-    x, u, slope = chains.x, chains.u, chains.slope
-    p = chains.draw.standard_normal(x.shape) * np.sqrt(chains.mass)
-
-    def accepted(step: float) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            half = p - 0.5 * step * slope
-            there, end = chains.of(x + step * half / chains.mass)
-            half = half - 0.5 * step * end
-            change = u - there + 0.5 * ((p * p - half * half) / chains.mass).sum(axis=1)
-        return float(np.exp(np.minimum(np.where(np.isfinite(change), change, -np.inf), 0.0)).mean())
-
-    step, up = 1.0, accepted(1.0) > 0.5
+    step, up = 1.0, chains.trial(1.0) > 0.5
     for _ in range(60):
         following = step * 2 if up else step / 2
-        if (accepted(following) > 0.5) != up:
+        if (chains.trial(following) > 0.5) != up:
             return step if up else following
         step = following
     return step

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import count, inverse_temperature, real
+from ..arguments import count, inverse_temperature, real, threads
 from ..arrays import Array
 from ..random import generator, seed
-from .energies import Energy, GradientOf, potential
+from .energies import Energy, GradientOf
 from .samples import Samples, finished, room, starts
+from .trajectories import trajectories
 
 __all__ = ["langevin", "sgld"]
 
@@ -37,6 +38,7 @@ def langevin(
     n_warmup: int = 1000,
     n_steps: int = 10,
     rng: Any = None,
+    num_threads: int | None = None,
 ) -> Samples:
     """Sample p(x) ∝ e^(-β E(x)) by Langevin steps, with a Metropolis test (MALA) or without (ULA).
 
@@ -54,6 +56,8 @@ def langevin(
         Steps between samples, >= 1.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         See `vfe_fast.random.seed`.
+    num_threads : int, optional
+        As `hmc` takes it.
 
     Returns
     -------
@@ -78,49 +82,31 @@ def langevin(
     True
     """
     x = starts(start)
-    samples, energies = room(x, n_samples)
+    n_samples = count(n_samples, "n_samples", 4)
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
     if not adjusted and step_size is None:
         raise ValueError("step_size: expected it where steps are not tested")
-    of = potential(energy, gradient, beta, x.shape[1])
     n_warmup, n_steps = count(n_warmup, "n_warmup", 0), count(n_steps, "n_steps")
     step = 0.1 if step_size is None else real(step_size, "step_size", np.finfo(np.float64).tiny)
-    draw = generator(seed(rng), "langevin")
-    u, slope = of(x)
-    if not (np.isfinite(u).all() and np.isfinite(slope).all()):
-        raise ValueError("start: expected a finite energy and gradient there")
-    accepted = 0.0
-    for k in range(n_warmup + n_steps * samples.shape[1]):
-        noise = draw.standard_normal(x.shape)
-        with np.errstate(over="ignore", invalid="ignore"):
-            moved = x - 0.5 * step**2 * slope + step * noise
-            there, end = of(moved)
-            if not adjusted:
-                if not (np.isfinite(there).all() and np.isfinite(end).all()):
-                    raise ValueError(f"step_size: expected steps that do not run away, got {step:g}")
-                x, u, slope = moved, there, end
-            else:
-                back = noise - 0.5 * step * (slope + end)  # the noise of the way back, with a turned sign
-                change = u - there + 0.5 * (noise * noise - back * back).sum(axis=1)
-                change = np.where(np.isfinite(change) & np.isfinite(end).all(axis=1), change, -np.inf)
-                shares = np.exp(np.minimum(change, 0.0))
-                taken = draw.random(len(shares)) < shares
-                x = np.where(taken[:, None], moved, x)
-                slope = np.where(taken[:, None], end, slope)
-                u = np.where(taken, there, u)
-                if k >= n_warmup:
-                    accepted += float(shares.mean())
-                elif step_size is None:
-                    step *= math.exp((float(shares.mean()) - _ADAPTED_TO) / math.sqrt(k + 1))
-        if k >= n_warmup and (k - n_warmup) % n_steps == n_steps - 1:
-            at = (k - n_warmup) // n_steps
-            samples[:, at], energies[:, at] = x, u / beta
-    share = accepted / (n_steps * samples.shape[1]) if adjusted else math.nan
+    chains = trajectories(
+        energy, gradient, beta, x, key=seed(rng), purpose="langevin", num_threads=threads(num_threads),
+        tested=bool(adjusted),
+    )  # fmt: skip
+    one = np.ones(1, dtype=np.int64)
+    if step_size is None:
+        for k in range(n_warmup):
+            accepted = chains.move(step, one)[2]
+            step *= math.exp((float(accepted.mean()) - _ADAPTED_TO) / math.sqrt(k + 1))
+    elif n_warmup:
+        chains.move(step, one.repeat(n_warmup), every=n_warmup)
+    n_moves = n_steps * n_samples
+    samples, energies, accepted, _ = chains.move(step, one.repeat(n_moves), every=n_steps)
     return finished(
-        samples, energies, method="mala" if adjusted else "ula", is_exact=bool(adjusted), acceptance=share,
-        step_size=step, mass=np.ones(x.shape[1]), n_divergent=0,
+        samples, energies / beta, method="mala" if adjusted else "ula", is_exact=bool(adjusted),
+        acceptance=float(accepted.mean()) / n_moves if adjusted else math.nan,
+        step_size=step, mass=chains.mass, n_divergent=0,
     )  # fmt: skip
 
 

@@ -2,54 +2,10 @@
 
 #include <atomic>
 
-#include "gibbs_sweep.hpp"
-#include "real_layer.hpp"
+#include "gaussian_sweep.hpp"
 
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
-
-// The weights into each layer, prepared once for any number of calls with the same weights.
-template <class T>
-struct GaussianSweep {
-  BitLayer<T> to_hidden, to_visible;
-
-  GaussianSweep(const RbmView& rbm, int num_threads)
-      : to_hidden(rbm.n_visible, rbm.n_hidden), to_visible(rbm.n_hidden, rbm.n_visible) {
-    const auto same = [](T value, std::int64_t) { return value; };
-    const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-    runtime::parallel_for(to_hidden.n_strips + to_visible.n_strips, 2 * n_weights, num_threads, [&](std::int64_t task) {
-      task < to_hidden.n_strips ? fill_strip<T>(to_hidden, rbm, task, same)
-                                : fill_strip<T>(to_visible, rbm.transposed(), task - to_hidden.n_strips, same);
-    });
-    for (const BitLayer<T>* layer : {&to_hidden, &to_visible}) {
-      for (std::int64_t j = 0; j < layer->n_strips * strip_width<T>; ++j) layer->bias[j] = T(0);
-    }
-  }
-
-  static const GaussianSweep& of(runtime::Cache& cache, const SweepArgs& args) {
-    static constexpr char key = 0;
-    const auto make = [](const void* context) -> void* {
-      const auto& given = *static_cast<const SweepArgs*>(context);
-      return new GaussianSweep(given.rbm, given.num_threads);
-    };
-    const auto destroy = [](void* sweep) { delete static_cast<GaussianSweep*>(sweep); };
-    return *static_cast<const GaussianSweep*>(cache.of_weights().find_or_make(&key, make, destroy, &args));
-  }
-};
-
-// Standard normal numbers for the units of one tile.
-template <class T>
-VFE_HD void tile_normals(const Draw& draw, std::int64_t tile, T (&normals)[tile_width]) {
-  constexpr std::int64_t drawn = numerics::block_normals<T> * block_lanes;
-  for (std::int64_t k = 0; k < tile_width; k += drawn) {
-    const auto block = static_cast<std::uint32_t>((tile * tile_width + k) / numerics::block_normals<T>);
-    std::uint32_t words[4 * block_lanes];
-    T some[drawn];
-    draw_lanes(numerics::draw_counter(block, draw.chain, draw.step, Stream::gaussian_visible), draw.key, words);
-    normal_lanes(words, some);
-    for (std::int64_t l = 0; l < drawn; ++l) normals[k + l] = some[l];
-  }
-}
 
 // Whether the first `width` values are finite.
 template <class T>
@@ -62,14 +18,10 @@ VFE_HD bool all_finite(const T (&values)[tile_width], std::int64_t width) {
 }
 
 template <class T>
-void pad(const T* values, std::int64_t n, const runtime::Buffer<T>& to) {
-  for (std::int64_t i = 0; i < words_for(n) * tile_width; ++i) to[i] = i < n ? values[i] : T(0);
-}
-
-template <class T>
 void run(const GaussianGibbsArgs& args) {
   runtime::Cache used_once;
-  const auto& sweep = GaussianSweep<T>::of(args.prepared != nullptr ? *args.prepared : used_once, args);
+  const auto& sweep =
+      GaussianSweep<T>::of(args.prepared != nullptr ? *args.prepared : used_once, args.rbm, args.num_threads);
   const std::int64_t n_visible = args.rbm.n_visible, n_hidden = args.rbm.n_hidden;
   const std::int64_t visible_words = words_for(n_visible), hidden_words = words_for(n_hidden);
   const std::int64_t n_visible_tiles = sweep.to_visible.n_tiles, n_hidden_tiles = sweep.to_hidden.n_tiles;
@@ -137,7 +89,7 @@ void run(const GaussianGibbsArgs& args) {
         for (std::int64_t c = 0; c < n_chains; ++c, ++draw.chain) {
           const auto spread = static_cast<T>(1.0 / numerics::square_root(beta_of(c)));
           T noise[tile_width], v[tile_width];
-          tile_normals(draw, tile, noise);
+          tile_normals(draw, Stream::gaussian_visible, tile, noise);
           for (std::int64_t k = 0; k < tile_width; k += full) {
             const T* mean = fields.data() + (k * n_chains + c * full);
             for (std::int64_t l = 0; l < full; ++l) {

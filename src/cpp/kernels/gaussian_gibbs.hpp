@@ -33,16 +33,21 @@ struct GaussianGibbsArgs : SweepArgs {
   bool* overflowed;       // out: whether a field or a state was no finite number; the states mean nothing then
 };
 
-inline void check(const GaussianGibbsArgs& args) {
-  check_sweep(args);
-  const auto check_sigma = [&]<class T>(T) {
-    for (std::int64_t i = 0; i < args.rbm.n_visible; ++i) {
-      const T sigma = static_cast<const T*>(args.sigma)[i], precision = T(1) / (sigma * sigma);
-      if (sigma > 0 && precision > 0 && precision <= std::numeric_limits<T>::max()) continue;
+inline void check_sigma(const RbmView& rbm, const void* sigma) {
+  const auto check_numbers = [&]<class T>(const T* numbers) {
+    for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
+      const T precision = T(1) / (numbers[i] * numbers[i]);
+      if (numbers[i] > 0 && precision > 0 && precision <= std::numeric_limits<T>::max()) continue;
       throw ArgumentError("sigma: expected numbers > 0 whose 1 / sigma^2 is a number, got others");
     }
   };
-  args.rbm.real == Real::float32 ? check_sigma(0.0f) : check_sigma(0.0);
+  rbm.real == Real::float32 ? check_numbers(static_cast<const float*>(sigma))
+                            : check_numbers(static_cast<const double*>(sigma));
+}
+
+inline void check(const GaussianGibbsArgs& args) {
+  check_sweep(args);
+  check_sigma(args.rbm, args.sigma);
   for (std::int64_t k = 0; k < args.n_betas; ++k) {
     if (args.beta[k] < 0x1p-100) throw ArgumentError("beta: expected beta >= 2^-100 for real units, got a smaller one");
   }

@@ -21,6 +21,8 @@ enum class Stream : std::uint8_t {
   reparam_log_normal = 10,
   reparam_concrete = 11,
   reparam_gumbel_softmax = 12,
+  hamiltonian_momentum = 13,  // hamiltonian: momenta
+  hamiltonian_test = 14,      // hamiltonian: whether a move is taken
 };
 
 }  // namespace vfe::numerics::inline VFE_LEVEL

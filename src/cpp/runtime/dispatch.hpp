@@ -14,6 +14,7 @@
 #include "../kernels/free_energy.hpp"
 #include "../kernels/gaussian_gibbs.hpp"
 #include "../kernels/gibbs.hpp"
+#include "../kernels/hamiltonian.hpp"
 #include "../kernels/pair_sums.hpp"
 #include "../kernels/product.hpp"
 #include "../kernels/random.hpp"
