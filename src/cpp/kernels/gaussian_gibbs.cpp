@@ -34,9 +34,9 @@ void run(const GaussianGibbsArgs& args) {
   // For whole tiles: padding has zeros.
   const runtime::Buffer<T> visible_bias(n_visible_tiles * tile_width), hidden_bias(n_hidden_tiles * tile_width);
   const runtime::Buffer<T> sigma(n_visible_tiles * tile_width), precision(n_visible_tiles * tile_width);
-  pad(static_cast<const T*>(args.rbm.visible_bias), n_visible, visible_bias);
-  pad(static_cast<const T*>(args.rbm.hidden_bias), n_hidden, hidden_bias);
-  pad(static_cast<const T*>(args.sigma), n_visible, sigma);
+  pad(static_cast<const T*>(args.rbm.visible_bias), n_visible, n_visible_tiles * tile_width, visible_bias);
+  pad(static_cast<const T*>(args.rbm.hidden_bias), n_hidden, n_hidden_tiles * tile_width, hidden_bias);
+  pad(static_cast<const T*>(args.sigma), n_visible, n_visible_tiles * tile_width, sigma);
   for (std::int64_t i = 0; i < n_visible_tiles * tile_width; ++i) {
     precision[i] = i < n_visible ? T(1) / (sigma[i] * sigma[i]) : T(0);
   }

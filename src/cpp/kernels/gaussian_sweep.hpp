@@ -54,10 +54,10 @@ VFE_HD void tile_normals(const Draw& draw, Stream stream, std::int64_t tile, T (
   }
 }
 
-// Numbers of all units, and zeros up to whole tiles.
+// Numbers of all units, and zeros behind them.
 template <class T>
-void pad(const T* values, std::int64_t n, const runtime::Buffer<T>& to) {
-  for (std::int64_t i = 0; i < words_for(n) * tile_width; ++i) to[i] = i < n ? values[i] : T(0);
+void pad(const T* values, std::int64_t n, std::int64_t padded, const runtime::Buffer<T>& to) {
+  for (std::int64_t i = 0; i < padded; ++i) to[i] = i < n ? values[i] : T(0);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

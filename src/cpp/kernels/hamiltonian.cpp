@@ -21,7 +21,7 @@ struct LaneSum {
   }
 };
 
-// U and its slope, of parameters padded with zeros to whole tiles.
+// What U is made of. Rows of units are padded with zeros to whole lanes.
 struct Potential {
   const GaussianSweep<double>& sweep;
   const double beta;
@@ -33,19 +33,25 @@ struct Potential {
         beta(args.beta),
         n_visible(args.rbm.n_visible),
         n_hidden(args.rbm.n_hidden),
-        visible_stride(sweep.to_visible.n_tiles * tile_width),
-        hidden_stride(sweep.to_hidden.n_tiles * tile_width),
+        visible_stride(ceil_div(n_visible, lanes) * lanes),
+        hidden_stride(ceil_div(n_hidden, lanes) * lanes),
         visible_bias(visible_stride),
         hidden_bias(hidden_stride),
         precision(visible_stride) {
-    pad(static_cast<const double*>(args.rbm.visible_bias), n_visible, visible_bias);
-    pad(static_cast<const double*>(args.rbm.hidden_bias), n_hidden, hidden_bias);
-    pad(args.sigma, n_visible, precision);
+    pad(static_cast<const double*>(args.rbm.visible_bias), n_visible, visible_stride, visible_bias);
+    pad(static_cast<const double*>(args.rbm.hidden_bias), n_hidden, hidden_stride, hidden_bias);
+    pad(args.sigma, n_visible, visible_stride, precision);
     for (std::int64_t i = 0; i < n_visible; ++i) precision[i] = 1.0 / (precision[i] * precision[i]);
+  }
+
+  // What of a row belongs to a tile.
+  static std::int64_t width(std::int64_t tile, std::int64_t stride) {
+    const std::int64_t left = stride - tile * tile_width;
+    return left < tile_width ? left : tile_width;
   }
 };
 
-// Where the chains of a block are, rows of whole tiles.
+// Where the chains of a block are.
 struct Place {
   const runtime::Buffer<double> v, slope, u;
 
@@ -106,12 +112,13 @@ struct Evaluation {
   // Means of hidden units, and their terms of U.
   void take_means(std::int64_t tile, const Place& place) const {
     const double* bias = of.hidden_bias.data() + tile * tile_width;
+    const std::int64_t width = Potential::width(tile, of.hidden_stride);
     double there[tile_width];
-    for (std::int64_t l = 0; l < tile_width; ++l) there[l] = tile * tile_width + l < of.n_hidden ? 1 : 0;
+    for (std::int64_t l = 0; l < width; ++l) there[l] = tile * tile_width + l < of.n_hidden ? 1 : 0;
     for (std::int64_t c = 0; c < n_chains; ++c) {
       double* to = means.data() + c * of.hidden_stride + tile * tile_width;
       LaneSum terms;
-      for (std::int64_t k = 0; k < tile_width; k += lanes) {
+      for (std::int64_t k = 0; k < width; k += lanes) {
         const double* field = fields.data() + k * n_chains + c * lanes;
         for (std::int64_t l = 0; l < lanes; ++l) {
           const double x = of.beta * (field[l] + bias[k + l]);
@@ -127,9 +134,10 @@ struct Evaluation {
   void take_slope(std::int64_t tile, const Place& place) const {
     const double* bias = of.visible_bias.data() + tile * tile_width;
     const double* precision = of.precision.data() + tile * tile_width;
+    const std::int64_t width = Potential::width(tile, of.visible_stride);
     for (std::int64_t c = 0; c < n_chains; ++c) {
       const std::int64_t first = c * of.visible_stride + tile * tile_width;
-      for (std::int64_t k = 0; k < tile_width; k += lanes) {
+      for (std::int64_t k = 0; k < width; k += lanes) {
         const double* field = fields.data() + k * n_chains + c * lanes;
         for (std::int64_t l = 0; l < lanes; ++l) {
           const double pulled = (place.v[first + k + l] - bias[k + l]) - field[l];
@@ -185,11 +193,12 @@ class Block {
     Draw draw{numerics::key_from(args_.seed), static_cast<std::uint32_t>(first_),
               static_cast<std::uint64_t>(args_.first_move + t)};
     for (std::int64_t c = 0; c < n_; ++c, ++draw.chain) {
-      for (std::int64_t tile = 0; tile < of_.visible_stride / tile_width; ++tile) {
+      for (std::int64_t tile = 0; tile < of_.sweep.to_visible.n_tiles; ++tile) {
         double normals[tile_width];
         tile_normals(draw, Stream::hamiltonian_momentum, tile, normals);
         double* p = p_.data() + c * of_.visible_stride + tile * tile_width;
-        for (std::int64_t l = 0; l < tile_width; ++l) p[l] = normals[l] * root_of_mass_[tile * tile_width + l];
+        for (std::int64_t l = 0; l < Potential::width(tile, of_.visible_stride); ++l)
+          p[l] = normals[l] * root_of_mass_[tile * tile_width + l];
       }
       kinetic_[c] = kinetic(c);
       there_.copy_row(here_, c, of_.visible_stride);

@@ -56,18 +56,16 @@ VFE_HD void add_products(const T* values, const Reals<T>& of, const T* weights, 
   }
 }
 
-// The same for all rows.
-template <std::int64_t strips, class T>
-VFE_HD void add_products_of_rows(const Reals<T>& of, std::int64_t first, const T* weights, std::int64_t strip_stride,
-                                 std::int64_t n, T* sums) {
-  std::int64_t s = 0;
-  const T* values = of.data + first * of.input_stride;
-  for (; s + product_states <= of.n; s += product_states) {
-    add_products<product_states, strips>(values + s * of.row_stride, of, weights, strip_stride, n,
-                                         sums + s * strip_width<T>);
+// The same for all rows, as many at a time as registers hold, and then for what is left, at most `most` rows.
+template <std::int64_t most, std::int64_t strips, class T>
+VFE_HD void add_products_of_rows(const Reals<T>& of, std::int64_t first, std::int64_t done, const T* weights,
+                                 std::int64_t strip_stride, std::int64_t n, T* sums) {
+  for (; of.n - done >= most; done += most) {
+    add_products<most, strips>(of.data + first * of.input_stride + done * of.row_stride, of, weights, strip_stride, n,
+                               sums + done * strip_width<T>);
   }
-  for (; s < of.n; ++s) {
-    add_products<1, strips>(values + s * of.row_stride, of, weights, strip_stride, n, sums + s * strip_width<T>);
+  if constexpr (most > 1) {
+    if (done < of.n) add_products_of_rows<most - 1, strips>(of, first, done, weights, strip_stride, n, sums);
   }
 }
 
@@ -90,9 +88,9 @@ void find_products(const BitLayer<T>& layer, std::int64_t tile, const Reals<T>& 
       const std::int64_t n = layer.n_in - i < ordered_inputs ? layer.n_in - i : ordered_inputs;
       const T* weights = layer.block_rows(first_strip + k, 0) + i * full;
       if (strips == product_strips) {
-        add_products_of_rows<product_strips>(of, i, weights, strip_stride, n, sums);
+        add_products_of_rows<product_states, product_strips>(of, i, 0, weights, strip_stride, n, sums);
       } else {
-        add_products_of_rows<1>(of, i, weights, strip_stride, n, sums);
+        add_products_of_rows<product_states, 1>(of, i, 0, weights, strip_stride, n, sums);
       }
     }
     k += strips;
