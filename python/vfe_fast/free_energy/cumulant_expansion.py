@@ -8,6 +8,7 @@ r"""Perturbation theory: ln Z as a series in the cumulants of what a simple tria
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from ..random import generator, seed
 from ..statistics.cumulants import MOST_ORDERS, cumulants
 from ..statistics.series import (
     CumulantSeries,
+    SeriesWarning,
     couplings_of,
     known_series,
     log_mean_exp_cumulants,
@@ -34,6 +36,7 @@ Expanded: TypeAlias = BernoulliRBM | SpinRBM | Ising
 _MOST_ENUMERATED = 20  # units of q, whose states are all looked at unless a sample is asked for
 _SAMPLES = 100_000
 _ROWS = 1 << 14  # states at a time
+_HARDLY = 0.5  # of the terms before, as much as the last ones may be
 
 
 def cumulant_expansion(
@@ -87,7 +90,8 @@ def cumulant_expansion(
     -------
     FreeEnergy
         ln Z is the partial sum at the order where the series is best stopped. Of kind ``"upper_bound"`` if
-        that is the first, else ``"asymptotic"``. `converged` is False if the series diverges. `details`:
+        that is the first, else ``"asymptotic"``. `converged` is False if the series diverges, or if its last
+        two terms are larger than half of those before them (the first left out). `details`:
         ``series`` (a `CumulantSeries`: all terms, partial sums, their errors, Padé, the direct estimate),
         ``cumulants`` of V, ``bound`` (the first order, as a free energy), ``energy`` and ``entropy`` of q,
         whether they are ``exact``, and the ``trace``.
@@ -95,7 +99,7 @@ def cumulant_expansion(
     Warns
     -----
     SeriesWarning
-        If the series diverges, as far as its terms tell.
+        If `converged` is False.
 
     Raises
     ------
@@ -147,13 +151,16 @@ def cumulant_expansion(
             traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
         energy, entropy = float(energies.mean()), trial.entropy()
     log_z = float(series.value)
+    problem = _problem(series)
+    if problem and not series.diverges:  # which the series has said itself
+        warnings.warn(f"cumulant_expansion: {problem}", SeriesWarning, stacklevel=2)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,
         stderr=float(series.stderr),
         kind="upper_bound" if series.best_order == 1 else "asymptotic",
         ess=np.inf if is_exact else float(series.ess),
-        converged=not series.diverges,
+        converged=not problem,
         beta=beta,
         details={
             "series": series,
@@ -163,9 +170,23 @@ def cumulant_expansion(
             "entropy": entropy,
             "exact": is_exact,
             "trace": traced,
-            "problem": "its terms do not become smaller" if series.diverges else "",
+            "problem": problem,
         },
     )
+
+
+def _problem(series: CumulantSeries) -> str:
+    """What speaks against the series: the last two terms beside those before them, less the first.
+
+    Of three terms, the last one; the first says where V is 0, and no more.
+    """
+    if series.diverges:
+        return "its terms do not become smaller"
+    sure = np.maximum(np.abs(series.terms) - 2 * series.terms_stderr, 0.0)
+    split = max(series.order - 2, 2)
+    if series.order > 2 and sure[split:].max() > _HARDLY * np.abs(series.terms[1:split]).max():
+        return "its terms hardly become smaller, and nothing is known of those that follow"
+    return ""
 
 
 @dataclass(frozen=True)

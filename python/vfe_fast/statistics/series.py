@@ -58,7 +58,8 @@ class CumulantSeries:
         to a constant if the order is odd, as that of ln⟨exp(-λβV)⟩ does if V is bounded.
     diverges : ndarray of bool
         Whether, at the last term that stands out from the noise (three standard errors; of order >= 4), two
-        terms are not smaller than the two before, one of which stands out too.
+        terms are not smaller than the two before (less the first, which only says where V is 0), one of which
+        stands out too.
     noisy : ndarray of bool
         Whether the last term is less than three standard errors: nothing can be said of the terms after it.
     direct, direct_stderr : ndarray
@@ -279,7 +280,9 @@ def _summed(
     for r in range(3, order):  # the last term that stands out decides
         last, before = (
             significant[..., r - 1 : r + 1].max(axis=-1),
-            significant[..., r - 3 : r - 1].max(axis=-1),
+            significant[..., max(r - 3, 1) : r - 1].max(
+                axis=-1
+            ),  # the first is as large as where V is 0 makes it
         )
         diverges = np.where(significant[..., r] > 0, (last >= before) & (before > 0), diverges)
     off = sums_stderr**2 + rest**2
