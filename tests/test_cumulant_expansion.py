@@ -120,6 +120,41 @@ def test_corrections_help_at_weak_coupling(kind: str) -> None:
     assert abs(found.log_z - exact) < 1e-3
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.statistics.series.SeriesWarning")
+@pytest.mark.parametrize("kind", ["bernoulli", "spin", "ising"])
+@pytest.mark.parametrize("sum_hidden", [False, True])
+def test_about_the_mean_field(kind: str, sum_hidden: bool) -> None:
+    """Its first order is the mean-field bound, or a better one if hidden units are summed."""
+    if kind == "ising" and sum_hidden:
+        return
+    model = models(0.4)[kind]
+    bound = vf.free_energy.mean_field(model, beta=BETA, rng=0)
+    exact = vf.free_energy.exact(model, beta=BETA)
+    found = cumulant_expansion(model, 4, beta=BETA, sum_hidden=sum_hidden, means="mean_field", rng=0)
+    if sum_hidden:
+        assert exact.value < found.details["bound"] < bound.value
+    else:
+        assert found.details["bound"] == pytest.approx(bound.value, rel=1e-10)
+
+
+def test_about_the_mean_field_of_biased_units() -> None:
+    """Errors of ln Z fall by more than two with the better trial distribution."""
+    draw = np.random.default_rng(2)
+    model = vf.BernoulliRBM(draw.normal(0.1, 0.5, (9, 7)), draw.normal(size=9), draw.normal(size=7))
+    exact = vf.free_energy.exact(model).log_z
+    about = [
+        abs(cumulant_expansion(model, 4, means=means, rng=0).log_z - exact) for means in (None, "mean_field")
+    ]
+    assert about[1] < 0.5 * about[0]
+
+
+def test_about_a_mean_field_that_is_frozen() -> None:
+    """Means of 0 and 1 in float64 are moved off: every state has some probability."""
+    model = vf.BernoulliRBM(*(60 * p for p in random_parameters(5, 4)))
+    found = cumulant_expansion(model, 2, means="mean_field", rng=0)
+    assert found.details["bound"] == pytest.approx(vf.free_energy.mean_field(model, rng=0).value, rel=1e-10)
+
+
 @pytest.mark.parametrize("kind", ["bernoulli", "spin"])
 def test_hidden_units_summed(kind: str) -> None:
     """A better bound than that of all units with the same visible means; the same ln Z."""
@@ -193,6 +228,7 @@ BAD = {
     "one array": (lambda m: cumulant_expansion(m, means=np.full(5, 0.5)), TypeError, "means"),
     "shape": (lambda m: cumulant_expansion(m, means=(np.full(4, 0.5), np.full(4, 0.5))), ValueError, "means"),
     "edge": (lambda m: cumulant_expansion(m, means=(np.full(5, 1.0), np.full(4, 0.5))), ValueError, "means"),
+    "name": (lambda m: cumulant_expansion(m, means="tap"), ValueError, "means"),
     "nan": (lambda m: cumulant_expansion(m, means=(np.full(5, np.nan), np.zeros(4))), ValueError, "means"),
     "text": (lambda m: cumulant_expansion(m, means=(np.full(5, "x"), np.full(4, 0.5))), TypeError, "means"),
     "sum_hidden": (lambda m: cumulant_expansion(m, sum_hidden=1), TypeError, "sum_hidden"),

@@ -27,6 +27,7 @@ from ..statistics.series import (
     log_mean_exp_cumulants,
     warn_if_it_diverges,
 )
+from .mean_field import mean_field
 from .result import FreeEnergy
 
 __all__ = ["cumulant_expansion"]
@@ -70,9 +71,11 @@ def cumulant_expansion(
         Highest order, 1 to 8.
     beta : float
         Inverse temperature, > 0.
-    means : array_like, (n_spins,), or pair of them, (n_visible,) and (n_hidden,), optional
+    means : array_like, (n_spins,), or pair of them, (n_visible,) and (n_hidden,), or "mean_field", optional
         Means of the units under q, strictly between their two values. Without them, those of the units
-        without couplings: H_q is the energy of the biases alone.
+        without couplings: H_q is the energy of the biases alone. ``"mean_field"``: those of
+        `vfe_fast.free_energy.mean_field`, the best bound among them; better where biases decide, not where
+        it must choose between several equal minima.
     sum_hidden : bool
         Sum over the hidden units of an RBM first: E is then the clamped free energy, q a distribution of the
         visible units (and `means` theirs), and the bound is a better one.
@@ -127,6 +130,9 @@ def cumulant_expansion(
         raise ValueError("sum_hidden: expected an RBM to sum the hidden units of, got an Ising")
     couplings = None if lambda_ is None else couplings_of(lambda_)
     system = _System.of(model, beta, sum_hidden=bool(sum_hidden))
+    key = seed(rng)
+    if isinstance(means, str):
+        means = _mean_field(model, means, bool(sum_hidden), beta=beta, rng=key, num_threads=num_threads)
     trial = _Trial.of(system, means)
     is_exact = n_samples is None and trial.n_units <= _MOST_ENUMERATED
     one = np.array(1.0)
@@ -143,7 +149,7 @@ def cumulant_expansion(
     else:
         n = count(_SAMPLES if n_samples is None else n_samples, "n_samples", order + 1)
         with memory_for("n_samples", n):
-            energies, log_q = _of_samples(system, trial, n, seed(rng))
+            energies, log_q = _of_samples(system, trial, n, key)
         x = beta * energies + log_q
         values = cumulants(x, order, num_threads=num_threads).values
         series = log_mean_exp_cumulants(x, order=order, num_threads=num_threads)
@@ -173,6 +179,20 @@ def cumulant_expansion(
             "problem": problem,
         },
     )
+
+
+def _mean_field(model: Expanded, name: str, sum_hidden: bool, **how: Any) -> Any:
+    """Means of the best bound by independent units, away from where q would rule states out."""
+    if name != "mean_field":
+        raise ValueError(f'means: expected arrays or "mean_field", got {name!r}')
+    found = mean_field(model, **how).details
+    edge, low = np.nextafter(1.0, 0.0), 0.0 if isinstance(model, BernoulliRBM) else -1.0
+    means = [
+        np.clip(found[layer], low + 1.0 - edge, edge)
+        for layer in ("spins", "visible", "hidden")
+        if layer in found
+    ]
+    return means if len(means) == 2 and not sum_hidden else means[0]
 
 
 def _problem(series: CumulantSeries) -> str:

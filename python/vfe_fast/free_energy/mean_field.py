@@ -54,7 +54,7 @@ def mean_field(
         Inverse temperature, 0 or >= 2^-100.
     n_starts : int
         F_q has many minima; the best of those reached is kept. The starts: equal probabilities, the means of
-        `data`, then random ones: samples of `data`, or means drawn at random.
+        `data`, then in turns samples of `data` and means drawn at random; without data the latter alone.
     data : array_like, (n_samples, n_visible) or (n_samples, n_spins), optional
         States to start from.
     tolerance : float
@@ -190,23 +190,22 @@ class Problem:
         return {"visible": mean[: self.model.n_visible], "hidden": mean[self.model.n_visible :]}
 
     def _starts(self, n_starts: int, data: Any, key: int) -> Array:
-        """Equal probabilities, means of data, then samples of data or random means, (n_starts, n_units)."""
+        """Equal probabilities, means of data, then samples of data and random means, (n_starts, n_units)."""
         n_units = len(self.pairs.fields)
         draw = generator(key, "mean-field starts")
-        if data is None:
-            up = draw.random((n_starts, n_units))
-        else:
+        up = draw.random((n_starts, n_units))
+        of_data = np.zeros(n_starts, dtype=bool)
+        if data is not None:
+            of_data[1:2] = of_data[2::2] = True
             shares = self._shares(data)
-            samples = shares[draw.integers(0, len(shares), n_starts)]
-            up = np.full((n_starts, n_units), 0.5)
-            up[:, : shares.shape[1]] = _SHRINK / 2 + (1 - _SHRINK) * samples
-            if n_starts > 1:
-                up[1, : shares.shape[1]] = _SHRINK / 2 + (1 - _SHRINK) * shares.mean(axis=0)
+            seen = shares[draw.integers(0, len(shares), n_starts)]
+            seen[1:2] = shares.mean(axis=0)
+            up[of_data, : shares.shape[1]] = _SHRINK / 2 + (1 - _SHRINK) * seen[of_data]
         up[0] = 0.5
         theta: Array = (_core.log(up) - _core.log(1 - up)) / self.pairs.width
-        if data is not None and isinstance(self.pairs, Layers):
+        if isinstance(self.pairs, Layers) and of_data.any():
             at = self.pairs.cumulants(theta)
-            theta[1:, self.pairs.blocks[1]] = self.pairs.field(at, 1, 1)[1:]
+            theta[of_data, self.pairs.blocks[1]] = self.pairs.field(at, 1, 1)[of_data]
         return theta
 
     def _shares(self, data: Any) -> Array:
