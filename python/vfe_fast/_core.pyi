@@ -38,6 +38,7 @@ __all__: list[str] = [
     "exp",
     "exp_excess",
     "expm1",
+    "flat_histogram",
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
@@ -380,6 +381,30 @@ def exp_excess(
 def expm1(x: numpy.ndarray, *, num_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> numpy.ndarray:
     """
     e^x - 1.
+    """
+
+def flat_histogram(
+    couplings: numpy.ndarray,
+    fields: numpy.ndarray,
+    *,
+    offset: typing.SupportsFloat | typing.SupportsIndex,
+    increment: numpy.ndarray,
+    decay: numpy.ndarray,
+    low: typing.SupportsInt | typing.SupportsIndex,
+    high: typing.SupportsInt | typing.SupportsIndex,
+    spins: numpy.typing.NDArray[numpy.int8],
+    log_g: numpy.typing.NDArray[numpy.float64],
+    histogram: numpy.typing.NDArray[numpy.uint64],
+    visited: numpy.typing.NDArray[numpy.uint8],
+    way: numpy.typing.NDArray[numpy.uint8],
+    trips: numpy.typing.NDArray[numpy.int64],
+    n_sweeps: typing.SupportsInt | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    sweep_offset: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    Moves walkers on, in place: spins, log_g, histogram, visited, way and trips.
     """
 
 def free_energy(

@@ -38,6 +38,7 @@ _PURPOSES = {
     "hamiltonian": 12,
     "path lengths": 13,
     "trace probes": 14,
+    "flat histogram": 15,
     "score matching": 17,
 }
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 LOW = np.uint64(0xFFFFFFFF)
 STREAMS = {"hidden": 1, "visible": 2}
 NORMAL, GAUSSIAN_VISIBLE = 5, 6
-HAMILTONIAN_MOMENTUM, HAMILTONIAN_TEST = 13, 14
+HAMILTONIAN_MOMENTUM, HAMILTONIAN_TEST, FLAT_HISTOGRAM = 13, 14, 15
 
 
 def philox4x32(counter: list[Any], seed: int) -> list[npt.NDArray[np.uint64]]:

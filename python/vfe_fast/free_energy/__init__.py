@@ -19,6 +19,7 @@ from .thermodynamic_integration import thermodynamic_integration
 from .trace import TraceWarning, trace
 from .umbrella import Profile, umbrella
 from .variational import variational
+from .wang_landau import SampledDensityOfStates, WangLandauWarning, wang_landau
 from .windows import MbarWarning
 
 __all__ = [
@@ -34,8 +35,10 @@ __all__ = [
     "MeanFieldWarning",
     "Moments",
     "Profile",
+    "SampledDensityOfStates",
     "SpinMoments",
     "TraceWarning",
+    "WangLandauWarning",
     "WeightsWarning",
     "ais",
     "ais_sandwich",
@@ -59,4 +62,5 @@ __all__ = [
     "trace",
     "umbrella",
     "variational",
+    "wang_landau",
 ]

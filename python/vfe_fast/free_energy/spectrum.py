@@ -23,23 +23,8 @@ _MAX_LEVELS = 1 << 22
 _LEVELS = 1000  # bins, where energies are no whole multiples of anything
 
 
-@dataclass(frozen=True, eq=False)
-class DensityOfStates:
-    """How many states have each energy.
-
-    Attributes
-    ----------
-    energies : ndarray, (n_levels,)
-        Energies that occur, ascending; of binned ones the middle of the bin.
-    counts : ndarray of uint64, (n_levels,)
-        States that have them; the sum is 2^n_spins.
-    bin_width : float
-        0 if the energies are exact.
-    """
-
-    energies: Array
-    counts: npt.NDArray[np.uint64]
-    bin_width: float
+class Density:
+    """What densities of states have in common."""
 
     def log_z(self, beta: float) -> float:
         """Find ln Z = ln Σ_E ρ(E) e^(-βE) at any temperature; `free_energy` says how sure it is.
@@ -62,6 +47,29 @@ class DensityOfStates:
         return self.free_energy(beta).log_z
 
     def free_energy(self, beta: float) -> FreeEnergy:
+        """Free energy at any temperature, with what is known of its error."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class DensityOfStates(Density):
+    """How many states have each energy.
+
+    Attributes
+    ----------
+    energies : ndarray, (n_levels,)
+        Energies that occur, ascending; of binned ones the middle of the bin.
+    counts : ndarray of uint64, (n_levels,)
+        States that have them; the sum is 2^n_spins.
+    bin_width : float
+        0 if the energies are exact.
+    """
+
+    energies: Array
+    counts: npt.NDArray[np.uint64]
+    bin_width: float
+
+    def free_energy(self, beta: float) -> FreeEnergy:
         """Free energy at any temperature, with what is known of its error.
 
         Parameters
@@ -81,9 +89,7 @@ class DensityOfStates:
             If `beta` is not as described.
         """
         beta = real(beta, "beta", 0.0)
-        exponent = np.log(self.counts.astype(np.float64)) - beta * self.energies
-        top = float(exponent.max())
-        log_z = top + math.log(math.fsum(np.exp(exponent - top)))
+        log_z = log_sum(np.log(self.counts.astype(np.float64)) - beta * self.energies)
         return FreeEnergy(
             value=-log_z / beta if beta > 0 else -math.inf,
             log_z=log_z,
@@ -94,6 +100,12 @@ class DensityOfStates:
             beta=beta,
             details={"error_bound": 0.5 * beta * self.bin_width},
         )
+
+
+def log_sum(exponent: Array) -> float:
+    """ln Σ e^x, rounded once."""
+    top = float(exponent.max())
+    return top + math.log(math.fsum(np.exp(exponent - top)))
 
 
 def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates:
@@ -123,35 +135,60 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
     """
     _check(model)
     n_bins = count(n_bins, "n_bins", below=_MAX_LEVELS)
-    couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
-    bound = energy_bound(couplings, fields)
-    quantum = _quantum(np.concatenate((couplings.ravel(), fields)), bound)
-    width = quantum if quantum > 0 else max(2.0 * bound, 1e-300) / n_bins
-    n_levels = round(2 * bound / quantum) + 1 if quantum > 0 else n_bins
-    counts = np.zeros(n_levels, np.uint64)
+    levels = Levels.of(model, n_bins, _MAX_LEVELS)
+    counts = np.zeros(levels.n, np.uint64)
     for _, energies in _energies(model):
-        levels = (energies + bound) / width
-        levels = np.rint(levels) if quantum > 0 else np.clip(np.floor(levels), 0, n_levels - 1)
-        counts += np.bincount(levels.astype(np.int64).ravel(), minlength=n_levels).astype(np.uint64)
+        at = (energies + levels.bound) / levels.width
+        at = np.rint(at) if levels.are_exact else np.clip(np.floor(at), 0, levels.n - 1)
+        counts += np.bincount(at.astype(np.int64).ravel(), minlength=levels.n).astype(np.uint64)
     (found,) = np.nonzero(counts)
-    middle = 0.0 if quantum > 0 else 0.5
-    return DensityOfStates((found + middle) * width - bound, counts[found], 0.0 if quantum > 0 else width)
+    return DensityOfStates(levels.energies(found), counts[found], levels.bin_width)
 
 
-def _quantum(values: Array, bound: float) -> float:
-    """The largest number that all values are multiples of, if that makes few enough levels; else 0."""
+@dataclass(frozen=True)
+class Levels:
+    """Levels between the lowest and the highest energy that is possible."""
+
+    bound: float  # of |E|
+    width: float
+    n: int
+    are_exact: bool  # and no bins
+
+    @classmethod
+    def of(cls, model: Ising, n_bins: int, most: int) -> Levels:
+        """Exact ones, if those are fewer than `most`."""
+        couplings, fields = model.couplings.astype(np.float64), model.fields.astype(np.float64)
+        bound = energy_bound(couplings, fields)
+        quantum = _quantum(np.concatenate((couplings.ravel(), fields)), bound, most)
+        if quantum > 0:
+            return cls(bound, quantum, round(2 * bound / quantum) + 1, True)
+        return cls(bound, max(2.0 * bound, 1e-300) / n_bins, n_bins, False)
+
+    @property
+    def bin_width(self) -> float:
+        """0 if energies are exact."""
+        return 0.0 if self.are_exact else self.width
+
+    def energies(self, level: Array) -> Array:
+        """Of levels, of bins their middle."""
+        found: Array = (level + (0.0 if self.are_exact else 0.5)) * self.width - self.bound
+        return found
+
+
+def _quantum(values: Array, bound: float, most: int) -> float:
+    """The largest number that all values are multiples of, if that makes fewer levels than `most`; else 0."""
     used = np.abs(values[values != 0])
     if used.size == 0:
         return 1.0
     # Whole multiples of the smallest: as far as float64 can tell, which is all that energies are known to.
     multiples = np.rint(used / used.min())
-    if 2 * bound / used.min() < _MAX_LEVELS and (np.abs(multiples * used.min() - used) <= 1e-15 * used).all():
+    if 2 * bound / used.min() < most and (np.abs(multiples * used.min() - used) <= 1e-15 * used).all():
         return float(used.min() * np.gcd.reduce(multiples.astype(np.int64)))
     mantissa, exponent = np.frexp(used)
     bits = (mantissa * 2.0**53).astype(np.int64)
     trailing = np.log2((bits & -bits).astype(np.float64)).astype(np.int64)
     quantum = float(np.ldexp(1.0, int((exponent - 53 + trailing).min())))
-    return quantum if 2 * bound / quantum < _MAX_LEVELS else 0.0
+    return quantum if 2 * bound / quantum < most else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ enum class Stream : std::uint8_t {
   reparam_gumbel_softmax = 12,
   hamiltonian_momentum = 13,  // hamiltonian: momenta
   hamiltonian_test = 14,      // hamiltonian: whether a move is taken
+  flat_histogram = 15,        // flat_histogram: which spin, and whether it is turned
 };
 
 }  // namespace vfe::numerics::inline VFE_LEVEL

@@ -11,6 +11,7 @@
 #include "../kernels/elementwise.hpp"
 #include "../kernels/exact_ising.hpp"
 #include "../kernels/exact_rbm.hpp"
+#include "../kernels/flat_histogram.hpp"
 #include "../kernels/free_energy.hpp"
 #include "../kernels/gaussian_gibbs.hpp"
 #include "../kernels/gibbs.hpp"

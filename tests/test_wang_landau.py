@@ -1,0 +1,281 @@
+"""Densities of states by flat histograms: the kernel by its definition, ρ against all states, coverage."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vfe_fast as vf
+from oracles.ising import spin_energies, torus_log_z
+from oracles.philox import FLAT_HISTOGRAM, philox4x32
+from vfe_fast import _core
+from vfe_fast.free_energy import WangLandauWarning, density_of_states, wang_landau
+
+
+def torus(rows: int, columns: int) -> vf.Ising:
+    """The ferromagnet, J = 1."""
+    n = rows * columns
+    couplings = np.zeros((n, n))
+    for r in range(rows):
+        for c in range(columns):
+            for there in ((r + 1) % rows * columns + c, r * columns + (c + 1) % columns):
+                couplings[r * columns + c, there] += 1
+                couplings[there, r * columns + c] += 1
+    return vf.Ising(couplings, np.zeros(n))
+
+
+def whole(n: int, seed: int) -> vf.Ising:
+    """Couplings and fields that are whole numbers, without a symmetry."""
+    draw = np.random.default_rng([n, seed])
+    upper = np.triu(draw.integers(-2, 4, (n, n)), 1)
+    return vf.Ising((upper + upper.T).astype(float), draw.integers(-2, 4, n).astype(float))
+
+
+# --- the kernel ---------------------------------------------------------------------------------
+
+
+def state(n_walkers: int, n: int, n_levels: int) -> dict[str, Any]:
+    spins = np.random.default_rng(1).choice(np.array([-1, 1], dtype=np.int8), (n_walkers, n))
+    return {
+        "spins": spins, "log_g": np.zeros((n_walkers, n_levels)),
+        "histogram": np.zeros((n_walkers, n_levels), np.uint64),
+        "visited": np.zeros((n_walkers, n_levels), np.uint8), "way": np.zeros(n_walkers, np.uint8),
+        "trips": np.zeros(n_walkers, np.int64),
+    }  # fmt: skip
+
+
+def moved(model: vf.Ising, at: dict[str, Any], n_sweeps: int, **options: Any) -> dict[str, Any]:
+    n_walkers = len(at["spins"])
+    given: dict[str, Any] = {
+        "offset": 60.5,
+        "increment": np.full(n_walkers, 0.3),
+        "decay": np.zeros(n_walkers),
+    }
+    given |= {"low": 45, "high": 60, "seed": 2**63 + 11, "sweep_offset": 5, "num_threads": 1} | options
+    at = {name: array.copy() for name, array in at.items()}
+    _core.flat_histogram(model.couplings, model.fields, n_sweeps=n_sweeps, **at, **given)
+    return at
+
+
+@pytest.mark.parametrize("n", [1, 5, 13, 70])
+def test_trials_are_those_defined(target: str, n: int) -> None:
+    """By the energies of whole states, from the random words that the contract names."""
+    draw = np.random.default_rng(n)
+    upper = np.triu(draw.integers(-1, 2, (n, n)) * (draw.random((n, n)) < 4 / n), 1).astype(float)
+    model = vf.Ising(upper + upper.T, draw.integers(-1, 3, n).astype(float))
+    start = state(3, n, 121)
+    decay = np.array([0.0, 50.0, 0.0])
+    increment = np.array([0.3, 0.0, 0.0])
+    start["log_g"] = draw.normal(size=start["log_g"].shape)
+    start["visited"][2] = 1
+    n_sweeps = 6
+    found = moved(model, start, n_sweeps, decay=decay, increment=increment)
+
+    def level(spins: np.ndarray) -> int:
+        s = spins.astype(float)
+        energy = -0.5 * s @ model.couplings @ s - model.fields @ s
+        return int(np.clip(math.floor(energy + 60.5), 0, 120))
+
+    for w in range(3):
+        spins, log_g = start["spins"][w].copy(), start["log_g"][w].copy()
+        visited, histogram, way, trips = start["visited"][w].copy(), np.zeros(121), 0, 0
+        here = level(spins)
+        visited[here] = 1
+        for t in range(5, 5 + n_sweeps):
+            f = decay[w] / ((t + 1) * n) if decay[w] > 0 else increment[w]
+            for k in range(n):
+                words = philox4x32([k // 2, w, t, FLAT_HISTOGRAM], 2**63 + 11)
+                which, chance = (int(x) for x in words[2 * (k % 2) : 2 * (k % 2) + 2])
+                i = which * n >> 32
+                spins[i] *= -1
+                there = level(spins)
+                if not visited[there]:
+                    visited[there], log_g[there] = 1, log_g[here]
+                if (chance + 0.5) / 2**32 < math.exp(min(log_g[here] - log_g[there], 0.0)):
+                    here = there
+                else:
+                    spins[i] *= -1
+                log_g[here] += f
+                histogram[here] += 1
+                if here <= 45 and way != 1:
+                    trips += way == 2
+                    way = 1
+                elif here >= 60 and way == 1:
+                    way = 2
+        assert np.array_equal(found["spins"][w], spins)
+        assert np.allclose(found["log_g"][w], log_g, rtol=1e-12, atol=1e-12)
+        assert np.array_equal(found["histogram"][w], histogram)
+        assert np.array_equal(found["visited"][w], visited)
+        assert found["trips"][w] == trips
+        assert found["way"][w] == way
+
+
+@pytest.mark.usefixtures("keep_target")
+def test_the_same_bits() -> None:
+    model, start = whole(9, 3), state(5, 9, 121)
+    once = moved(model, start, 40)
+    half = moved(model, start, 15)
+    cut = moved(model, half, 25, sweep_offset=20)
+    many = moved(model, start, 40, num_threads=3)
+    for name in once:
+        assert np.array_equal(once[name], cut[name])
+        assert np.array_equal(once[name], many[name])
+    assert once["trips"].sum() > 0
+    for name in vf.show_config("dict")["usable_targets"]:
+        _core.use_target(name)
+        assert np.array_equal(moved(model, start, 40)["log_g"], once["log_g"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"increment": np.full(2, -1.0)}, "increment"),
+        ({"decay": np.full(2, np.nan)}, "decay"),
+        ({"decay": np.zeros(3)}, "decay"),
+        ({"offset": np.nan}, "offset"),
+        ({"spins": np.zeros((2, 4), np.int8)}, "spins"),
+        ({"spins": np.ones((2, 3), np.int8)}, "spins"),
+        ({"log_g": np.full((2, 9), np.nan)}, "log_g"),
+        ({"histogram": np.zeros((2, 8), np.uint64)}, "histogram"),
+        ({"sweep_offset": -1}, "step_offset"),
+    ],
+)
+def test_bad_input_to_the_kernel(options: dict[str, Any], message: str) -> None:
+    start = state(2, 4, 9)
+    rest = {name: value for name, value in options.items() if name not in start}
+    start |= {name: value for name, value in options.items() if name in start}
+    with pytest.raises(ValueError, match=message):
+        moved(whole(4, 0), start, 3, **rest)
+
+
+# --- the method ---------------------------------------------------------------------------------
+
+
+def test_against_all_states() -> None:
+    """Every level of an asymmetric model, and ln Z at three temperatures: within 4.5 errors."""
+    model = whole(12, 1)
+    exact = density_of_states(model)
+    found = wang_landau(model, n_sweeps=20_000, rng=1)
+    assert not found.problem
+    assert np.array_equal(found.energies, exact.energies)
+    assert found.bin_width == 0
+    off = (found.log_counts - np.log(exact.counts.astype(float))) / found.stderr
+    assert np.abs(off).max() < 5
+    assert np.exp(found.log_counts).sum() == pytest.approx(2.0**12, rel=1e-12)
+    for beta in (0.0, 0.1, 1.0):
+        F = found.free_energy(beta)
+        assert F.kind == "consistent"
+        assert F.converged
+        truth = exact.log_z(beta)
+        assert abs(F.log_z - truth) < (4.5 * F.stderr if beta > 0 else 1e-12)
+        assert found.log_z(beta) == F.log_z
+
+
+def test_bins() -> None:
+    """Real couplings: the error that bins make is inside its bound, and sampling adds its own."""
+    draw = np.random.default_rng(4)
+    upper = np.triu(draw.normal(size=(11, 11)), 1)
+    model = vf.Ising(upper + upper.T, draw.normal(size=11))
+    energies = spin_energies(model.couplings, model.fields)
+    found = wang_landau(model, n_bins=300, n_sweeps=20_000, rng=2)
+    assert found.bin_width > 0
+    for beta in (0.1, 0.5):
+        F = found.free_energy(beta)
+        truth = float(np.logaddexp.reduce(-beta * energies))
+        assert F.details["error_bound"] == 0.5 * beta * found.bin_width
+        assert abs(F.log_z - truth) < F.details["error_bound"] + 4.5 * F.stderr
+
+
+def test_coverage() -> None:
+    """68 % ± 5 % of 300 models within one standard error of ln Z, at a high and at a low temperature."""
+    off = []
+    for k in range(300):
+        model = whole(6 + k % 3, k)
+        exact = density_of_states(model)
+        found = wang_landau(model, n_walkers=8, n_sweeps=300, final_increment=1e-3, rng=k, num_threads=1)
+        of_model = [found.free_energy(beta) for beta in (0.1, 0.5)]
+        off.append([(F.log_z - exact.log_z(F.beta)) / F.stderr for F in of_model])
+    inside = (np.abs(off) < 1).mean(axis=0)
+    assert np.all(np.abs(inside - 0.68) < 0.05), inside
+    assert np.all(np.abs(np.mean(off, axis=0)) < 0.3)
+
+
+def test_tori_beyond_all_states(reference_data: Any) -> None:
+    """8 x 8 and 10 x 10 at four couplings: within 4.5 errors of the published ln Z, which is Kaufman's."""
+    published = json.loads((reference_data / "oracles/oracles_dev.json").read_text())["ising2d_torus_logZ"]
+    couplings = {"0.2": 0.2, "0.3": 0.3, "Kc=0.5*ln(1+sqrt2)": 0.5 * math.log(1 + math.sqrt(2)), "0.6": 0.6}
+    for size in (8, 10):
+        found = wang_landau(torus(size, size), n_sweeps=30_000, rng=3)
+        assert not found.problem
+        for name, K in couplings.items():
+            text = published[f"{size}x{size},K={name}"]
+            truth = float(text)
+            assert torus_log_z(size, size, K) == pytest.approx(truth, rel=1e-14)
+            F = found.free_energy(K)
+            assert F.stderr < 0.1
+            assert abs(F.log_z - truth) < 4.5 * F.stderr
+
+
+def test_a_torus_of_144_spins() -> None:
+    found = wang_landau(torus(12, 12), n_walkers=8, n_sweeps=20_000, final_increment=1e-4, rng=4)
+    for K in (0.2, 0.4406868):
+        F = found.free_energy(K)
+        assert abs(F.log_z - torus_log_z(12, 12, K)) < 4.5 * F.stderr < 1.5
+
+
+def test_same_seed_same_density() -> None:
+    first, again = (wang_landau(whole(9, 2), n_sweeps=500, rng=7, num_threads=k) for k in (1, 2))
+    assert np.array_equal(first.log_counts, again.log_counts)
+    other = wang_landau(whole(9, 2), n_sweeps=500, rng=8)
+    assert not np.array_equal(first.log_counts, other.log_counts)
+
+
+def test_it_says_what_is_wrong() -> None:
+    with pytest.warns(WangLandauWarning, match="max_sweeps"):
+        found = wang_landau(whole(12, 1), n_sweeps=300, max_sweeps=20, rng=1)
+    assert "learned" in found.problem
+    with pytest.warns(WangLandauWarning, match="learned"):
+        assert not found.free_energy(0.3).converged
+    with pytest.warns(WangLandauWarning, match="round trips"):
+        wang_landau(torus(10, 10), n_sweeps=30, final_increment=1e-2, rng=1)
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.WangLandauWarning")
+def test_ground_states_that_few_have_seen() -> None:
+    """One state far below all others: cold temperatures say that walkers have not been there."""
+    fields = np.random.default_rng(3).choice([-1.0, 1.0], 40)
+    found = wang_landau(
+        vf.Ising(np.zeros((40, 40)), fields),
+        n_walkers=4,
+        n_sweeps=40,
+        final_increment=0.1,
+        max_sweeps=60,
+        rng=5,
+    )
+    assert found.free_energy(0.0).log_z == pytest.approx(40 * math.log(2))
+    cold = found.free_energy(8.0)
+    assert not cold.converged
+    assert cold.details["unseen"] > 0.05 or found.energies[0] > -40
+    assert "round trips" in cold.details["problem"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model"),
+        ({"n_bins": 0}, ValueError, "n_bins"),
+        ({"n_walkers": 3}, ValueError, "n_walkers"),
+        ({"n_sweeps": 0}, ValueError, "n_sweeps"),
+        ({"max_sweeps": 0}, ValueError, "max_sweeps"),
+        ({"final_increment": 0.0}, ValueError, "final_increment"),
+        ({"num_threads": 0}, ValueError, "num_threads"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"model": whole(4, 0)} | options
+    with pytest.raises(error, match=message):
+        wang_landau(given.pop("model"), **given)
