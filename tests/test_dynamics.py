@@ -218,6 +218,21 @@ def test_gradients_by_autograd(library):
     assert np.allclose(slopes, 2 * normal_gradient(far_apart(6)), rtol=tolerance, atol=tolerance)
 
 
+def test_torch_needs_a_tensor_of_x():
+    torch = pytest.importorskip("torch")
+    for energy in (lambda x: torch.zeros(len(x)), lambda x: np.zeros(len(x))):
+        with pytest.raises(TypeError, match=r"^energy: expected a tensor"):
+            hmc(energy, far_apart(2), gradient="torch")
+
+
+def test_energies_may_be_ints_and_lists():
+    of = potential(lambda x: [1, 2, 3], lambda x: np.ones(x.shape, int).tolist(), 2.0, 3)
+    values, slopes = of(far_apart(3))
+    assert values.dtype == slopes.dtype == np.float64
+    assert values.tolist() == [2.0, 4.0, 6.0]
+    assert (slopes == 2.0).all()
+
+
 @pytest.mark.filterwarnings("ignore::vfe_fast.sampling.SamplingWarning")
 def test_same_seed_same_samples():
     one, other = (hmc(random_rbm(), far_apart(3, 4), 20, n_warmup=150, rng=9).samples for _ in range(2))
@@ -291,6 +306,15 @@ def test_divergences_are_counted():
         (lambda f, g, x: hmc(f, x, gradient=lambda x: x[:, 0]), ValueError, "gradient: expected"),
         (lambda f, g, x: hmc(lambda x: f(x) * np.nan, x, gradient=g), ValueError, "start: expected a finite"),
         (lambda f, g, x: hmc(f, x, 3, gradient=g), ValueError, "n_samples"),
+        (lambda f, g, x: hmc(f, x + 1j, gradient=g), TypeError, "^start"),
+        (lambda f, g, x: hmc(lambda x: f(x) + 1j, x, gradient=g), TypeError, "^energy"),
+        (lambda f, g, x: hmc(lambda x: None, x, gradient=g), TypeError, "^energy"),
+        (lambda f, g, x: hmc(f, x, gradient=lambda x: [[1.0], [1.0, 2.0]]), ValueError, "^gradient"),
+        (lambda f, g, x: langevin(f, x, gradient=lambda x: x.astype(str)), TypeError, "^gradient"),
+        (lambda f, g, x: hmc(lambda x: x.sort() or f(x), x, gradient=g), ValueError, "read-only"),
+        (lambda f, g, x: sgld(lambda x, k: x.sort() or x, x, step_size=0.1), ValueError, "read-only"),
+        (lambda f, g, x: sgld(lambda x, k: "a", x, step_size=0.1), TypeError, "^gradient"),
+        (lambda f, g, x: hmc(f, x, gradient=g, acceptance=0.0), ValueError, "^acceptance"),
         (lambda f, g, x: hmc(f, x, gradient=g, beta=0.0), ValueError, "beta"),
         (lambda f, g, x: hmc(f, x, gradient=g, step_size=0.0), ValueError, "step_size"),
         (lambda f, g, x: hmc(f, x, gradient=g, acceptance=1.5), ValueError, "acceptance"),

@@ -100,7 +100,7 @@ def test_seeds_and_threads() -> None:
 BAD = {
     "model": ({"model": vf.Ising(np.zeros((2, 2)))}, TypeError),
     "beta": ({"beta": 0.0}, ValueError),
-    "n_chains": ({"n_chains": 1}, ValueError),
+    "n_chains": ({"n_chains": 3}, ValueError),
     "n_steps": ({"n_steps": 1}, ValueError),
     "n_warmup": ({"n_warmup": -1}, ValueError),
     "n_panels": ({"n_panels": 0}, ValueError),

@@ -57,7 +57,7 @@ def thermodynamic_integration(
     beta : float
         Inverse temperature, > 0.
     n_chains : int
-        Chains at each temperature, >= 2.
+        Chains at each temperature, >= 4: two that have been cold, two that have not.
     n_steps : int
         Steps over which the energy is averaged, >= 2.
     n_warmup : int, optional
@@ -104,7 +104,7 @@ def thermodynamic_integration(
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    n_chains = count(n_chains, "n_chains", 2)
+    n_chains = count(n_chains, "n_chains", 4)
     n_steps = count(n_steps, "n_steps", 2)
     n_warmup = n_steps // 2 if n_warmup is None else count(n_warmup, "n_warmup", 0)
     betas, weights, gauss_weights = _panels(beta, count(n_panels, "n_panels", below=1 << 20))
@@ -152,7 +152,7 @@ def _largest_in_errors(differences: Array) -> float:
     """Of the means over the last axis, whose numbers are independent."""
     n = differences.shape[-1]
     spread = differences.std(axis=-1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(differences), np.inf)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.nan_to_num(np.abs(differences.mean(axis=-1)) / spread).max())
 
 

@@ -60,7 +60,7 @@ def hmc(
     beta : float
         Inverse temperature, > 0.
     n_warmup : int
-        Trajectories before the first sample.
+        Trajectories before the first sample; with less than 150, masses stay 1.
     path_length : float
         Mean length of a trajectory, > 0, in units of a dimension's standard deviation; π/2 turns a normal
         law.
@@ -103,7 +103,7 @@ def hmc(
     of = potential(energy, gradient, beta, x.shape[1])
     n_warmup = count(n_warmup, "n_warmup", 0)
     path_length = real(path_length, "path_length", np.finfo(np.float64).tiny)
-    acceptance = real(acceptance, "acceptance", 0.0, 1.0)
+    acceptance = real(acceptance, "acceptance", np.finfo(np.float64).tiny, 1.0)
     draw = generator(seed(rng), "hamiltonian")
     chains = _Chains(of, x, draw)
     if step_size is not None:
