@@ -30,7 +30,7 @@ _PILOT_CHAINS = 64
 _LEAST_SPEED = 0.1  # of the average: no step is more than ten times as long as an even one
 _LEAST_BETA = 2.0**-40
 _EXACT_UNITS = 20  # of the smaller layer, up to which reverse_ais draws exact samples
-_PILOTS, _REVERSED, _BURN_IN, _SEEN = 0, 1, 2, 3  # what keys are derived for
+_PILOTS, _REVERSED, _BURN_IN = 0, 1, 2  # what keys are derived for; `seen` has the next
 
 Betas = npt.ArrayLike | Literal["adaptive"] | None
 
@@ -399,7 +399,7 @@ def _burnt_in(path: Path, n_chains: int, n_steps: int, key: int, how: dict[str, 
 def _seen(target: Target, words: Array, key: int, num_threads: int) -> float:
     """Lower bound of the model's ln Z by the states that chains from these, and from fair coins, pass."""
     bits = _core.unpack_states(words, target.rbm.n_visible)
-    return target.log_shift + log_z_seen(target.rbm, bits, _derived(key, _SEEN), num_threads)
+    return target.log_shift + log_z_seen(target.rbm, bits, key, num_threads)
 
 
 def _details(

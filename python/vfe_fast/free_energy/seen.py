@@ -20,7 +20,7 @@ __all__ = ["log_z_seen", "missed"]
 
 _CHAINS = 32  # from the states given, and as many from fair coins
 _STEPS, _LAST = 100, 80  # of which the last are looked at
-_COINS = 4  # number of their stream, after those of `ais`
+_STREAM = 3  # after those of `ais`
 _MOST_ERRORS = 4.0
 _SLACK, _ROUNDING = 1e-3, 1e-6  # in nats, and of ln Z: float32 models are rounded on their way
 
@@ -35,7 +35,7 @@ def log_z_seen(rbm: BernoulliRBM, start: Array, key: int, num_threads: int) -> f
     start : ndarray of uint8, (n, n_visible)
         Where chains start: from the first 32, and as many from fair coins.
     key : int
-        Of the chains, which nothing else uses.
+        Of the estimate; these chains have one that is derived from it.
     num_threads : int
         0 for the default.
 
@@ -44,7 +44,8 @@ def log_z_seen(rbm: BernoulliRBM, start: Array, key: int, num_threads: int) -> f
     float
     """
     weights, a, b = (part.astype(np.float64) for part in rbm.parameters)
-    draws = generator(key, "annealing", _COINS)
+    draws = generator(key, "annealing", _STREAM)
+    key = int(draws.integers(0, 1 << 64, dtype=np.uint64))
     v = np.concatenate([start[:_CHAINS], draws.integers(0, 2, (_CHAINS, rbm.n_visible), dtype=np.uint8)])
     threads = num_threads or None
     v, h = gibbs(rbm, v, _STEPS - _LAST, rng=key, num_threads=threads)
