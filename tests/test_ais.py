@@ -318,6 +318,16 @@ def test_states_seen_are_a_lower_bound(shape: tuple[int, int], scale: float) -> 
     assert seen == log_z_seen(model, np.zeros((0, shape[0]), np.uint8), 3, 2)
 
 
+def test_states_seen_of_spins() -> None:
+    """All of them, with the constant between spins and bits and the temperature, in whatever method."""
+    model = vf.SpinRBM(*random_parameters(3, 4, scale=0.3, seed=2))
+    truth = exact(model, beta=1.2).log_z
+    others = vf.free_energy.importance, vf.free_energy.thermodynamic_integration
+    for method in (ais, reverse_ais, *others):
+        found = method(model, beta=1.2, rng=1)
+        assert found.details["log_z_seen"] == pytest.approx(truth, rel=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["bits", "spins"])
 def test_what_no_chain_found_is_reported(kind: str) -> None:
     """A valley behind a barrier from the base: all weights are alike, and all chains are wrong."""

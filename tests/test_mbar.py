@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import sys
@@ -179,6 +180,22 @@ def test_short_runs_and_stuck_chains_are_reported() -> None:
     with pytest.warns(MbarWarning, match="statistical inefficiencies long|round trips|ladders differ"):
         found = mbar(model, betas=8, n_ladders=4, n_sweeps=12, n_warmup=0, rng=1)
     assert not found.converged
+
+
+@pytest.mark.parametrize("method", [mbar, bar])
+def test_ladders_that_differ_are_reported(method: Any) -> None:
+    """Two of eight have other energies: long correlations, whose error is that of the spread."""
+    model = random_rbm(5, 4, scale=0.5)
+    run = parallel_tempering(model, 4, n_ladders=8, n_sweeps=300, rng=1)
+    alike = method(model, run)
+    energies = run.energies.copy()
+    energies[1:, :2] += 1.0
+    with pytest.warns(MbarWarning, match=r"ladders differ|statistical inefficiencies long"):
+        found = method(model, dataclasses.replace(run, energies=energies))
+    assert alike.converged
+    assert not found.converged
+    assert found.log_z < alike.log_z - 4 * alike.stderr
+    assert found.stderr > 0.3 * (alike.log_z - found.log_z)
 
 
 def test_failures_of_the_solver_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,11 @@ def test_too_few_round_trips_are_reported() -> None:
     assert run.round_trip_time == math.inf
 
 
+def test_steps_between_swaps() -> None:
+    run = parallel_tempering(random_rbm(4, 3), 3, n_ladders=4, n_sweeps=60, n_warmup=20, n_steps=3, rng=0)
+    assert run.chains.state.step == 3 * 80
+
+
 def test_same_bits() -> None:
     rbm = random_rbm(9, 5, scale=0.4)
     options: dict[str, Any] = {"n_ladders": 3, "n_sweeps": 100}
