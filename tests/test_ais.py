@@ -367,6 +367,7 @@ BAD = [
     ({"betas": [0.0, 1e-15, 1.0]}, ValueError, "betas"),
     ({"base": np.zeros(3)}, ValueError, "base"),
     ({"base": np.full(4, math.inf)}, ValueError, "base"),
+    ({"base": np.full(4, 1e5), "model": random_rbm(4, 3, dtype=np.float32)}, ValueError, "base"),
     ({"data": np.zeros((3, 5), np.uint8)}, ValueError, "data"),
     ({"data": np.full((3, 4), 2)}, ValueError, "data"),
     ({"data": np.zeros((0, 4))}, ValueError, "data"),

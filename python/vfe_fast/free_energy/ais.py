@@ -74,7 +74,8 @@ def ais(
         The s: increasing from 0 to 1; at even distances if not given. With "adaptive" they are placed by 64
         pilot chains, which are not used again, so that the increments' standard deviations are about equal.
     base : array_like, (n_visible,), optional
-        Biases a_0 of the base, p_0 ∝ exp(a_0.v); those of the model, times beta, if not given.
+        Biases a_0 of the base, p_0 ∝ exp(a_0.v), below 2^40 (2^12 for a float32 model); those of the model,
+        times beta, if not given.
     data : array_like, (n_samples, n_visible), optional
         Visible states: a_0 gives the base their means, shrunk towards the middle by one count.
     beta : float
