@@ -19,6 +19,7 @@ from vfe_fast import _core
 from vfe_fast.free_energy import WeightsWarning, ais, ais_sandwich, exact, reverse_ais
 from vfe_fast.free_energy import annealing as annealing_module
 from vfe_fast.free_energy.annealing import Path, Target
+from vfe_fast.free_energy.seen import log_z_seen, missed
 
 OFTEN = 4.0  # standard errors
 
@@ -305,6 +306,55 @@ def test_unreliable_weights_are_reported() -> None:
         assert not ais(model, 3, 10, rng=1).converged
 
 
+@pytest.mark.parametrize(("shape", "scale"), [((5, 3), 0.7), ((3, 5), 0.7), ((14, 9), 0.5), ((9, 14), 0.5)])
+def test_states_seen_are_a_lower_bound(shape: tuple[int, int], scale: float) -> None:
+    """Of the whole of Z where chains see all states, of a part of it elsewhere."""
+    model = random_rbm(*shape, scale=scale, seed=4)
+    seen, truth = log_z_seen(model, np.zeros((0, shape[0]), np.uint8), 3, 1), exact(model).log_z
+    if min(shape) == 3:
+        assert seen == pytest.approx(truth, rel=1e-13)
+    else:
+        assert truth - 1.0 < seen < truth
+    assert seen == log_z_seen(model, np.zeros((0, shape[0]), np.uint8), 3, 2)
+
+
+def test_states_seen_of_spins() -> None:
+    """All of them, with the constant between spins and bits and the temperature, in whatever method."""
+    model = vf.SpinRBM(*random_parameters(3, 4, scale=0.3, seed=2))
+    truth = exact(model, beta=1.2).log_z
+    others = vf.free_energy.importance, vf.free_energy.thermodynamic_integration
+    for method in (ais, reverse_ais, *others):
+        found = method(model, beta=1.2, rng=1)
+        assert found.details["log_z_seen"] == pytest.approx(truth, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bits", "spins"])
+def test_what_no_chain_found_is_reported(kind: str) -> None:
+    """A valley behind a barrier from the base: all weights are alike, and all chains are wrong."""
+    rng = np.random.default_rng(2)
+    bits = vf.BernoulliRBM(rng.normal(1.2, 0.1, (30, 6)), rng.normal(-2.5, 0.2, 30), rng.normal(-17, 0.5, 6))
+    model: Any = bits if kind == "bits" else vf.SpinRBM.from_bernoulli(bits)
+    base = bits.visible_bias if kind == "bits" else bits.visible_bias / 2
+    truth = exact(model).log_z
+    with pytest.warns(WeightsWarning, match="states that Gibbs chains pass"):
+        found = ais(model, 100, 64, base=base, rng=1)
+    assert found.log_z + 100 * found.stderr < truth - 10
+    assert found.details["pareto_k"] < 0.7
+    assert not found.converged
+    assert found.log_z < found.details["log_z_seen"] < truth
+    lost = np.tile(found.details["visible"][:1], (64, 1))  # samples of the wrong valley
+    with pytest.warns(WeightsWarning, match="states that Gibbs chains pass"):
+        back = reverse_ais(model, lost, 100, base=base, rng=1)
+    assert not back.converged
+
+
+def test_errors_excuse_what_is_missed() -> None:
+    assert not missed(10.0, 0.1, 10.39)
+    assert "ln Z = 10.5" in missed(10.0, 0.1, 10.5)
+    assert not missed(1e6, 0.0, 1e6 + 0.9)  # rounding
+    assert not missed(10.0, 0.0, 9.0)
+
+
 BAD = [
     ({"model": vf.Ising(np.zeros((2, 2)), np.zeros(2))}, TypeError, "model"),
     ({"n_temperatures": 1}, ValueError, "n_temperatures"),
@@ -317,6 +367,7 @@ BAD = [
     ({"betas": [0.0, 1e-15, 1.0]}, ValueError, "betas"),
     ({"base": np.zeros(3)}, ValueError, "base"),
     ({"base": np.full(4, math.inf)}, ValueError, "base"),
+    ({"base": np.full(4, 1e5), "model": random_rbm(4, 3, dtype=np.float32)}, ValueError, "base"),
     ({"data": np.zeros((3, 5), np.uint8)}, ValueError, "data"),
     ({"data": np.full((3, 4), 2)}, ValueError, "data"),
     ({"data": np.zeros((0, 4))}, ValueError, "data"),

@@ -14,6 +14,7 @@ import vfe_fast as vf
 from vfe_fast.sampling import SamplingWarning, hmc, langevin, sgld
 from vfe_fast.sampling.diagnostics import ess_bulk, ess_tail, r_hat
 from vfe_fast.sampling.energies import potential
+from vfe_fast.sampling.samples import finished
 
 COVARIANCE = np.array([[2.0, 0.9, 0.0], [0.9, 1.0, -0.2], [0.0, -0.2, 30.0]])
 PRECISION = np.linalg.inv(COVARIANCE)
@@ -158,6 +159,14 @@ def test_stochastic_gradients():
     assert found.samples.std() > 1 / math.sqrt(200)
 
 
+def test_stochastic_gradients_know_the_temperature():
+    """With the whole gradient of a normal law they are ULA: variance ε² / (1 - (1 - ε² β / 2)²)."""
+    found = sgld(lambda x, k: x, far_apart(50, 1), 2000, step_size=0.3, beta=4.0, n_warmup=100, rng=2)
+    expected = 0.09 / (1 - (1 - 0.09 * 2) ** 2)
+    stderr = expected * math.sqrt(2 / ess_bulk(found.samples[:, :, 0] ** 2))
+    assert abs((found.samples**2).mean() - expected) < 4.5 * stderr < 0.02
+
+
 def test_posterior_of_kidiq(reference_data):
     """score ~ N(β1 + β2 iq, σ), σ ~ half-Cauchy(0, 2.5), within 4 Monte Carlo errors of posteriordb's."""
     folder = reference_data / "posteriordb"
@@ -218,6 +227,21 @@ def test_gradients_by_autograd(library):
     assert np.allclose(slopes, 2 * normal_gradient(far_apart(6)), rtol=tolerance, atol=tolerance)
 
 
+def test_torch_needs_a_tensor_of_x():
+    torch = pytest.importorskip("torch")
+    for energy in (lambda x: torch.zeros(len(x)), lambda x: np.zeros(len(x))):
+        with pytest.raises(TypeError, match=r"^energy: expected a tensor"):
+            hmc(energy, far_apart(2), gradient="torch")
+
+
+def test_energies_may_be_ints_and_lists():
+    of = potential(lambda x: [1, 2, 3], lambda x: np.ones(x.shape, int).tolist(), 2.0, 3)
+    values, slopes = of(far_apart(3))
+    assert values.dtype == slopes.dtype == np.float64
+    assert values.tolist() == [2.0, 4.0, 6.0]
+    assert (slopes == 2.0).all()
+
+
 @pytest.mark.filterwarnings("ignore::vfe_fast.sampling.SamplingWarning")
 def test_same_seed_same_samples():
     one, other = (hmc(random_rbm(), far_apart(3, 4), 20, n_warmup=150, rng=9).samples for _ in range(2))
@@ -240,6 +264,37 @@ def test_effective_size_of_an_autoregression(rho):
     for k in range(1, x.shape[1]):
         x[:, k] = rho * x[:, k - 1] + math.sqrt(1 - rho**2) * draw.normal(size=4)
     assert ess_bulk(x) == pytest.approx(x.size * (1 - rho) / (1 + rho), rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.SamplingWarning")
+def test_standard_errors_of_means():
+    """Of 400 autoregressions of mean 0 they are as large as said: false alarm 1e-5 (4.4 √(2/n))."""
+    draw, rho = np.random.default_rng(5), 0.7
+    x = draw.normal(size=(4, 500, 400))
+    for k in range(1, 500):
+        x[:, k] = rho * x[:, k - 1] + math.sqrt(1 - rho**2) * x[:, k]
+    found = finished(
+        x,
+        x[..., 0],
+        method="hmc",
+        is_exact=True,
+        acceptance=1.0,
+        step_size=1.0,
+        mass=np.ones(400),
+        n_divergent=0,
+    )
+    assert np.mean((found.mean / found.stderr) ** 2) == pytest.approx(1.0, abs=0.31)
+
+
+def test_tails_may_be_slower_than_the_bulk():
+    """Sizes that change slowly under signs that do not: means are known well, tails are not."""
+    draw = np.random.default_rng(6)
+    x = draw.normal(size=(4, 4000))
+    for k in range(1, 4000):
+        x[:, k] = 0.97 * x[:, k - 1] + math.sqrt(1 - 0.97**2) * x[:, k]
+    x = np.exp(x) * np.where(draw.random(x.shape) < 0.5, -1, 1)
+    assert ess_tail(x) < 0.2 * ess_bulk(x)
+    assert ess_bulk(x) > 0.7 * x.size
 
 
 def test_r_hat_sees_what_is_wrong():
@@ -291,6 +346,15 @@ def test_divergences_are_counted():
         (lambda f, g, x: hmc(f, x, gradient=lambda x: x[:, 0]), ValueError, "gradient: expected"),
         (lambda f, g, x: hmc(lambda x: f(x) * np.nan, x, gradient=g), ValueError, "start: expected a finite"),
         (lambda f, g, x: hmc(f, x, 3, gradient=g), ValueError, "n_samples"),
+        (lambda f, g, x: hmc(f, x + 1j, gradient=g), TypeError, "^start"),
+        (lambda f, g, x: hmc(lambda x: f(x) + 1j, x, gradient=g), TypeError, "^energy"),
+        (lambda f, g, x: hmc(lambda x: None, x, gradient=g), TypeError, "^energy"),
+        (lambda f, g, x: hmc(f, x, gradient=lambda x: [[1.0], [1.0, 2.0]]), ValueError, "^gradient"),
+        (lambda f, g, x: langevin(f, x, gradient=lambda x: x.astype(str)), TypeError, "^gradient"),
+        (lambda f, g, x: hmc(lambda x: x.sort() or f(x), x, gradient=g), ValueError, "read-only"),
+        (lambda f, g, x: sgld(lambda x, k: x.sort() or x, x, step_size=0.1), ValueError, "read-only"),
+        (lambda f, g, x: sgld(lambda x, k: "a", x, step_size=0.1), TypeError, "^gradient"),
+        (lambda f, g, x: hmc(f, x, gradient=g, acceptance=0.0), ValueError, "^acceptance"),
         (lambda f, g, x: hmc(f, x, gradient=g, beta=0.0), ValueError, "beta"),
         (lambda f, g, x: hmc(f, x, gradient=g, step_size=0.0), ValueError, "step_size"),
         (lambda f, g, x: hmc(f, x, gradient=g, acceptance=1.5), ValueError, "acceptance"),

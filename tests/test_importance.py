@@ -108,6 +108,17 @@ def test_what_no_sample_saw_is_reported() -> None:
     assert found.log_z < exact(model, beta=2.0).log_z - 1.0  # and rightly so
 
 
+def test_a_valley_that_only_coins_lead_to_is_reported() -> None:
+    """Neither the tail of the weights nor chains from the samples know of it."""
+    rng = np.random.default_rng(2)
+    model = vf.BernoulliRBM(rng.normal(1.2, 0.1, (30, 6)), rng.normal(-2.5, 0.2, 30), rng.normal(-14, 0.5, 6))
+    with pytest.warns(WeightsWarning, match="states that Gibbs chains pass"):
+        found = importance(model, rng=1)
+    assert not found.details["pareto_k"] > 0.7
+    assert found.details["unseen"] < 0.1
+    assert found.log_z < found.details["log_z_seen"] - 10 < exact(model).log_z - 10
+
+
 @pytest.mark.parametrize("k", [0.2, 0.5, 1.0, 1.5])
 def test_pareto_k(k: float) -> None:
     """Of Pareto weights the exponent comes back, but for the ten samples' worth of 1/2 and the noise."""

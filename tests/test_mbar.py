@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import sys
@@ -144,6 +145,25 @@ def test_windows_apart_are_reported() -> None:
     assert found.details["spectral_gap"] < 1e-3
 
 
+@pytest.mark.parametrize("n", [[500, 500, 0], [1000, 0, 0]])
+def test_windows_that_no_sample_supports_are_reported(n: list[int]) -> None:
+    """Exponential averages from windows far away."""
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.normal(place, 1, m) for place, m in zip((0, 1, 2), n, strict=True)])
+    u = np.array([x**2, (x - 1) ** 2, (x - 7) ** 2]) / 2
+    with pytest.warns(MbarWarning, match="window 2 has no samples, and .* Pareto k"):
+        found = mbar_from_potentials(u, n)
+    assert not found.converged
+    near = mbar_from_potentials(np.array([x**2, (x - 1) ** 2, (x - 0.5) ** 2]) / 2, n)
+    assert near.converged
+    assert abs(near.value) < OFTEN * near.stderr
+
+
+def test_single_samples_are_reported() -> None:
+    with pytest.warns(MbarWarning, match="window 1 has a single sample"):
+        assert not mbar_from_potentials([[0.0, 0.5, 1.0], [1.0, 0.5, 0.5]], [2, 1]).converged
+
+
 def test_ladder_with_gaps_is_reported() -> None:
     model = random_rbm(40, 20, scale=1.0, seed=1)
     for method in (mbar, bar):
@@ -160,6 +180,22 @@ def test_short_runs_and_stuck_chains_are_reported() -> None:
     with pytest.warns(MbarWarning, match="statistical inefficiencies long|round trips|ladders differ"):
         found = mbar(model, betas=8, n_ladders=4, n_sweeps=12, n_warmup=0, rng=1)
     assert not found.converged
+
+
+@pytest.mark.parametrize("method", [mbar, bar])
+def test_ladders_that_differ_are_reported(method: Any) -> None:
+    """Two of eight have other energies: long correlations, whose error is that of the spread."""
+    model = random_rbm(5, 4, scale=0.5)
+    run = parallel_tempering(model, 4, n_ladders=8, n_sweeps=300, rng=1)
+    alike = method(model, run)
+    energies = run.energies.copy()
+    energies[1:, :2] += 1.0
+    with pytest.warns(MbarWarning, match=r"ladders differ|statistical inefficiencies long"):
+        found = method(model, dataclasses.replace(run, energies=energies))
+    assert alike.converged
+    assert not found.converged
+    assert found.log_z < alike.log_z - 4 * alike.stderr
+    assert found.stderr > 0.3 * (alike.log_z - found.log_z)
 
 
 def test_failures_of_the_solver_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +261,9 @@ def test_same_bits() -> None:
         (lambda: mbar_from_potentials(np.zeros((2, 3)), [1, 1]), ValueError, "n_samples"),
         (lambda: mbar_from_potentials(np.zeros((2, 3)), [1.0, 2.0]), TypeError, "n_samples"),
         (lambda: mbar_from_potentials(np.zeros((1, 3)), [3], inefficiencies=[0.5]), ValueError, "ineff"),
+        (lambda: mbar_from_potentials(np.zeros((1, 3)), [3], inefficiencies=["a"]), TypeError, "ineff"),
+        (lambda: mbar_from_potentials(np.zeros((1, 3)), [3], log_z=math.nan), ValueError, "log_z"),
+        (lambda: mbar_from_potentials(np.zeros((1, 3)), [3], log_z=math.inf), ValueError, "log_z"),
     ],
 )
 def test_bad_input(call: Any, error: type[Exception], name: str) -> None:
@@ -236,3 +275,5 @@ def test_run_of_another_model() -> None:
     run = parallel_tempering(random_rbm(4, 3), 3, n_sweeps=50, rng=0)
     with pytest.raises(ValueError, match=r"^run: expected one of this model"):
         mbar(random_rbm(4, 3, seed=1), run)
+    with pytest.raises(ValueError, match=r"^run: expected temperatures"):
+        mbar(random_rbm(4, 3), run, beta=0.5)

@@ -98,7 +98,7 @@ def test_what_is_not_converged_is_worse() -> None:
             if method == name:
                 errors[F.converged].append(abs(F.log_z - truth))
         assert len(errors[True]) > 100
-        assert len(errors[False]) > 10
+        assert len(errors[False]) >= 8
         assert np.median(errors[False]) > 10 * np.median(errors[True])
 
 

@@ -99,6 +99,16 @@ def test_ladder_is_adapted_to_equal_acceptance() -> None:
     assert adapted.acceptance.min() > even.acceptance.min()
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.TemperingWarning")
+def test_ladder_stays_until_all_pairs_were_tried() -> None:
+    """A single sweep tries every second pair, and knows nothing of the others."""
+    rbm = random_rbm(30, 20, scale=0.9, seed=3)
+    short = parallel_tempering(rbm, 9, n_sweeps=2, n_warmup=2, rng=1)
+    assert np.array_equal(short.betas, np.linspace(0, 1, 9))
+    longer = parallel_tempering(rbm, 9, n_sweeps=2, n_warmup=4, rng=1)
+    assert not np.array_equal(longer.betas, np.linspace(0, 1, 9))
+
+
 def test_round_trips_where_every_swap_is_accepted() -> None:
     """States of equal energy move by one place a sweep: a round trip takes two sweeps a temperature."""
     rbm = vf.BernoulliRBM(np.zeros((4, 3)), np.zeros(4), np.zeros(3))
@@ -123,6 +133,11 @@ def test_too_few_round_trips_are_reported() -> None:
         run = parallel_tempering(rbm, 2, n_ladders=4, n_sweeps=100, rng=0)
     assert not run.converged
     assert run.round_trip_time == math.inf
+
+
+def test_steps_between_swaps() -> None:
+    run = parallel_tempering(random_rbm(4, 3), 3, n_ladders=4, n_sweeps=60, n_warmup=20, n_steps=3, rng=0)
+    assert run.chains.state.step == 3 * 80
 
 
 def test_same_bits() -> None:
@@ -151,6 +166,9 @@ def test_mean_energies_agree_with_exact() -> None:
         ({"betas": [0.5, 0.5]}, ValueError, "betas"),
         ({"betas": [-0.5, 0.5]}, ValueError, "betas"),
         ({"betas": [0.0, math.nan]}, ValueError, "betas"),
+        ({"betas": [0.0, 1e-40]}, ValueError, "betas"),
+        ({"betas": ["a", "b"]}, TypeError, "betas"),
+        ({"betas": [0.0, 1j]}, TypeError, "betas"),
         ({"beta": 0.0}, ValueError, "beta"),
         ({"n_ladders": 0}, ValueError, "n_ladders"),
         ({"n_sweeps": 0}, ValueError, "n_sweeps"),

@@ -88,6 +88,20 @@ def test_chains_that_have_not_arrived_say_so() -> None:
     assert found.details["drift"] > 5
 
 
+@pytest.mark.parametrize("kind", ["bits", "spins"])
+def test_a_valley_that_no_chain_found_is_reported(kind: str) -> None:
+    """Halves, memories and rules agree, and all are wrong."""
+    rng = np.random.default_rng(2)
+    model = vf.BernoulliRBM(rng.normal(1.2, 0.1, (30, 6)), rng.normal(-2.5, 0.2, 30), rng.normal(-12, 0.5, 6))
+    if kind == "spins":
+        model = vf.SpinRBM.from_bernoulli(model)
+    with pytest.warns(IntegrationWarning, match="states that Gibbs chains pass"):
+        found = thermodynamic_integration(model, rng=1)
+    assert not found.converged
+    assert found.log_z + 4 * found.stderr < found.details["log_z_seen"]
+    assert found.details["log_z_seen"] < vf.free_energy.exact(model).log_z
+
+
 def test_seeds_and_threads() -> None:
     model = vf.BernoulliRBM(*random_parameters(20, 10, scale=0.2))
     first, second, third = (
@@ -100,7 +114,7 @@ def test_seeds_and_threads() -> None:
 BAD = {
     "model": ({"model": vf.Ising(np.zeros((2, 2)))}, TypeError),
     "beta": ({"beta": 0.0}, ValueError),
-    "n_chains": ({"n_chains": 1}, ValueError),
+    "n_chains": ({"n_chains": 3}, ValueError),
     "n_steps": ({"n_steps": 1}, ValueError),
     "n_warmup": ({"n_warmup": -1}, ValueError),
     "n_panels": ({"n_panels": 0}, ValueError),

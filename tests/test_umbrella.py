@@ -45,6 +45,25 @@ def test_profile_with_windows_apart() -> None:
     assert not found.converged
 
 
+def test_scale_of_the_order_parameter() -> None:
+    """The same profile of m in whatever units."""
+    model, order = random_rbm(5, 3, scale=0.5), np.array([1.0, 2.0, 1.0, 1.0, 1.0])
+    options: dict[str, Any] = {"n_steps": 200, "rng": 1}
+    one = umbrella(model, [1.0, 4.0], 0.5, order=order, **options)
+    other = umbrella(model, [1e-12, 4e-12], 0.5e24, order=1e-12 * order, **options)
+    assert len(one.order) == 7
+    assert other.order == pytest.approx(1e-12 * one.order, rel=1e-9, abs=1e-22)
+    assert other.free_energy == pytest.approx(one.free_energy)
+
+
+def test_profile_that_ends_too_early_says_so() -> None:
+    """Probabilities are of what was sampled: one stiff window sees a single value, of probability 1."""
+    model = random_rbm(6, 3, scale=0.3)
+    with pytest.warns(MbarWarning, match="no m beyond"):
+        found = umbrella(model, [0.5], 1e6, n_steps=200, rng=1)
+    assert not found.converged
+
+
 def test_coverage() -> None:
     """Of ln p of a value of m, 68 % ± 5 % of 300 models within one standard error."""
     v, off = ((np.arange(32)[:, None] >> np.arange(5)) & 1).astype(np.uint8), []

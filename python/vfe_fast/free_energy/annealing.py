@@ -109,8 +109,9 @@ class Target:
         if array.shape != (self.rbm.n_visible,):
             raise ValueError(f"base: expected ({self.rbm.n_visible},), got {array.shape}")
         biases = array.astype(np.float64)
-        if not np.all(np.abs(biases) < 2.0**40):
-            raise ValueError("base: expected finite numbers below 2^40")
+        n_bits = 12 if self.rbm.dtype == np.float32 else 40  # what is rounded relative to it is the model's
+        if not np.all(np.abs(biases) < 2.0**n_bits):
+            raise ValueError(f"base: expected finite numbers below 2^{n_bits}, got {np.abs(biases).max():g}")
         return 2.0 * biases if self.spins else biases
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..arguments import count, memory_for, threads
 from ..arrays import Array, borrow
 from ..models import BernoulliRBM, SpinRBM
@@ -15,6 +16,7 @@ from ..random import seed
 from .annealing import Path, Target
 from .log_weights import LogMean, estimate
 from .result import FreeEnergy
+from .seen import log_z_seen, missed
 
 __all__ = ["importance"]
 
@@ -63,7 +65,8 @@ def importance(
         (n_samples,), ``pareto_k``, ``unseen`` and the seconds taken. Where k > 0.7, the average converges too
         slowly to be of use: `converged` is False, with a `WeightsWarning`. As k knows only what was sampled,
         64 Gibbs chains of 100 steps set out from the heaviest samples; ``unseen`` is the share of them that
-        ends at a larger weight than any sample's, and more than 0.1 of them is a problem too.
+        ends at a larger weight than any sample's, and more than 0.1 of them is a problem too; so is a ln Z
+        below the bound ``log_z_seen``, see `ais`.
 
     Raises
     ------
@@ -94,25 +97,30 @@ def importance(
     for first in range(0, n, _BLOCK):
         visible = path.start(key, first, min(_BLOCK, n - first), n_threads)
         log_weights[first : first + _BLOCK] = path.log_f(1.0, visible, n_threads)
-    unseen = _unseen(path, log_weights, key, n_threads)
+    n_chains = min(_GIBBS_CHAINS, n)
+    heaviest = np.argsort(log_weights)[: -n_chains - 1 : -1]
+    start = np.concatenate([path.start(key, int(i), 1, n_threads) for i in heaviest])
+    unseen = _unseen(path, start, float(log_weights.max()), key, n_threads)
+    bits = _core.unpack_states(start, target.rbm.n_visible)
+    seen = target.log_shift + log_z_seen(target.rbm, bits, key, n_threads)
     log_weights += float(np.logaddexp(0.0, path.base).sum()) + target.log_shift
     mean = LogMean.of(log_weights)
     problem = mean.problem(n)
     if not problem and unseen > _MUCH_UNSEEN:
         problem = f"{unseen:.0%} of the states that Gibbs chains find have a larger weight than any sample"
-    details = {"log_weights": log_weights, "unseen": unseen, "seconds": time.perf_counter() - begin}
+    problem = problem or missed(mean.value, mean.stderr, seen)
+    details = {
+        "log_weights": log_weights, "unseen": unseen, "log_z_seen": seen,
+        "seconds": time.perf_counter() - begin,
+    }  # fmt: skip
     return estimate(mean, mean.value, problem, target.beta, "try ais", details)
 
 
-def _unseen(path: Path, log_weights: Array, key: int, num_threads: int) -> float:
+def _unseen(path: Path, start: Array, largest: float, key: int, num_threads: int) -> float:
     """Share of the ends of Gibbs chains, from the heaviest samples, that weigh more than any sample."""
-    n_chains = min(_GIBBS_CHAINS, len(log_weights))
-    heaviest = np.argsort(log_weights)[-n_chains:]
-    visible = np.concatenate([path.start(key, int(i), 1, num_threads) for i in heaviest])
     # Steps from 1 on, as the samples are of step 0.
-    visible = path.move(1.0, visible, key, 0, 1, num_threads, n_steps=_GIBBS_STEPS)
-    found = path.log_f(1.0, visible, num_threads)
-    return float(np.mean(found > log_weights.max()))
+    visible = path.move(1.0, start, key, 0, 1, num_threads, n_steps=_GIBBS_STEPS)
+    return float(np.mean(path.log_f(1.0, visible, num_threads) > largest))
 
 
 def _log_odds(target: Target, q: Any) -> Array:

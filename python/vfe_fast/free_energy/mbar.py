@@ -19,6 +19,7 @@ from ..arguments import inverse_temperature, real
 from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..sampling.tempering import TemperedRun, TemperingWarning, parallel_tempering
+from .log_weights import LogMean
 from .result import FreeEnergy
 from .windows import MbarWarning, Solved, Windows, inefficiency, pymbar_quietly, solve
 
@@ -61,9 +62,10 @@ def mbar(
     FreeEnergy
         Of kind ``"consistent"``. `stderr` is that of the time series of what the samples contribute, all
         windows of a ladder taken together, which swaps correlate; `ess` is their number over its statistical
-        inefficiency. `converged` is False if windows overlap by less than 0.03, if there were fewer than ten
-        round trips, if a run is shorter than ten times the statistical inefficiency, if ladders differ
-        by more than that explains, or if the solver failed; ``details["problem"]`` says which. `details`:
+        inefficiency. `converged` is False if windows overlap by less than 0.03 (of K > 10: 0.3 / K), if there
+        were fewer than ten round trips, if a run is shorter than ten times the statistical inefficiency, if
+        ladders differ by more than that explains, or if the solver failed; ``details["problem"]`` says which.
+        `details`:
         ``betas``, ``free_energies`` -ln Z_k + ln Z_0, ``overlap`` (n_betas, n_betas), ``neighbor_overlap``,
         ``spectral_gap`` (1 minus the overlap's second largest eigenvalue), ``inefficiency`` in sweeps,
         ``acceptance``, ``round_trips``, ``round_trip_time``, ``run``.
@@ -188,7 +190,9 @@ def mbar_from_potentials(
     Warns
     -----
     MbarWarning
-        If `converged` is False: if windows overlap by less than 0.03, or the solver failed.
+        If `converged` is False: if windows overlap by less than 0.03 (of K > 10: 0.3 / K), a window has one
+        sample, or none and the Pareto k of the weights that the others' have in it is above 0.7, or if the
+        solver failed.
 
     Raises
     ------
@@ -207,8 +211,12 @@ def mbar_from_potentials(
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    log_z = real(log_z, "log_z", -math.inf)
-    g = np.ones(len(n)) if inefficiencies is None else np.asarray(inefficiencies, np.float64)
+    log_z = real(log_z, "log_z")
+    if not math.isfinite(log_z):
+        raise ValueError(f"log_z: expected a finite number, got {log_z:g}")
+    g = np.ones(len(n)) if inefficiencies is None else np.asarray(inefficiencies)
+    if g.dtype.kind not in "fiu":
+        raise TypeError(f"inefficiencies: expected real numbers, got {g.dtype}")
     if g.shape != n.shape or not (np.isfinite(g) & (g >= 1)).all():
         raise ValueError(f"inefficiencies: expected {len(n)} finite numbers >= 1")
     for k, row in enumerate(u):
@@ -226,10 +234,26 @@ def mbar_from_potentials(
     stderr = np.sqrt(variance)
     log_z -= float(solved.f[-1])
     weights = np.concatenate([windows.weights(solved.f, part)[-1] for _, part in windows.blocks()])
-    return _checked(log_z, float(stderr[-1]), 1 / float(np.square(weights).sum()), beta, solved.problem, {
+    problem = solved.problem or _unsupported(windows, solved.f)
+    return _checked(log_z, float(stderr[-1]), 1 / float(np.square(weights).sum()), beta, problem, {
         "free_energies": solved.f, "free_energies_stderr": stderr, "overlap": solved.overlap,
         "neighbor_overlap": solved.neighbors, "spectral_gap": solved.gap,
     })  # fmt: skip
+
+
+def _unsupported(windows: Windows, f: Array) -> str:
+    """What speaks against free energies whose errors the samples do not tell; empty if nothing does."""
+    alone = np.flatnonzero(windows.n_samples == 1)
+    if len(alone):
+        return f"window {alone[0]} has a single sample, which has no spread"
+    for k in np.flatnonzero(windows.n_samples == 0):
+        log_w = np.concatenate([
+            f[k] - u[k] - windows.log_denominators(f, u) for _, u in windows.blocks()
+        ])  # fmt: skip
+        problem = LogMean.of(log_w).problem(len(log_w))
+        if problem:
+            return f"window {k} has no samples, and of those of others {problem}"
+    return ""
 
 
 def _potentials(u_kn: Any) -> Array:
@@ -250,7 +274,7 @@ def _run(
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    constant, last = 0.0, beta
+    constant, last, given = 0.0, beta, run
     if isinstance(model, Ising):
         layers = model.to_spin_rbm(beta=beta)
         model, constant, last = layers.rbm, layers.constant, 1.0
@@ -263,7 +287,8 @@ def _run(
     elif not _same(run.chains.rbm, model):
         raise ValueError("run: expected one of this model")
     if run.betas[0] != 0 or run.betas[-1] != last:
-        raise ValueError(f"betas: expected temperatures from 0 to {last:g}, got {run.betas[[0, -1]]}")
+        name = "betas" if given is None else "run"
+        raise ValueError(f"{name}: expected temperatures from 0 to {last:g}, got {run.betas[[0, -1]]}")
     return run, (model.n_visible + model.n_hidden) * math.log(2.0) + constant
 
 

@@ -14,13 +14,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..arguments import count, inverse_temperature, memory_for
+from ..arguments import count, inverse_temperature, memory_for, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
+from .annealing import Target
 from .kronrod import GAUSS_WEIGHTS, POINTS, WEIGHTS
 from .result import FreeEnergy, FreeEnergyWarning
+from .seen import log_z_seen, missed
 
 __all__ = ["IntegrationWarning", "thermodynamic_integration"]
 
@@ -57,7 +59,7 @@ def thermodynamic_integration(
     beta : float
         Inverse temperature, > 0.
     n_chains : int
-        Chains at each temperature, >= 2.
+        Chains at each temperature, >= 4: two that have been cold, two that have not.
     n_steps : int
         Steps over which the energy is averaged, >= 2.
     n_warmup : int, optional
@@ -74,11 +76,11 @@ def thermodynamic_integration(
     FreeEnergy
         Of kind ``"consistent"``. `converged` is False if at some temperature the two halves of the run, or
         the chains that have been at the lowest temperature before (every second one) and those that have not,
-        differ by more than five standard errors, or if the two rules of integration differ by more than
-        three standard errors and 1e-3. `details`: the temperatures ``betas``, ``energies`` and their
-        ``energies_stderr`` there, ``quadrature``, the difference of ln Z by the two rules, much larger than
-        the error of the better one, and ``drift`` and ``memory``, the largest of those differences in
-        standard errors.
+        differ by more than five standard errors, if the two rules of integration differ by more than three
+        standard errors and 1e-3, or if `log_z` is below the bound ``log_z_seen``, see `ais`. `details`: that
+        bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr`` there, ``quadrature``,
+        the difference of ln Z by the two rules, much larger than the error of the better one, and ``drift``
+        and ``memory``, the largest of those differences in standard errors.
 
     Warns
     -----
@@ -104,12 +106,13 @@ def thermodynamic_integration(
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    n_chains = count(n_chains, "n_chains", 2)
+    n_chains = count(n_chains, "n_chains", 4)
     n_steps = count(n_steps, "n_steps", 2)
     n_warmup = n_steps // 2 if n_warmup is None else count(n_warmup, "n_warmup", 0)
     betas, weights, gauss_weights = _panels(beta, count(n_panels, "n_panels", below=1 << 20))
     with memory_for("n_chains", n_chains * len(betas)):
-        halves = _mean_energies(model, betas, n_chains, n_steps, n_warmup, seed(rng), num_threads)
+        key = seed(rng)
+        halves, cold = _mean_energies(model, betas, n_chains, n_steps, n_warmup, key, num_threads)
     of_chains = halves.mean(axis=0)  # (n_betas, n_chains)
     energies = of_chains.mean(axis=1)
     stderr = of_chains.std(axis=1, ddof=1) / math.sqrt(n_chains)
@@ -119,13 +122,17 @@ def thermodynamic_integration(
     drift = _largest_in_errors(halves[1] - halves[0])
     pairs = of_chains[:, : n_chains // 2 * 2].reshape(len(betas), -1, 2)
     memory = _largest_in_errors(pairs[..., 1] - pairs[..., 0])
-    converged = max(drift, memory) <= _MOST_ERRORS and abs(quadrature) <= max(1e-3, 3 * total)
+    agree = max(drift, memory) <= _MOST_ERRORS and abs(quadrature) <= max(1e-3, 3 * total)
     problem = ""
-    if not converged:
+    if not agree:
         problem = (
             f"chains drift by {drift:.1f} standard errors within the run, those that have been cold differ "
             f"from others by {memory:.1f}, and rules of integration by {abs(quadrature):.2g} in ln Z"
         )
+    target = Target.of(model, beta)
+    seen = target.log_shift + log_z_seen(target.rbm, target.bits(cold, "cold"), key, threads(num_threads))
+    problem = problem or missed(log_z, total, seen)
+    if problem:
         advice = "more n_warmup, n_steps or n_panels are needed"
         warnings.warn(f"{problem}: {advice}", IntegrationWarning, stacklevel=2)
     return FreeEnergy(
@@ -134,7 +141,7 @@ def thermodynamic_integration(
         stderr=total,
         kind="consistent",
         ess=float(n_chains),
-        converged=converged,
+        converged=not problem,
         beta=beta,
         details={
             "betas": betas,
@@ -143,6 +150,7 @@ def thermodynamic_integration(
             "quadrature": quadrature,
             "drift": drift,
             "memory": memory,
+            "log_z_seen": seen,
             "problem": problem,
         },
     )
@@ -152,7 +160,7 @@ def _largest_in_errors(differences: Array) -> float:
     """Of the means over the last axis, whose numbers are independent."""
     n = differences.shape[-1]
     spread = differences.std(axis=-1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(differences), np.inf)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.nan_to_num(np.abs(differences.mean(axis=-1)) / spread).max())
 
 
@@ -167,8 +175,8 @@ def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
 def _mean_energies(
     model: Integrated, betas: Array, n_chains: int, n_steps: int, n_warmup: int, key: int,
     num_threads: int | None,
-) -> Array:  # fmt: skip
-    """Time averages of each chain over both halves of the run, (2, n_betas, n_chains).
+) -> tuple[Array, Array]:  # fmt: skip
+    """Time averages of each chain over both halves of the run, (2, n_betas, n_chains); the coldest states.
 
     Every second chain has been at the lowest temperature before: what it found there, others may have missed.
     """
@@ -186,4 +194,4 @@ def _mean_energies(
         sums[half] += wide.energy(chains.visible, chains.hidden, num_threads=num_threads)
         counts[half] += 1
     averages: Array = sums / np.array(counts)[:, None]
-    return averages.reshape(2, len(betas), n_chains)
+    return averages.reshape(2, len(betas), n_chains), chains.visible[of_chains == betas.max()]

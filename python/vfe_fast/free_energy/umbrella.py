@@ -29,7 +29,9 @@ __all__ = ["Profile", "umbrella"]
 
 _MANY_VALUES = 100  # of an order parameter, beyond which they share bins
 _N_BINS = 40
+_RESOLUTION = 1e-10  # of the largest m: nearer values are the same
 _FEW_TIMES = 10.0  # statistical inefficiencies in a run
+_LOW_EDGE = 0.3  # of the largest probability: where the last value has more, others are missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,10 @@ class Profile:
     stderr : ndarray, (n_bins,)
         Standard error of `free_energy`, from the spread of independent chains.
     converged : bool
-        False if windows overlap by less than 0.03, chains are shorter than ten times the statistical
-        inefficiency of m, or the solver failed.
+        False if windows overlap by less than 0.03 (of K > 10: 0.3 / K), chains are shorter than ten times the
+        statistical inefficiency of m, the solver failed, or the first or last m that was sampled has more
+        than 0.3 of the largest probability and there are others beyond, as probabilities are of what was
+        sampled.
     problem : str
         Which of these; empty if none.
     beta : float
@@ -158,15 +162,21 @@ def umbrella(
         if step >= n_warmup:
             found[:, :, step - n_warmup] = m.reshape(len(at), n_chains)
             accepted += good.reshape(len(at), n_chains).mean(axis=1)
-    return _profile(found, at, spring, beta, accepted / n_steps)
+    low, high = -1.0 if isinstance(model, SpinRBM) else 0.0, 1.0
+    reach = np.minimum(low * pulls, high * pulls).sum(), np.maximum(low * pulls, high * pulls).sum()
+    return _profile(found, at, spring, beta, accepted / n_steps, reach)
 
 
-def _profile(m: Array, centers: Array, spring: float, beta: float, acceptance: Array) -> Profile:
+def _profile(
+    m: Array, centers: Array, spring: float, beta: float, acceptance: Array, reach: tuple[float, float]
+) -> Profile:
     """The unbiased law is a window without samples, and so is each bin: of infinite potential elsewhere."""
     n_windows, n_chains, n_steps = m.shape
     samples = m.ravel()
     values: Array
-    values, bins = np.unique(np.round(samples, 10), return_inverse=True)
+    unit = _RESOLUTION * (max(map(abs, reach)) or 1.0)
+    steps, bins = np.unique(np.round(samples / unit), return_inverse=True)
+    values = steps * unit
     if len(values) > _MANY_VALUES:
         edges = np.linspace(values[0], values[-1], _N_BINS + 1)
         filled, bins = np.unique(np.digitize(samples, edges[1:-1]), return_inverse=True)
@@ -190,6 +200,13 @@ def _profile(m: Array, centers: Array, spring: float, beta: float, acceptance: A
     problem = solved.problem
     if not problem and (g * _FEW_TIMES > n_steps).any():
         problem = f"chains of {n_steps} steps are {n_steps / g.max():.1f} statistical inefficiencies long"
+    if not problem:
+        falls = solved.f[n_windows + 1 :].min() - solved.f[n_windows + 1 :]  # ln p of each, less the largest
+        ends = (samples.min() - reach[0], falls[0]), (reach[1] - samples.max(), falls[-1])
+        if any(room > unit and fall > math.log(_LOW_EDGE) for room, fall in ends):
+            problem = (
+                f"no m beyond {samples.min():.4g} ... {samples.max():.4g} was sampled, where F is low still"
+            )
     if problem:
         warnings.warn(
             f"F(m) is not reliable: {problem}; try more windows, or n_steps", MbarWarning, stacklevel=3

@@ -11,7 +11,7 @@ from .. import _core
 from ..arrays import Array
 from ..models import GaussianRBM
 
-__all__ = ["Energy", "GradientOf", "Potential", "potential"]
+__all__ = ["Energy", "GradientOf", "Potential", "potential", "reals"]
 
 Energy: TypeAlias = GaussianRBM | Callable[[Any], Any]
 GradientOf: TypeAlias = Callable[[Any], Any] | Literal["torch", "jax"] | None
@@ -41,7 +41,10 @@ def potential(energy: Energy, gradient: GradientOf, beta: float, n_dimensions: i
         )
 
     def found(x: Array) -> tuple[Array, Array]:
-        values, slopes = (np.asarray(part, dtype=np.float64) for part in both(x))
+        x = x.view()
+        x.flags.writeable = False  # what the user does not change in place
+        values, slopes = both(x)
+        values, slopes = reals(values, "energy"), reals(slopes, "gradient")
         if values.shape != x.shape[:1]:
             raise ValueError(f"energy: expected ({len(x)},) of {x.shape} numbers, got {values.shape}")
         if slopes.shape != x.shape:
@@ -49,6 +52,17 @@ def potential(energy: Energy, gradient: GradientOf, beta: float, n_dimensions: i
         return beta * values, beta * slopes
 
     return found
+
+
+def reals(found: Any, name: str) -> Array:
+    """What a function of the user's returned, in float64."""
+    try:
+        array = np.asarray(found)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name}: expected an array of real numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got {type(found).__name__} of {array.dtype}")
+    return array.astype(np.float64, copy=False)
 
 
 def _of_rbm(rbm: GaussianRBM, beta: float) -> Potential:
@@ -76,6 +90,8 @@ def _by_torch(energy: Callable[[Any], Any]) -> Callable[[Array], Any]:
     def both(x: Array) -> Any:
         at = torch.tensor(x, requires_grad=True)
         values = energy(at)
+        if not (isinstance(values, torch.Tensor) and values.requires_grad):
+            raise TypeError("energy: expected a tensor that depends on x, as the gradient is to be torch's")
         (slopes,) = torch.autograd.grad(values.sum(), at)
         return values.detach().numpy(), slopes.numpy()
 

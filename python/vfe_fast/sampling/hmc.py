@@ -61,7 +61,7 @@ def hmc(
     beta : float
         Inverse temperature, > 0.
     n_warmup : int
-        Trajectories before the first sample.
+        Trajectories before the first sample; with less than 150, masses stay 1.
     path_length : float
         Mean length of a trajectory, > 0, in units of a dimension's standard deviation; π/2 turns a normal
         law.
@@ -105,7 +105,7 @@ def hmc(
         raise ValueError("beta: expected beta > 0, got 0")
     n_warmup = count(n_warmup, "n_warmup", 0)
     path_length = real(path_length, "path_length", np.finfo(np.float64).tiny)
-    acceptance = real(acceptance, "acceptance", 0.0, 1.0)
+    acceptance = real(acceptance, "acceptance", np.finfo(np.float64).tiny, 1.0)
     key = seed(rng)
     chains = trajectories(
         energy, gradient, beta, x, key=key, purpose="hamiltonian", num_threads=threads(num_threads)

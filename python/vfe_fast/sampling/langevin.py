@@ -17,7 +17,7 @@ import numpy as np
 from ..arguments import count, inverse_temperature, real, threads
 from ..arrays import Array
 from ..random import generator, seed
-from .energies import Energy, GradientOf
+from .energies import Energy, GradientOf, reals
 from .samples import Samples, finished, room, starts
 from .trajectories import trajectories
 
@@ -51,7 +51,7 @@ def langevin(
     step_size : float, optional
         ε > 0. If not given it is adapted in the warm-up to an acceptance of 0.574, which needs the test.
     n_warmup : int
-        Steps before the first sample.
+        Steps before the first sample; without any, and no `step_size`, ε stays where it starts, at 0.1.
     n_steps : int
         Steps between samples, >= 1.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
@@ -161,7 +161,8 @@ def sgld(
     n_warmup, n_steps = count(n_warmup, "n_warmup", 0), count(n_steps, "n_steps")
     draw = generator(seed(rng), "langevin")
     for k in range(n_warmup + n_steps * samples.shape[1]):
-        slope = np.asarray(gradient(x, k), dtype=np.float64)
+        x.flags.writeable = False
+        slope = reals(gradient(x, k), "gradient")
         if slope.shape != x.shape:
             raise ValueError(f"gradient: expected {x.shape}, got {slope.shape}")
         with np.errstate(over="ignore", invalid="ignore"):

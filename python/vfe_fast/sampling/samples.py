@@ -11,6 +11,7 @@ import numpy as np
 from ..arguments import count, memory_for
 from ..arrays import Array
 from .diagnostics import ess_bulk, ess_tail, r_hat
+from .energies import reals
 
 __all__ = ["Samples", "SamplingWarning", "finished", "starts"]
 
@@ -93,10 +94,7 @@ class Samples:
 
 def starts(start: Any) -> Array:
     """Where chains begin, (n_chains, n_dimensions), a copy in float64."""
-    try:
-        x = np.array(start, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError("start: expected (n_chains, n_dimensions) real numbers") from None
+    x = np.array(reals(start, "start"))
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"start: expected (n_chains, n_dimensions), got {x.shape}")
     if not np.isfinite(x).all():

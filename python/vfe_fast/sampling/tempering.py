@@ -299,13 +299,16 @@ def _ladder(betas: Any, beta: float) -> Array:
         if beta == 0:
             raise ValueError("beta: expected beta > 0, got 0")
         return np.linspace(0.0, beta, count(betas, "betas", 2, below=1 << 20))
-    ladder = np.array(betas, dtype=np.float64)
+    given = np.asarray(betas)
+    if given.dtype.kind not in "fiu":
+        raise TypeError(f"betas: expected real numbers, got {given.dtype}")
+    ladder = given.astype(np.float64)
     if ladder.ndim != 1 or len(ladder) < 2:
         raise ValueError(f"betas: expected at least two, got an array of shape {ladder.shape}")
     if not (np.isfinite(ladder).all() and ladder[0] >= 0 and (np.diff(ladder) > 0).all()):
         raise ValueError("betas: expected ascending numbers >= 0")
-    for each in ladder:
-        inverse_temperature(float(each))
+    if not 2.0**-100 <= ladder[1] <= ladder[-1] < 2.0**100 or 0 < ladder[0] < 2.0**-100:
+        raise ValueError("betas: expected 0 or 2^-100 <= beta < 2^100 of each")
     return ladder
 
 
@@ -315,7 +318,7 @@ def _warm_up(replicas: _Ladders, n_warmup: int, adapt: bool) -> None:
     for end in ends:
         while replicas.sweeps < end:
             replicas.sweep()
-        if end < n_warmup:
+        if end < n_warmup and replicas.tried.all():  # a single sweep tries every second pair
             replicas.betas = _equal_rejection(replicas.betas, 1.0 - replicas.acceptance)
             replicas.forget()
 
