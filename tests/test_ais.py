@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path as FilePath
@@ -22,6 +23,7 @@ from vfe_fast.free_energy.annealing import Path, Target
 from vfe_fast.free_energy.seen import log_z_seen, missed
 
 OFTEN = 4.0  # standard errors
+SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of other libraries' threads
 
 
 def all_states(n: int) -> np.ndarray:
@@ -183,7 +185,7 @@ def test_base_of_data() -> None:
 def test_same_bits() -> None:
     model = random_rbm(70, 33, scale=0.1, seed=2)
     expected = ais(model, 30, 150, rng=4, num_threads=1)
-    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
+    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2, mp_context=SPAWN) as processes:
         ways: list[dict[str, Any]] = [
             {"num_threads": 2},
             {"num_threads": 5},
