@@ -222,9 +222,8 @@ def test_gradients_by_autograd(library):
             return 0.5 * ((x - MEAN) @ PRECISION * (x - MEAN)).sum(axis=1)
 
     values, slopes = potential(energy, library, 2.0, 3)(far_apart(6))
-    tolerance = 1e-12 if library == "torch" else 1e-5  # JAX is in single precision unless told otherwise
-    assert np.allclose(values, 2 * normal_energy(far_apart(6)), rtol=tolerance)
-    assert np.allclose(slopes, 2 * normal_gradient(far_apart(6)), rtol=tolerance, atol=tolerance)
+    assert np.allclose(values, 2 * normal_energy(far_apart(6)), rtol=1e-12)
+    assert np.allclose(slopes, 2 * normal_gradient(far_apart(6)), rtol=1e-12, atol=1e-12)
 
 
 def test_torch_needs_a_tensor_of_x():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -172,3 +173,16 @@ def _importer_of(x: Any) -> GiveBack:
         if hasattr(library, "from_dlpack"):
             return library.from_dlpack  # type: ignore[union-attr,no-any-return]
     return _as_is
+
+
+def jax_in_64_bits() -> contextlib.AbstractContextManager[Any]:
+    """JAX's setting, of this thread alone."""
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        found: contextlib.AbstractContextManager[Any] = jax.enable_x64(True)
+        return found
+    from jax.experimental import enable_x64  # before JAX 0.8
+
+    older: contextlib.AbstractContextManager[Any] = enable_x64(True)
+    return older

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import memory_for
-from ..arrays import Array
+from ..arrays import Array, jax_in_64_bits
 from .result import FreeEnergyWarning
 
 __all__ = ["MbarWarning", "Solved", "Windows", "inefficiency", "pymbar_quietly", "solve"]
@@ -275,21 +274,9 @@ def pymbar_quietly() -> Iterator[Any]:
             raise ModuleNotFoundError(f"mbar needs pymbar: pip install 'vfe_fast[mbar]' ({error})") from error
         with (
             warnings.catch_warnings(),
-            _in_64_bits() if pymbar.mbar_solvers.use_jit else contextlib.nullcontext(),
+            jax_in_64_bits() if pymbar.mbar_solvers.use_jit else contextlib.nullcontext(),
         ):
             warnings.simplefilter("ignore")  # what is wrong shows in the equations
             yield pymbar
     finally:
         logger.setLevel(level)
-
-
-def _in_64_bits() -> contextlib.AbstractContextManager[Any]:
-    """JAX's setting, of this thread alone."""
-    jax = sys.modules["jax"]
-    if hasattr(jax, "enable_x64"):
-        found: contextlib.AbstractContextManager[Any] = jax.enable_x64(True)
-        return found
-    from jax.experimental import enable_x64  # before JAX 0.8
-
-    older: contextlib.AbstractContextManager[Any] = enable_x64(True)
-    return older

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import _core
-from ..arrays import Array
+from ..arrays import Array, jax_in_64_bits
 from ..models import GaussianRBM
 
 __all__ = ["Energy", "GradientOf", "Potential", "potential", "reals"]
@@ -108,7 +108,8 @@ def _by_jax(energy: Callable[[Any], Any]) -> Callable[[Array], Any]:
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
 
     def both(x: Array) -> Any:
-        (_, values), slopes = compiled(x)
+        with jax_in_64_bits():
+            (_, values), slopes = compiled(x)
         return values, slopes
 
     return both
