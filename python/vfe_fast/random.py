@@ -40,6 +40,7 @@ _PURPOSES = {
     "trace probes": 14,
     "flat histogram": 15,
     "score matching": 17,
+    "latent noise": 18,
 }
 
 

@@ -1,22 +1,17 @@
-"""Reparameterized samples as an operator of PyTorch: autograd, ``torch.compile`` (extra ``torch``)."""
+"""Reparameterized samples as an operator of PyTorch: autograd, ``torch.compile``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import _core
-from .arguments import count, real, threads
-from .random import seed
-from .sampling.reparameterize import Family, Reparameterized, prepared, split_prior
+import torch
 
-try:
-    import torch
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f'vfe_fast.torch needs PyTorch >= 2.9: pip install "vfe_fast[torch]" ({error})', name=error.name
-    ) from error
+from .. import _core
+from ..arguments import count, real, threads
+from ..random import seed
+from ..sampling.reparameterize import Family, Reparameterized, prepared, split_prior
 
-__all__ = ["Reparameterized", "reparameterize"]
+__all__ = ["reparameterize"]
 
 
 def reparameterize(
@@ -122,7 +117,7 @@ def _constant(x: Any, mu: torch.Tensor) -> torch.Tensor | None:
     return x
 
 
-@torch.compiler.disable(reason="rng: pass an int, for a seed drawn here would be a constant")  # type: ignore[untyped-decorator]
+@torch.compiler.disable(reason="rng: pass an int, for a seed drawn here would be a constant")
 def _fresh(rng: Any) -> int:
     """Draw a key where it cannot become a constant of a compiled function."""
     return seed(rng)

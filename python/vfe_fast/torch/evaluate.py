@@ -1,0 +1,239 @@
+"""ln p(x) of a trained variational autoencoder by importance sampling, beside its bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..arguments import count
+from ..arrays import Array
+from ..free_energy.result import FreeEnergy
+from ..random import generator, seed
+from ..statistics.cumulants import cumulants
+from .vae import VAE
+
+__all__ = ["Evaluation", "evaluate"]
+
+_LEAST_VARIANCE = 0.01  # of a latent's mean over data, for it to count as active (Burda et al. 2016)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Estimates of -ln p(x) for each row of data, in nats. Arrays of float64.
+
+    Attributes
+    ----------
+    nll : ndarray, (n_data,)
+        By importance sampling with all samples; an ``upper_bound`` on average, the tighter the more samples.
+    nll_stderr : ndarray, (n_data,)
+        Of sampling z, to first order.
+    ess : ndarray, (n_data,)
+        Effective sample size, (sum w)^2 / sum w^2.
+    elbo : ndarray, (n_data,)
+        Mean of -ln w: the free energy ⟨E⟩ - S.
+    corrected : ndarray, (n_data, order)
+        Minus the partial sums of the cumulant series; the first is `elbo`.
+    iwae : dict of int to ndarray, (n_data,)
+        Mean of the importance-weighted bounds of K samples.
+    energy, entropy : ndarray, (n_data,)
+        ⟨-ln p(x, z)⟩ and S = ⟨-ln q⟩.
+    active : ndarray of bool, (n_latents,)
+        Latents whose posterior mean varies over the data by more than 0.01.
+    n_samples : int
+        Samples of each row.
+    """
+
+    nll: Array
+    nll_stderr: Array
+    ess: Array
+    elbo: Array
+    corrected: Array
+    iwae: dict[int, Array]
+    energy: Array
+    entropy: Array
+    active: Array
+    n_samples: int
+
+    @property
+    def free_energy(self) -> FreeEnergy:
+        """Mean of `nll`, whose standard error is that of the data and of sampling z together."""
+        n = len(self.nll)
+        mean = float(self.nll.mean())
+        stderr = float(self.nll.std(ddof=1) / math.sqrt(n)) if n > 1 else float(self.nll_stderr[0])
+        poor = float((self.ess < 10).mean())
+        details: dict[str, Any] = {"n_data": n, "n_samples": self.n_samples, "share_of_small_ess": poor}
+        if poor > 0.05:
+            details["problem"] = f"{100 * poor:.0f} % of the rows rest on fewer than 10 effective samples"
+        return FreeEnergy(
+            mean, -mean, stderr, "upper_bound", float(np.median(self.ess)), poor <= 0.05, details=details
+        )
+
+    def table(self) -> str:
+        """Every estimate with its mean over the data, the error of that, and its gap to the best.
+
+        Returns
+        -------
+        str
+        """
+        rows: list[tuple[str, Array]] = [("ELBO", self.elbo)]
+        rows += [
+            (f"cumulants to order {r + 1}", self.corrected[:, r]) for r in range(1, self.corrected.shape[1])
+        ]
+        rows += [(f"IWAE-{k}", values) for k, values in self.iwae.items()]
+        rows.append((f"NLL, {self.n_samples} samples", self.nll))
+        lines = [f"{'-ln p(x) by':<24}{'mean':>11}{'± data':>9}{'gap':>9}"]
+        for name, values in rows:
+            gap = values - self.nll
+            error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            lines.append(f"{name:<24}{values.mean():>11.3f}{error:>9.3f}{gap.mean():>9.3f}")
+        lines.append(f"<E> - S = {self.energy.mean():.3f} - {self.entropy.mean():.3f}")
+        lines.append(f"active latents: {int(self.active.sum())} of {len(self.active)}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    data: Any,
+    *,
+    n_samples: int = 5000,
+    iwae: tuple[int, ...] = (5, 50),
+    order: int = 4,
+    rng: Any = None,
+    max_megabytes: int = 256,
+) -> Evaluation:
+    r"""Estimate ln p(x) of each row by importance sampling, and what the bounds leave of it.
+
+    .. math:: \ln p(x) \approx \ln \frac1S \sum_s \frac{p(x, z_s)}{q(z_s|x)}, \quad z_s \sim q(z|x)
+
+    Parameters
+    ----------
+    vae : VAE
+        The model, of temperature 1.
+    data : array_like or Tensor, (n_data, n_visible)
+        Rows to look at.
+    n_samples : int
+        S. 5000 is the custom (Burda et al. 2016).
+    iwae : tuple of int
+        K of the importance-weighted bounds to report, each at most n_samples.
+    order : int
+        Cumulants to report, at most 8.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        See `vfe_fast.random.seed`.
+    max_megabytes : int
+        Bounds what the decoder's output of a piece of the work takes.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or not finite.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> vae = VAE.mlp(n_visible=16, n_latents=2, hidden=(8,))
+    >>> result = evaluate(vae, np.eye(16, dtype=np.float32), n_samples=100, iwae=(5,), rng=0)
+    >>> bool((result.nll.mean() <= result.iwae[5].mean()) and result.free_energy.converged)
+    True
+    """
+    if vae.temperature != 1:
+        raise ValueError(f"vae: expected one of temperature 1, got {vae.temperature}")
+    n_samples, order = count(n_samples, "n_samples", 2), count(order, "order", 1, 8)
+    if n_samples <= order:
+        raise ValueError(f"n_samples: expected more than order = {order}, got {n_samples}")
+    for k in iwae:
+        count(k, "iwae", 1, n_samples)
+    x = as_rows(vae, data)
+    was_training = vae.training
+    vae.eval()
+    try:
+        means = _means(vae, x)
+        per_row = 4 * n_samples * 3 * _outputs(vae, x)
+        n_rows = max(1, min(1000, int(max_megabytes * 2**20 / per_row)))
+        n_draws = max(1, min(n_samples, int(n_samples * max_megabytes * 2**20 / (per_row * n_rows))))
+        key, parts = seed(rng), []
+        for first in range(0, len(x), n_rows):
+            parts.append(_rows(vae, x[first : first + n_rows], n_samples, n_draws, iwae, order, key, first))
+    finally:
+        vae.train(was_training)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    bounds = {k: joined.pop(f"iwae {k}") for k in iwae}
+    active = means.var(axis=0) > _LEAST_VARIANCE
+    return Evaluation(iwae=bounds, active=active, n_samples=n_samples, **joined)
+
+
+def as_rows(vae: VAE, data: Any) -> torch.Tensor:
+    """Data as a matrix of the dtype of the model."""
+    dtype = next(vae.parameters()).dtype
+    try:
+        x = torch.as_tensor(data).to(dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"data: expected (n_data, n_visible) numbers: {error}") from error
+    if x.ndim != 2 or len(x) == 0:
+        raise ValueError(f"data: expected (n_data, n_visible), n_data >= 1, got {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError("data: expected finite numbers, got others")
+    return x
+
+
+def _means(vae: VAE, x: torch.Tensor) -> Array:
+    found = []
+    for first in range(0, len(x), 1000):
+        mu = vae.encode(x[first : first + 1000])[0]
+        found.append((torch.sigmoid(mu) if vae.posterior == "concrete" else mu).double().numpy())
+    means: Array = np.concatenate(found)
+    return means
+
+
+def _outputs(vae: VAE, x: torch.Tensor) -> int:
+    """Numbers that the decoder gives for a sample."""
+    z = vae.encode(x[:1])[0][None]
+    return int(vae.decoder(torch.sigmoid(z) if vae.posterior == "concrete" else z).shape[-1])
+
+
+def _rows(
+    vae: VAE, x: torch.Tensor, n_samples: int, n_draws: int, iwae: tuple[int, ...], order: int, key: int,
+    first_row: int,
+) -> dict[str, Array]:  # fmt: skip
+    """All of some rows: what remains of a sample is its ln w."""
+    log_w = np.empty((n_samples, len(x)))
+    energy, entropy = np.zeros(len(x)), np.zeros(len(x))
+    keys = generator(key, "latent noise", first_row)
+    for first in range(0, n_samples, n_draws):
+        n = min(n_draws, n_samples - first)
+        draw = vae.draw(x, n, rng=keys)
+        log_w[first : first + n] = draw.log_weights.double().numpy()
+        energy += draw.energy.double().sum(0).numpy()
+        entropy -= draw.log_q.double().sum(0).numpy()
+    found: dict[str, Array] = {"energy": energy / n_samples, "entropy": entropy / n_samples}
+    found["nll"], found["nll_stderr"], found["ess"] = _importance(log_w)
+    series = cumulants(log_w, order=order, axis=0).values
+    terms = series / np.array([math.factorial(r) for r in range(1, order + 1)])
+    found["corrected"] = -terms.cumsum(axis=-1)
+    found["elbo"] = -log_w.mean(axis=0)
+    for k in iwae:
+        groups = log_w[: n_samples // k * k].reshape(-1, k, len(x))
+        top = groups.max(axis=1)
+        each = top + np.log(np.exp(groups - top[:, None]).mean(axis=1))
+        found[f"iwae {k}"] = -each.mean(axis=0)
+    return found
+
+
+def _importance(log_w: Array) -> tuple[Array, Array, Array]:
+    """-ln of the mean weight, its error to first order, and the effective sample size."""
+    top = log_w.max(axis=0)
+    w = np.exp(log_w - top)
+    mean = w.mean(axis=0)
+    stderr = w.std(axis=0, ddof=1) / (mean * math.sqrt(len(w)))
+    return -(top + np.log(mean)), stderr, w.sum(axis=0) ** 2 / (w**2).sum(axis=0)
