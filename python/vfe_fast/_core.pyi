@@ -29,6 +29,7 @@ __all__: list[str] = [
     "coth_excess_slope",
     "cuda_device",
     "cuda_stream",
+    "cumulant_terms",
     "cumulants",
     "cumulants_of_sums",
     "empty_cuda_cache",
@@ -277,6 +278,11 @@ def cuda_device() -> int:
 def cuda_stream() -> int:
     """
     Where this thread's kernels and copies go.
+    """
+
+def cumulant_terms(n: typing.SupportsFloat | typing.SupportsIndex, unbiased: bool) -> list:
+    """
+    The products of moments in cumulants of n numbers: (order, part, rest, coefficient), where the product is the moment `part` times product `rest`, counted from 1; 0 is none.
     """
 
 def cumulants(

@@ -13,11 +13,12 @@ from ..arguments import count
 from ..arrays import Array
 from ..free_energy.result import FreeEnergy
 from ..random import generator, seed
-from ..statistics.cumulants import cumulants
+from ..statistics.cumulants import MOST_ORDERS, cumulants
 from .vae import VAE
 
 __all__ = ["Evaluation", "evaluate"]
 
+_AT_ONCE = 50  # samples of a row, under one key: what is drawn does not depend on max_megabytes
 _LEAST_VARIANCE = 0.01  # of a latent's mean over data, for it to count as active (Burda et al. 2016)
 
 
@@ -149,22 +150,21 @@ def evaluate(
     """
     if vae.temperature != 1:
         raise ValueError(f"vae: expected one of temperature 1, got {vae.temperature}")
-    n_samples, order = count(n_samples, "n_samples", 2), count(order, "order", 1, 8)
+    n_samples, order = count(n_samples, "n_samples", 2), count(order, "order", 1, MOST_ORDERS + 1)
     if n_samples <= order:
         raise ValueError(f"n_samples: expected more than order = {order}, got {n_samples}")
     for k in iwae:
-        count(k, "iwae", 1, n_samples)
+        count(k, "iwae", 1, n_samples + 1)
     x = as_rows(vae, data)
     was_training = vae.training
     vae.eval()
     try:
         means = _means(vae, x)
-        per_row = 4 * n_samples * 3 * _outputs(vae, x)
-        n_rows = max(1, min(1000, int(max_megabytes * 2**20 / per_row)))
-        n_draws = max(1, min(n_samples, int(n_samples * max_megabytes * 2**20 / (per_row * n_rows))))
+        per_row = 4 * _AT_ONCE * 3 * _outputs(vae, x)
+        n_rows = max(1, int(count(max_megabytes, "max_megabytes") * 2**20 / per_row))
         key, parts = seed(rng), []
         for first in range(0, len(x), n_rows):
-            parts.append(_rows(vae, x[first : first + n_rows], n_samples, n_draws, iwae, order, key, first))
+            parts.append(_rows(vae, x[first : first + n_rows], n_samples, iwae, order, key, first))
     finally:
         vae.train(was_training)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -203,16 +203,15 @@ def _outputs(vae: VAE, x: torch.Tensor) -> int:
 
 
 def _rows(
-    vae: VAE, x: torch.Tensor, n_samples: int, n_draws: int, iwae: tuple[int, ...], order: int, key: int,
-    first_row: int,
-) -> dict[str, Array]:  # fmt: skip
+    vae: VAE, x: torch.Tensor, n_samples: int, iwae: tuple[int, ...], order: int, key: int, first_row: int
+) -> dict[str, Array]:
     """All of some rows: what remains of a sample is its ln w."""
     log_w = np.empty((n_samples, len(x)))
     energy, entropy = np.zeros(len(x)), np.zeros(len(x))
-    keys = generator(key, "latent noise", first_row)
-    for first in range(0, n_samples, n_draws):
-        n = min(n_draws, n_samples - first)
-        draw = vae.draw(x, n, rng=keys)
+    for first in range(0, n_samples, _AT_ONCE):
+        n = min(_AT_ONCE, n_samples - first)
+        noise = seed(generator(key, "latent noise", first // _AT_ONCE))
+        draw = vae.draw(x, n, rng=noise, row_offset=first_row)
         log_w[first : first + n] = draw.log_weights.double().numpy()
         energy += draw.energy.double().sum(0).numpy()
         entropy -= draw.log_q.double().sum(0).numpy()

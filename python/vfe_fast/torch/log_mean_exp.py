@@ -3,8 +3,12 @@ r"""ln of the mean of exponentials over the first axis, and its cumulant series,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+
+from ..statistics.cumulants import cumulants
+from ..statistics.gradients import cumulants_backward
 
 __all__ = ["cumulant_terms", "log_mean_exp"]
 
@@ -15,18 +19,23 @@ def log_mean_exp(log_weights: torch.Tensor) -> torch.Tensor:
 
 
 def cumulant_terms(log_weights: torch.Tensor, order: int) -> torch.Tensor:
-    """k-statistics of each column over r!: (batch, order)."""
-    n = len(log_weights)
-    x = log_weights.double()
-    mean = x.mean(0)
-    d = x - mean
-    m = [d.pow(r).mean(0) for r in range(order + 1)]
-    found = [mean]
-    if order >= 2:
-        found.append(n / (n - 1) * m[2])
-    if order >= 3:
-        found.append(n**2 / ((n - 1) * (n - 2)) * m[3])
-    if order >= 4:
-        found.append(n**2 * ((n + 1) * m[4] - 3 * (n - 1) * m[2] ** 2) / ((n - 1) * (n - 2) * (n - 3)))
-    terms = [k / math.factorial(r) for r, k in enumerate(found, start=1)]
-    return torch.stack(terms, dim=1).to(log_weights.dtype)
+    """k-statistics of each column over r!, (batch, order)."""
+    factorials = [math.factorial(r) for r in range(1, order + 1)]
+    return _Cumulants.apply(log_weights, order) / log_weights.new_tensor(factorials)
+
+
+class _Cumulants(torch.autograd.Function):
+    """Cumulants by the kernel; their derivatives in NumPy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, order: int) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        values = cumulants(x.detach().numpy(), order=order, axis=0).values
+        return torch.from_numpy(values).to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,) = ctx.saved_tensors
+        found = cumulants_backward(x.detach().numpy(), gradient.numpy())
+        return torch.from_numpy(found).to(x.dtype), None

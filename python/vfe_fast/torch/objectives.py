@@ -24,6 +24,7 @@ import torch
 
 from ..arguments import count, real
 from ..free_energy.result import Kind
+from ..statistics.cumulants import MOST_ORDERS
 from ..statistics.series import SeriesWarning, log_mean_exp_cumulants
 from .log_mean_exp import cumulant_terms, log_mean_exp
 from .vae import VAE, Draw
@@ -200,7 +201,7 @@ class CumulantELBO(_Objective):
     stop: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "order", count(self.order, "order", 1, 8))
+        object.__setattr__(self, "order", count(self.order, "order", 1, MOST_ORDERS + 1))
         _checked(self, self.order + 1)
 
     @property

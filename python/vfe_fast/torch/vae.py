@@ -234,7 +234,15 @@ class VAE(nn.Module):
             raise TypeError(f"encoder: expected mu and log_var, got {type(found).__name__}")
         return found
 
-    def draw(self, x: torch.Tensor, n_samples: int = 1, *, rng: Any = None, path_only: bool = False) -> Draw:
+    def draw(
+        self,
+        x: torch.Tensor,
+        n_samples: int = 1,
+        *,
+        rng: Any = None,
+        path_only: bool = False,
+        row_offset: int = 0,
+    ) -> Draw:
         """Draw z from q(z | x) and look at p(x, z) there.
 
         Parameters
@@ -248,6 +256,8 @@ class VAE(nn.Module):
         path_only : bool
             Whether gradients reach the encoder through z alone, not through the parameters of ln q directly,
             whose average vanishes (G. Roeder, Y. Wu, D. Duvenaud 2017).
+        row_offset : int
+            Rows that come before these where data are cut into several calls.
 
         Returns
         -------
@@ -266,8 +276,9 @@ class VAE(nn.Module):
             return self._point(x, mu)
         prior = None if self.prior is not None else self._prior_of(mu)
         found = reparameterize(
-            mu, log_var, n_samples, family=self.posterior, prior=prior, temperature=self.relaxation, rng=rng
-        )
+            mu, log_var, n_samples, family=self.posterior, prior=prior, temperature=self.relaxation, rng=rng,
+            row_offset=row_offset,
+        )  # fmt: skip
         z, log_q, kl, kl_kind = found.sample, found.log_q, found.kl, found.kl_kind
         if path_only:
             fixed = (mu.detach(), None if log_var is None else log_var.detach())

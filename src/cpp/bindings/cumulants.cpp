@@ -98,6 +98,21 @@ void bind_cumulants(py::module_& module) {
       "sums.");
 
   module.def(
+      "cumulant_terms",
+      [](double n, bool unbiased) {
+        const numerics::CumulantCoefficients coefficients = numerics::coefficients_of(n, unbiased);
+        py::list terms;
+        for (int t = 1; t < numerics::n_cumulant_terms; ++t) {
+          const numerics::CumulantTerm& term = numerics::cumulant_terms[t];
+          terms.append(py::make_tuple(term.order, term.part, term.rest, coefficients.of[t]));
+        }
+        return terms;
+      },
+      "The products of moments in cumulants of n numbers: (order, part, rest, coefficient), where the product is the "
+      "moment `part` times product `rest`, counted from 1; 0 is none.",
+      py::arg("n"), py::arg("unbiased"));
+
+  module.def(
       "cumulants_of_sums",
       [=](Doubles sums, std::int64_t order, bool weighted, bool unbiased, const Doubles& counts,
           const std::string& wanted, int num_threads, bool cuda) {

@@ -1,0 +1,635 @@
+"""Variational autoencoders: a linear one whose ln p(x) is known, and the parts that all are made of.
+
+Statistical checks have fixed seeds; a false alarm of each would have a probability below 1e-5.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+vft = pytest.importorskip("vfe_fast.torch", exc_type=ImportError)
+
+from vfe_fast.torch.densities import log_density  # noqa: E402
+from vfe_fast.torch.log_mean_exp import cumulant_terms  # noqa: E402
+
+SIGMAS = 4.5
+F64 = torch.float64
+
+
+def linear(n_visible: int = 6, n_latents: int = 3, spread: float = 0.6, seed: int = 3) -> Any:
+    """An asymmetric linear VAE whose q is somewhat off the posterior."""
+    rng = np.random.default_rng(seed)
+    vae = vft.LinearVAE(n_visible, n_latents).double()
+    with torch.no_grad():
+        vae.decoder.weight.copy_(torch.from_numpy(spread * rng.normal(size=(n_visible, n_latents))))
+        vae.decoder.bias.copy_(torch.from_numpy(rng.normal(size=n_visible)))
+        vae.likelihood.log_var.fill_(0.3)
+        vae.set_best_posterior()
+        vae.encoder.mu.bias += 0.15
+        vae.encoder.log_var += 0.1
+    return vae
+
+
+def rows(n: int = 4, n_visible: int = 6) -> Any:
+    return torch.from_numpy(np.random.default_rng(9).normal(size=(n, n_visible)))
+
+
+def known_cumulants(vae: Any, x: Any, order: int) -> np.ndarray:
+    """Of V = ln q - ln p(x, z): a quadratic form of normal numbers, from matrices alone (n_rows, order).
+
+    V = c + b.e + e'Ae / 2 has cumulants c + tr A / 2 and (r - 1)! (tr A^r + r b'A^(r-2) b) / 2.
+    """
+    with torch.no_grad():
+        W, m = vae.decoder.weight.numpy(), vae.decoder.bias.numpy()
+        variance = math.exp(vae.likelihood.log_var.item())
+        mu, log_var = (t.numpy() for t in vae.encode(x))
+    D, d = W.shape
+    found = []
+    for row in range(len(x)):
+        s = np.diag(np.exp(log_var[row] / 2))
+        off = x[row].numpy() - m - W @ mu[row]
+        A = s @ (np.eye(d) + W.T @ W / variance) @ s - np.eye(d)
+        b = s @ (mu[row] - W.T @ off / variance)
+        c = 0.5 * (off @ off / variance + D * math.log(2 * math.pi * variance) + mu[row] @ mu[row])
+        c -= 0.5 * log_var[row].sum()
+        kappa = [c + np.trace(A) / 2]
+        for r in range(2, order + 1):
+            power = np.linalg.matrix_power
+            kappa.append(math.factorial(r - 1) / 2 * (np.trace(power(A, r)) + r * b @ power(A, r - 2) @ b))
+        found.append(kappa)
+    return np.array(found)
+
+
+def partial_sums(vae: Any, x: Any, order: int) -> np.ndarray:
+    factors = [(-1) ** r / math.factorial(r) for r in range(1, order + 1)]
+    return (known_cumulants(vae, x, order) * factors).cumsum(axis=1)
+
+
+def mean_and_error(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    stacked = np.stack([v.detach().numpy() for v in values])
+    return stacked.mean(axis=0), stacked.std(axis=0, ddof=1) / math.sqrt(len(stacked))
+
+
+# The linear VAE.
+
+
+def test_log_prob_is_that_of_the_normal_law() -> None:
+    vae, x = linear(), rows()
+    W, m = vae.decoder.weight, vae.decoder.bias
+    covariance = W @ W.T + vae.likelihood.log_var.exp() * torch.eye(6, dtype=F64)
+    expected = torch.distributions.MultivariateNormal(m, covariance).log_prob(x)
+    torch.testing.assert_close(vae.log_prob(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_series_of_the_linear_vae_converges_to_log_prob() -> None:
+    """Order by order; the oracle's own check."""
+    vae, x = linear(), rows()
+    off = np.abs(partial_sums(vae, x, 40) - vae.log_prob(x).detach().numpy()[:, None])
+    assert (off[:, -1] < 1e-8).all()
+    assert (off[:, 7] < off[:, 3]).all()
+    assert (off[:, 3] < off[:, 0]).all()
+
+
+def test_posterior_makes_all_weights_the_same() -> None:
+    """One latent: the best diagonal q is the posterior, and ln w is ln p(x) whatever the sample."""
+    vae, x = linear(n_latents=1), rows()
+    vae.set_best_posterior()
+    draw = vae.draw(x, 20, rng=0)
+    torch.testing.assert_close(draw.log_weights, vae.log_prob(x).expand(20, -1), rtol=0, atol=1e-11)
+    mean, covariance = vae.posterior_of(x)
+    mu, log_var = vae.encode(x)
+    torch.testing.assert_close(mu, mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(log_var.exp()[0, 0], covariance[0, 0], rtol=1e-12, atol=0)
+
+
+def test_most_likely_linear_vae_is_principal_components() -> None:
+    """No other loadings, mean or noise nearby are likelier."""
+    data = torch.from_numpy(np.random.default_rng(1).normal(size=(200, 5)) @ np.diag([3, 2, 1, 0.5, 0.4]))
+    vae = vft.LinearVAE(5, 2).double()
+    vae.set_most_likely(data)
+    best = vae.log_prob(data).mean()
+    gradients = torch.autograd.grad(best, [vae.decoder.weight, vae.decoder.bias, vae.likelihood.log_var])
+    assert all(g.abs().max() < 1e-10 for g in gradients)
+
+
+OBJECTIVES = {
+    "elbo": (vft.ELBO(3), 1),
+    "elbo by sample": (vft.ELBO(3, analytic_kl=False), 1),
+    "first cumulant": (vft.CumulantELBO(1, 3, stop=False), 1),
+    "second": (vft.CumulantELBO(2, 5, stop=False), 2),
+    "third": (vft.CumulantELBO(3, 8, stop=False), 3),
+    "fourth": (vft.CumulantELBO(4, 12, stop=False), 4),
+    "alpha 1": (vft.Renyi(1.0, 3), 1),
+    "beta 1": (vft.BetaELBO(1.0, 3), 1),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_are_unbiased(name: str) -> None:
+    objective, order = OBJECTIVES[name]
+    vae, x = linear(), rows()
+    mean, error = mean_and_error([objective(vae, x, rng=k).value for k in range(3000)])
+    np.testing.assert_array_less(np.abs(mean - partial_sums(vae, x, order)[:, -1]), SIGMAS * error)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 2.0])
+def test_bounds_grow_with_samples_and_stay_below(alpha: float) -> None:
+    """IWAE is alpha 0. Every mean is below ln p(x), and nearer with more samples for alpha < 1."""
+    vae, x = linear(), rows()
+    truth = vae.log_prob(x).detach().numpy()
+    means = []
+    for n in (1, 4, 32):
+        mean, error = mean_and_error([vft.Renyi(alpha, n)(vae, x, rng=k).value for k in range(600)])
+        assert (mean < truth + SIGMAS * error).all()
+        means.append(mean.mean())
+    assert (means[0] < means[1] < means[2]) == (alpha < 1)
+    if alpha == 0:
+        same = vft.IWAE(32)(vae, x, rng=5).value
+        torch.testing.assert_close(same, vft.Renyi(0.0, 32)(vae, x, rng=5).value)
+        assert abs(means[2] - truth.mean()) < 0.05
+
+
+def test_renyi_with_many_samples_is_its_closed_form() -> None:
+    """ln <w^(1 - alpha)> / (1 - alpha) of a quadratic ln w, from its cumulants at strength 1 - alpha."""
+    vae, x = linear(), rows()
+    kappa = known_cumulants(vae, x, 60)
+    for alpha in (0.3, 1.7):
+        factors = [(alpha - 1) ** r / math.factorial(r) for r in range(1, 61)]
+        expected = (kappa * factors).sum(axis=1) / (1 - alpha)
+        found = vft.Renyi(alpha, 200_000)(vae, x, rng=1).value.detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
+
+
+DIFFERENTIABLE = {
+    **{name: objective for name, (objective, _) in OBJECTIVES.items()},
+    "eighth": vft.CumulantELBO(8, 12, stop=False),
+    "stopped": vft.CumulantELBO(4, 12),
+    "iwae": vft.IWAE(4),
+    "renyi": vft.Renyi(0.4, 4),
+    "beta": vft.BetaELBO(2.5, 2),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_are_those_of_the_values(name: str) -> None:
+    """Central differences in every parameter of model and encoder, with the same noise."""
+    vae, x = linear(), rows(2)
+    parameters = list(vae.parameters())
+    gradients = torch.autograd.grad(-DIFFERENTIABLE[name](vae, x, rng=7).loss, parameters)
+    step = 1e-6
+    for p, gradient in zip(parameters, gradients, strict=True):
+        for k in range(p.numel()):
+            ends = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    p.view(-1)[k] += sign * step
+                    ends.append(DIFFERENTIABLE[name](vae, x, rng=7).value.mean().item())
+                    p.view(-1)[k] -= sign * step
+            assert gradient.reshape(-1)[k].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=2e-6)
+
+
+def test_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise() -> None:
+    vae, x = linear(), rows(2)
+    encoder = [vae.encoder.mu.bias, vae.encoder.log_var]
+    found = {}
+    for double in (False, True):
+        draws = []
+        for key in range(500):
+            loss = vft.IWAE(16, doubly_reparameterized=double)(vae, x, rng=key).loss
+            draws.append(torch.cat(torch.autograd.grad(loss, encoder)))
+        found[double] = mean_and_error(draws)
+    (plain, plain_error), (double, double_error) = found[False], found[True]
+    np.testing.assert_array_less(np.abs(plain - double), SIGMAS * np.hypot(plain_error, double_error))
+    assert (double_error < 0.6 * plain_error).all()
+    # The decoder's gradient is the same one.
+    decoder = [vae.decoder.weight, vae.likelihood.log_var]
+    of = [
+        torch.autograd.grad(vft.IWAE(4, doubly_reparameterized=d)(vae, x, rng=1).loss, decoder)
+        for d in (False, True)
+    ]
+    for a, b in zip(*of, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_path_only_is_unbiased_and_quiet_at_the_posterior() -> None:
+    vae, x = linear(n_latents=1), rows(2)
+    vae.set_best_posterior()
+    draw = vae.draw(x, 3, rng=0, path_only=True)
+    gradients = torch.autograd.grad(draw.log_weights.mean(), list(vae.encoder.parameters()))
+    assert all(g.abs().max() < 1e-12 for g in gradients)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 8])
+def test_cumulant_terms_by_autograd(order: int) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(12, 3))).requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: cumulant_terms(y, order), x)
+
+
+def test_stopping_keeps_what_diverges_at_bay() -> None:
+    """Rows whose series diverges are cut off; those of a q near the posterior are not."""
+    near, far = linear(), linear(spread=3.0)
+    with torch.no_grad():
+        far.encoder.log_var += 4.0
+    x = rows(20)
+    plain, stopped = (vft.CumulantELBO(4, 50, stop=s)(far, x, rng=0) for s in (False, True))
+    truth = far.log_prob(x)
+    assert stopped.details["mean_order"] < 3
+    assert plain.details["not_decreasing"] > 0.5
+    assert (stopped.value - truth).abs().mean() < 0.1 * (plain.value - truth).abs().mean()
+    assert vft.CumulantELBO(4, 400)(near, x, rng=0).details["mean_order"] > 1.5
+    kinds = [vft.CumulantELBO(n)(near, x, rng=0).kind for n in (1, 2)]
+    assert kinds == ["upper_bound", "asymptotic"]
+
+
+# Temperature.
+
+
+def test_temperature_is_that_of_the_free_energy() -> None:
+    """-T ln of the integral of exp(-E / T), a normal integral; and E at mu for T = 0."""
+    vae, x = linear(), rows()
+    with torch.no_grad():
+        W, m = vae.decoder.weight.numpy(), vae.decoder.bias.numpy()
+        variance = math.exp(vae.likelihood.log_var.item())
+    for t in (0.5, 2.0):
+        vae.temperature = t
+        with torch.no_grad():
+            vae.encoder.log_var += math.log(t) + 0.5  # wide enough for what is averaged
+        precision = (np.eye(3) + W.T @ W / variance) / t
+        expected = []
+        for row in x.numpy():
+            off = row - m
+            b = W.T @ off / variance / t
+            c = (
+                (off @ off / variance + 6 * math.log(2 * math.pi * variance) + 3 * math.log(2 * math.pi))
+                / 2
+                / t
+            )
+            log_integral = -c + b @ np.linalg.solve(precision, b) / 2
+            log_integral += 1.5 * math.log(2 * math.pi) - np.linalg.slogdet(precision)[1] / 2
+            expected.append(t * log_integral)
+        found = vft.IWAE(200_000)(vae, x, rng=0).value.detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
+        mean, error = mean_and_error([vft.ELBO(3)(vae, x, rng=k).value for k in range(2000)])
+        both, other = mean_and_error(
+            [vft.ELBO(3, analytic_kl=False)(vae, x, rng=-k % 2**63).value for k in range(1, 2000)]
+        )
+        np.testing.assert_array_less(np.abs(mean - both), SIGMAS * np.hypot(error, other))
+        assert (mean < np.array(expected) + SIGMAS * error).all()
+    vae.temperature = 0.0
+    bound = vft.IWAE(5)(vae, x, rng=0)
+    mu, _ = vae.encode(x)
+    energy = -(
+        vae.likelihood.log_prob(x, vae.decoder(mu)) - 0.5 * mu.square().sum(1) - 1.5 * math.log(2 * math.pi)
+    )
+    torch.testing.assert_close(bound.value, -energy)
+    assert bound.kind is None
+    with pytest.raises(ValueError, match="temperature"):
+        vft.evaluate(vae, x, n_samples=10)
+
+
+# Evaluation.
+
+
+def test_evaluation_of_the_linear_vae() -> None:
+    vae, x = linear(), rows(40)
+    result = vft.evaluate(vae, x, n_samples=4000, iwae=(5, 50), order=4, rng=0)
+    truth, sums = -vae.log_prob(x).detach().numpy(), -partial_sums(vae, x, 4)
+    # Standard errors cover: of 40 rows, 27 +- 3 are within one.
+    off = np.abs(result.nll - truth)
+    assert 14 <= (off < result.nll_stderr).sum() <= 39
+    assert (off < 6 * result.nll_stderr).all()
+    np.testing.assert_allclose(result.elbo, sums[:, 0], atol=0.1)
+    np.testing.assert_allclose(result.corrected[:, 0], result.elbo, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(result.corrected[:, 1], sums[:, 1], atol=0.25)
+    np.testing.assert_allclose(result.energy - result.entropy, result.elbo, rtol=0, atol=1e-9)
+    assert result.elbo.mean() > result.iwae[5].mean() > result.iwae[50].mean() > result.nll.mean()
+    free = result.free_energy
+    assert (free.kind, free.converged) == ("upper_bound", True)
+    assert free.value == pytest.approx(result.nll.mean())
+    assert free.stderr == pytest.approx(result.nll.std(ddof=1) / math.sqrt(40))
+    assert result.active.tolist() == [True] * 3
+    assert "4000 samples" in str(result)
+
+
+def test_evaluation_does_not_depend_on_memory() -> None:
+    vae, x = linear(), rows(40)
+    one, other = (vft.evaluate(vae, x, n_samples=120, rng=3, max_megabytes=m) for m in (1, 100))
+    np.testing.assert_allclose(one.nll, other.nll, rtol=1e-12)
+    again = vft.evaluate(vae, x, n_samples=120, rng=3)
+    np.testing.assert_array_equal(again.nll, other.nll)
+
+
+def test_inactive_latents_and_poor_samples_are_seen() -> None:
+    vae, x = linear(), rows(40)
+    with torch.no_grad():
+        vae.encoder.mu.weight[1] = 0
+    assert vft.evaluate(vae, x, n_samples=50, iwae=(), rng=0).active.tolist() == [True, False, True]
+    with torch.no_grad():
+        vae.encoder.log_var -= 9
+    poor = vft.evaluate(vae, x, n_samples=200, iwae=(), rng=0).free_energy
+    assert not poor.converged
+    assert "effective samples" in poor.problem
+
+
+# Families, flows, likelihoods.
+
+FAMILIES = ["gaussian", "laplace", "logistic", "log_normal", "concrete"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_densities_are_those_of_the_kernel(family: str) -> None:
+    rng = np.random.default_rng(2)
+    mu, log_var = (torch.from_numpy(rng.normal(size=(4, 3))) for _ in range(2))
+    given = (mu,) if family == "concrete" else (mu, log_var)
+    t = 0.7 if family == "concrete" else None
+    z = vft.reparameterize(*given, n_samples=5, family=family, temperature=t, rng=0)
+    found = log_density(family, z.sample, mu, log_var, t)
+    torch.testing.assert_close(found, z.log_q, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("given_prior", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kl_is_the_mean_of_the_log_ratio(family: str, given_prior: bool) -> None:
+    torch.manual_seed(1)
+    prior = None
+    if given_prior:
+        prior = 0.4 if family == "concrete" else (torch.tensor([0.3, -0.2]), torch.tensor([0.1, 0.4]))
+    vae = vft.VAE.mlp(5, 2, hidden=(4,), posterior=family, prior=prior).double()
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5)))
+    with torch.no_grad():
+        draw = vae.draw(x, 200_000, rng=0)
+    ratio = draw.log_q - draw.log_prior
+    error = ratio.std(0) / math.sqrt(len(ratio))
+    assert draw.kl_kind == "analytic"
+    assert ((ratio.mean(0) - draw.kl).abs() < SIGMAS * error).all()
+
+
+def test_planar_flow() -> None:
+    """ln det against autograd's Jacobian, and the change of variables against a histogram's worth of mass."""
+    torch.manual_seed(0)
+    flow = vft.PlanarFlow(3, 5).double()
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.mul_(4)
+    z = torch.randn(6, 3, dtype=F64)
+    _, log_det = flow(z)
+    for row, found in zip(z, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda r: flow(r[None])[0][0], row)
+        assert found.item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-10)
+        assert torch.linalg.slogdet(jacobian)[0] > 0
+
+
+def test_flow_behind_the_posterior_still_gives_log_prob() -> None:
+    plain, x = linear(), rows()
+    torch.manual_seed(2)
+    vae = vft.VAE(
+        plain.encoder, plain.decoder, likelihood=plain.likelihood, flow=vft.PlanarFlow(3, 2).double()
+    )
+    value = vft.IWAE(20_000)(vae, x, rng=0).value
+    assert (value - plain.log_prob(x)).abs().max() < 0.1
+    assert vae.draw(x, 2, rng=0).kl_kind == "sample"
+    loss = vft.ELBO(2)(vae, x, rng=0).loss
+    assert all(g is not None for g in torch.autograd.grad(loss, list(vae.parameters())))
+
+
+class Mixture(torch.nn.Module):
+    """A prior that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = torch.nn.Parameter(torch.tensor([[-2.0, 0.0], [2.0, 1.0]], dtype=F64))
+
+    def _law(self) -> Any:
+        each = torch.distributions.Independent(torch.distributions.Normal(self.means, 0.7), 1)
+        return torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(torch.ones(2, dtype=F64)), each
+        )
+
+    def log_prob(self, z: Any) -> Any:
+        return self._law().log_prob(z)
+
+    def sample(self, n: int) -> Any:
+        return self._law().sample((n,))
+
+
+def test_learned_prior() -> None:
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(5, 2, hidden=(4,), prior=Mixture()).double()
+    x = torch.rand(3, 5, dtype=F64)
+    bound = vft.ELBO(4)(vae, x, rng=0)
+    (gradient,) = torch.autograd.grad(bound.loss, vae.prior.means)
+    assert gradient.abs().max() > 0
+    assert vae.sample_prior(7, 2).shape == (7, 2)
+
+
+def test_likelihoods() -> None:
+    rng = np.random.default_rng(0)
+    output, x = torch.from_numpy(rng.normal(size=(3, 4, 5))), torch.from_numpy(rng.normal(size=(4, 5)))
+    bits = (x > 0).double()
+    law = torch.distributions.Bernoulli(logits=output)
+    torch.testing.assert_close(
+        vft.Bernoulli().log_prob(bits, output), law.log_prob(bits.expand_as(output)).sum(-1)
+    )
+    fixed = vft.Gaussian(0.3).double()
+    expected = torch.distributions.Normal(output, math.sqrt(0.3)).log_prob(x).sum(-1)
+    torch.testing.assert_close(fixed.log_prob(x, output), expected, rtol=1e-6, atol=0)
+    assert not list(fixed.parameters())
+    both = torch.cat([output, output.flip(0)], -1)
+    expected = torch.distributions.Normal(output, torch.exp(output.flip(0) / 2)).log_prob(x).sum(-1)
+    torch.testing.assert_close(vft.Gaussian("decoder").log_prob(x, both), expected)
+    best = vft.Gaussian("optimal").double()
+    mse = (x - output).square().mean()
+    expected = torch.distributions.Normal(output, mse.sqrt()).log_prob(x).sum(-1)
+    torch.testing.assert_close(best.log_prob(x, output), expected)
+    assert best.log_var.item() == pytest.approx(mse.log().item())
+    three = vft.Categorical(3)
+    logits, chosen = (
+        torch.from_numpy(rng.normal(size=(2, 4, 15))),
+        torch.from_numpy(rng.integers(0, 3, (4, 5))),
+    )
+    law = torch.distributions.Categorical(logits=logits.unflatten(-1, (5, 3)))
+    torch.testing.assert_close(three.log_prob(chosen, logits), law.log_prob(chosen.expand(2, 4, 5)).sum(-1))
+    for likelihood, n in ((vft.Bernoulli(), 5), (fixed, 5), (vft.Gaussian("decoder"), 10), (three, 15)):
+        assert likelihood.n_outputs(5) == n
+        drawn = likelihood.sample(torch.zeros(6, n, dtype=F64))
+        assert drawn.shape == (6, 5)
+
+
+@pytest.mark.parametrize("side", [8, 7])
+def test_convolutional_networks_have_the_shapes_of_images(side: int) -> None:
+    torch.manual_seed(0)
+    vae = vft.VAE.convolutional(side * side, 3, channels=(4, 6))
+    draw = vae.draw(torch.rand(5, side * side), 2, rng=0)
+    assert draw.log_likelihood.shape == (2, 5)
+    assert vae.decode(draw.z).shape == (2, 5, side * side)
+
+
+def test_categorical_images() -> None:
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(6, 2, hidden=(8,), likelihood=vft.Categorical(4))
+    x = torch.from_numpy(np.random.default_rng(0).binomial(3, 0.2, (200, 6))).float()
+    history = vft.fit(vae, x, n_epochs=3, batch_size=20, learning_rate=0.01, rng=0)
+    assert history.records[-1]["objective"] > history.records[0]["objective"]
+
+
+# Training.
+
+
+def digits() -> np.ndarray:
+    datasets = pytest.importorskip("sklearn.datasets")
+    return (datasets.load_digits().data > 8).astype(np.float32)
+
+
+def independent(train: np.ndarray, test: np.ndarray) -> float:
+    p = (train.mean(axis=0) * len(train) + 1) / (len(train) + 2)
+    return float(-(test * np.log(p) + (1 - test) * np.log1p(-p)).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize(
+    "objective", [vft.ELBO(), vft.CumulantELBO(3, 8), vft.IWAE(8, True)], ids=lambda o: o.name
+)
+def test_training_on_digits(objective: Any) -> None:
+    """In miniature: better than independent pixels, and better with each epoch on held-out data."""
+    x = digits()
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(64, 6, hidden=(32,))
+    history = vft.fit(
+        vae,
+        x[:1500],
+        objective=objective,
+        n_epochs=6,
+        batch_size=25,
+        learning_rate=5e-3,
+        valid=x[1500:],
+        rng=0,
+    )
+    _, valid = history.metric("valid")
+    assert valid[-1] > valid[0]
+    result = vft.evaluate(vae, x[1500:], n_samples=200, iwae=(), rng=1)
+    assert result.nll.mean() < independent(x[:1500], x[1500:]) - 2
+
+
+def models_equal(a: Any, b: Any) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+def test_checkpoint_goes_on_to_the_bit(tmp_path: Path) -> None:
+    x = (np.random.default_rng(0).random((60, 16)) < 0.3).astype(np.float32)
+
+    def run(n_epochs: int, checkpoint: Path | None) -> tuple[Any, Any]:
+        torch.manual_seed(0)
+        vae = vft.VAE.mlp(16, 2, hidden=(8,))
+        how = {"objective": vft.IWAE(3), "batch_size": 25, "valid": x[:10], "checkpoint": checkpoint}
+        return vae, vft.fit(vae, x, n_epochs=n_epochs, rng=5, **how)
+
+    whole, history = run(4, None)
+    run(2, tmp_path / "run.npz")
+    rest, continued = run(4, tmp_path / "run.npz")
+    assert models_equal(whole, rest)
+    for a, b in zip(history.records, continued.records, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
+    with pytest.raises(ValueError, match="batch_size = 10"):
+        vft.fit(whole, x, objective=vft.IWAE(3), batch_size=10, checkpoint=tmp_path / "run.npz")
+    (tmp_path / "run.npz").write_bytes(b"PK\x03\x04nothing")
+    with pytest.raises(ValueError, match="truncated or foreign"):
+        vft.fit(whole, x, checkpoint=tmp_path / "run.npz")
+
+
+def test_interrupt_keeps_whole_updates() -> None:
+    x = np.zeros((50, 16), np.float32)
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(16, 2, hidden=(8,))
+
+    def stop(model: Any, record: dict[str, float]) -> None:
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    history = vft.fit(vae, x, n_epochs=9, rng=0, callback=stop)
+    assert history.interrupted
+    assert len(history.records) == 1
+    assert not vft.fit(vae, x, n_epochs=1, max_seconds=0.0).records
+
+
+def test_divergence_is_an_error() -> None:
+    x = np.full((50, 16), 1e30, np.float32)
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(16, 2, hidden=(8,), likelihood=vft.Gaussian(1.0))
+    before = [p.detach().clone() for p in vae.parameters()]
+    with pytest.raises((FloatingPointError, ValueError), match=r"learning_rate|finite"):
+        vft.fit(vae, x, rng=0)
+    assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"hidden": (7, 5), "activation": "relu"},
+        {"posterior": "concrete", "relaxation": 0.5},
+        {"likelihood": vft.Gaussian("optimal")},
+        {"likelihood": vft.Categorical(3)},
+    ],
+    ids=["mlp", "concrete", "gaussian", "categorical"],
+)
+def test_saved_models_come_back(tmp_path: Path, how: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(9, 2, **how)
+    vft.save(vae, tmp_path / "vae.npz")
+    other = vft.load(tmp_path / "vae.npz")
+    assert models_equal(vae, other)
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 9))).float()
+    vae.eval(), other.eval()
+    assert torch.equal(vft.ELBO()(vae, x, rng=0).value, vft.ELBO()(other, x, rng=0).value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="VAE of vfe_fast"):
+        vft.load(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError):
+        vft.load(tmp_path / "b.npz")
+    with pytest.raises(ValueError, match="state_dict"):
+        vft.save(linear(), tmp_path / "c.npz")
+
+
+BAD = {
+    "posterior": (ValueError, lambda: vft.VAE.mlp(4, 2, posterior="cauchy")),
+    "likelihood": (ValueError, lambda: vft.VAE.mlp(4, 2, likelihood="poisson")),
+    "encoder": (TypeError, lambda: vft.VAE(None, torch.nn.Linear(2, 4))),
+    "temperature": (ValueError, lambda: vft.VAE.mlp(4, 2, temperature=-1.0)),
+    "flow": (ValueError, lambda: vft.VAE.mlp(4, 2, posterior="concrete", flow=vft.PlanarFlow(2))),
+    "activation": (ValueError, lambda: vft.VAE.mlp(4, 2, activation="step")),
+    "n_visible": (ValueError, lambda: vft.VAE.convolutional(5, 2)),
+    "variance": (ValueError, lambda: vft.Gaussian(0.0)),
+    "n_samples": (ValueError, lambda: vft.IWAE(0)),
+    "order": (ValueError, lambda: vft.CumulantELBO(9)),
+    "alpha": (ValueError, lambda: vft.Renyi(math.inf)),
+    "beta": (ValueError, lambda: vft.BetaELBO(-1.0)),
+    "x": (ValueError, lambda: vft.VAE.mlp(4, 2).draw(torch.zeros(4))),
+    "data": (ValueError, lambda: vft.fit(vft.VAE.mlp(4, 2), np.full((3, 4), np.nan))),
+    "iwae": (ValueError, lambda: vft.evaluate(vft.VAE.mlp(4, 2), np.zeros((3, 4)), n_samples=10, iwae=(20,))),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors_name_the_argument(name: str) -> None:
+    kind, call = BAD[name]
+    with pytest.raises(kind, match=f"^{name}: expected"):
+        call()
+
+
+def test_importing_without_torch_says_which_extra() -> None:
+    code = "import sys; sys.modules['torch'] = None; import vfe_fast.torch"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "vfe_fast[torch]"' in found.stderr
