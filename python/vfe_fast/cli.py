@@ -1,4 +1,4 @@
-"""The command line: ``vfe-fast demo | train | log-z | sample | info | bench``."""
+"""The command line: ``vfe-fast demo | train | log-z | sample | vae | info | bench``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
 from .sampling import GibbsChains
 from .training import METHODS, OPTIMIZERS, ExactLogLikelihood, train
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "add_seed", "add_threads", "check_output", "main", "read_states"]
 
 INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
 
@@ -58,13 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .bench import main as bench
 
             return bench(words[1:])
+        if words[:1] == ["vae"]:
+            from .torch.cli import main as vae
+
+            return vae(words[1:])
         arguments = _parser().parse_args(words)
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        extra = "safetensors" if error.name == "safetensors" else "demo"
+        extra = error.name if error.name in ("safetensors", "torch") else "demo"
         print(f"vfe-fast: {error}; it comes with the extra '{extra}'", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
@@ -83,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", default=".", metavar="FOLDER", help="where picture and model go (default: here)"
     )
     demo.add_argument("--epochs", type=int, default=200, help="default: 200")
-    _add_seed(demo, 0)
+    add_seed(demo, 0)
     demo.set_defaults(run=_demo)
 
     fit = commands.add_parser("train", help="train an RBM on a file of states")
@@ -114,9 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--exact-every", type=int, metavar="N", help="exact log-likelihood every N epochs")
     fit.add_argument("--checkpoint", metavar="FILE", help="write the run there; continue it if it exists")
     fit.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="every N epochs")
-    _add_threads(fit)
+    add_threads(fit)
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
-    _add_seed(fit, None)
+    add_seed(fit, None)
     fit.set_defaults(run=_train)
 
     log_z = commands.add_parser("log-z", help="free energy of a saved model")
@@ -141,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     log_z.add_argument("--progress", action="store_true", help="show states done and time left")
     log_z.add_argument("--checkpoint", metavar="FILE", help="keep what is done there; continue if it exists")
-    _add_threads(log_z)
+    add_threads(log_z)
     log_z.set_defaults(run=_log_z)
 
     sample = commands.add_parser("sample", help="Gibbs samples of a saved model")
@@ -152,24 +156,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--steps", type=int, default=1000, help="Gibbs steps (default: 1000)")
     sample.add_argument("--beta", type=float, default=1.0, help="inverse temperature (default: 1)")
-    _add_seed(sample, None)
-    _add_threads(sample)
+    add_seed(sample, None)
+    add_threads(sample)
     sample.set_defaults(run=_sample)
 
     info = commands.add_parser("info", help="this build and machine, or a saved model")
     info.add_argument("model", metavar="MODEL", nargs="?")
     info.set_defaults(run=_info)
 
-    commands.add_parser("bench", help="a short benchmark against NumPy")  # reads its own arguments
+    # These read their own arguments.
+    commands.add_parser("vae", help="train, evaluate and sample variational autoencoders")
+    commands.add_parser("bench", help="a short benchmark against NumPy")
     return parser
 
 
-def _add_seed(parser: argparse.ArgumentParser, default: int | None) -> None:
+def add_seed(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """Let a command take ``--seed``."""
     text = "random" if default is None else str(default)
     parser.add_argument("--seed", type=int, default=default, help=f"seed (default: {text})")
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Let a command take ``--threads``."""
     parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
 
 
@@ -177,20 +185,20 @@ def _demo(arguments: argparse.Namespace) -> int:
     from .demo import show_demo
 
     os.makedirs(arguments.output, exist_ok=True)
-    _check_output(os.path.join(arguments.output, "vfe_fast_demo.npz"))
+    check_output(os.path.join(arguments.output, "vfe_fast_demo.npz"))
     result = show_demo(arguments.output, n_epochs=arguments.epochs, rng=arguments.seed)
     return INTERRUPTED if result.history.interrupted else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    data = _read_states(arguments.data)
-    _check_output(arguments.output, not_over=[arguments.data, arguments.checkpoint])
+    data = read_states(arguments.data)
+    check_output(arguments.output, not_over=[arguments.data, arguments.checkpoint])
     if not arguments.output.endswith((".npz", ".safetensors")):
         raise ValueError(
             f"--output: expected a name that ends in .npz or .safetensors, got {arguments.output}"
         )
     if arguments.checkpoint is not None:
-        _check_output(arguments.checkpoint, "--checkpoint", not_over=[arguments.data])
+        check_output(arguments.checkpoint, "--checkpoint", not_over=[arguments.data])
     # A run that is continued has its seed in the checkpoint.
     continued = arguments.checkpoint is not None and os.path.exists(arguments.checkpoint)
     seed = arguments.seed if continued else random.seed(arguments.seed)
@@ -240,7 +248,7 @@ def _log_z(arguments: argparse.Namespace) -> int:
             raise ValueError("--output: expected a single --beta to write the moments of")
         if not arguments.output.endswith(".npz"):
             raise ValueError(f"--output: expected a name that ends in .npz, got {arguments.output}")
-        _check_output(arguments.output, not_over=[arguments.model, arguments.checkpoint])
+        check_output(arguments.output, not_over=[arguments.model, arguments.checkpoint])
     results = free_energy.exact(
         load(arguments.model),
         beta=arguments.beta if several else arguments.beta[0],
@@ -284,7 +292,7 @@ def _print_free_energy(result: free_energy.FreeEnergy) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    _check_output(arguments.output, not_over=[arguments.model])
+    check_output(arguments.output, not_over=[arguments.model])
     if not arguments.output.endswith(".npy"):
         raise ValueError(f"--output: expected a name that ends in .npy, got {arguments.output}")
     seed = random.seed(arguments.seed)
@@ -311,7 +319,7 @@ def _info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_output(path: str, option: str = "--output", *, not_over: Sequence[str | None] = ()) -> None:
+def check_output(path: str, option: str = "--output", *, not_over: Sequence[str | None] = ()) -> None:
     """Raise now what would otherwise be found when the work is done, or destroy what is there."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
@@ -322,7 +330,7 @@ def _check_output(path: str, option: str = "--output", *, not_over: Sequence[str
         importlib.import_module("safetensors")
 
 
-def _read_states(path: str) -> Array:
+def read_states(path: str) -> Array:
     """Read the data in an ``.npy`` file, or the only array of an ``.npz`` file."""
     with open(path, "rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"

@@ -234,7 +234,7 @@ def _read(
     path: Any, settings: dict[str, Any], vae: VAE, optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[dict[str, float]], float]:
     name = os.fspath(path)
-    arrays = read_arrays(path, "a checkpoint of a VAE", CHECKPOINT_FORMAT)
+    arrays = _arrays(path)
     try:
         about = json.loads(str(arrays["about"]))
         for setting, expected in settings.items():
@@ -252,3 +252,15 @@ def _read(
         return seed(about["key"]), list(about["records"]), float(about["seconds"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: cannot continue from this checkpoint: {error}") from error
+
+
+def seed_of(path: str | os.PathLike[str]) -> int:
+    """The seed of the run in a checkpoint."""
+    try:
+        return seed(json.loads(str(_arrays(path)["about"]))["key"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: cannot continue from this checkpoint: {error}") from error
+
+
+def _arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
+    return read_arrays(path, "a checkpoint of a VAE", CHECKPOINT_FORMAT)

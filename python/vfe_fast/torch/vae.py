@@ -146,6 +146,7 @@ class VAE(nn.Module):
         self.register_buffer("prior_mean", None if mean is None else torch.as_tensor(mean).float())
         self.register_buffer("prior_log_var", None if log_var is None else torch.as_tensor(log_var).float())
         self.recipe: dict[str, Any] | None = None
+        self.n_latents: int | None = None
 
     @classmethod
     def mlp(cls, n_visible: int, n_latents: int, **how: Any) -> VAE:
@@ -194,6 +195,7 @@ class VAE(nn.Module):
         if isinstance(likelihood, Categorical):
             encoder = _OneHot(likelihood, n_visible, n_latents, shape, spread)
         vae = cls(encoder, decoder, likelihood=likelihood, **how)
+        vae.n_latents = int(n_latents)
         simple = {k: v for k, v in how.items() if k in ("posterior", "relaxation", "temperature")}
         if simple.keys() == how.keys() and type(likelihood) in LIKELIHOODS.values():
             named = {v: k for k, v in LIKELIHOODS.items()}[type(likelihood)]
@@ -342,13 +344,13 @@ class VAE(nn.Module):
         with torch.no_grad():
             return self.likelihood.mean(self.decoder(z))
 
-    def sample_prior(self, n: int, n_latents: int, *, rng: Any = None) -> torch.Tensor:
+    def sample_prior(self, n: int, n_latents: int | None = None, *, rng: Any = None) -> torch.Tensor:
         """Draw z from the prior.
 
         Parameters
         ----------
         n, n_latents : int
-            Samples, and units of each.
+            Samples, and units of each; a ready-made model knows the latter.
         rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
             See `vfe_fast.random.seed`.
 
@@ -359,10 +361,11 @@ class VAE(nn.Module):
         like = next(self.parameters())
         if self.prior is not None:
             return self.prior.sample(n)
+        n_latents = count(self.n_latents if n_latents is None else n_latents, "n_latents")
         mean, log_var = (
             0.0 if p is None else p.to(like.dtype) for p in (self.prior_mean, self.prior_log_var)
         )
-        zeros = torch.zeros(n, n_latents, dtype=like.dtype)
+        zeros = torch.zeros(count(n, "n"), n_latents, dtype=like.dtype)
         if self.posterior == "concrete":
             found = reparameterize(
                 zeros + mean, family="concrete", temperature=self.relaxation, rng=seed(rng)
