@@ -101,6 +101,15 @@ def test_hessian_that_is_given():
     assert F.log_z == pytest.approx(2 * one, abs=2e-4)
 
 
+def test_a_minimum_counts_once_whatever_the_tolerance():
+    """Descents from both sides stop up to `tolerance` before it."""
+    F = laplace(
+        lambda x: np.cosh(x).sum(axis=1), [[0.9], [-0.9]], gradient=np.sinh, beta=30.0, tolerance=0.1
+    )  # fmt: skip
+    assert len(F.details["minima"]) == 1
+    assert F.converged
+
+
 def two_wells(apart, narrow, weight):
     """-ln of a sum of two normal densities, the second `narrow` wide, and its gradient."""
 
