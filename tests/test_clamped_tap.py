@@ -80,6 +80,17 @@ def test_rows_that_do_not_hold_are_named():
     assert found.problem
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_rows_below_their_bound_have_not_converged(states, order):
+    """Where units freeze Plefka's condition holds, whatever the energy of the state."""
+    frozen = random_rbm(7, 5, scale=40.0)
+    with pytest.warns(MeanFieldWarning, match="[1-9] below the bound of order 1"):
+        found = clamped_tap(frozen, states, MASK, order=order)
+    bound = clamped_tap(frozen, states, MASK, order=1).log_z
+    assert not found.converged[found.log_z < bound - 1e-6].any()
+    assert (found.log_z < bound - 1e-6)[found.plefka < 1].any()
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def means_of(model: Any, on: np.ndarray) -> Any:
     return means if isinstance(model, vf.Ising) else (means[:5], means[5:])
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.statistics.series.SeriesWarning")
 @pytest.mark.parametrize("kind", ["bernoulli", "spin", "ising"])
 def test_terms_are_those_of_the_definition(kind: str) -> None:
     model = models(0.3)[kind]
@@ -95,6 +97,7 @@ def test_first_order_is_the_bound(kind: str) -> None:
         assert found.value >= vf.free_energy.exact(model, beta=BETA).value - 1e-12
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.statistics.series.SeriesWarning")
 @pytest.mark.parametrize("kind", ["bernoulli", "spin", "ising"])
 def test_units_without_couplings_to_begin_with(kind: str) -> None:
     model = models(0.5)[kind]
@@ -166,6 +169,25 @@ def test_hidden_units_summed(kind: str) -> None:
     exact = vf.free_energy.exact(model, beta=BETA)
     assert exact.value < summed.details["bound"] < all_units.details["bound"]
     assert summed.details["series"].direct == pytest.approx(exact.log_z, rel=1e-10)
+
+
+@pytest.mark.parametrize("n_samples", [None, 200_000])
+def test_a_sum_far_from_the_direct_estimate_has_not_converged(n_samples: int | None) -> None:
+    """Terms that become smaller, to a sum that is off by more than the last of them."""
+    draw = np.random.default_rng(1)
+    seen = 0
+    for _ in range(40):
+        upper = np.triu(draw.normal(0.1, 1.0, (7, 7)), 1)
+        model = vf.Ising(upper + upper.T, draw.normal(0.1, 1.0, 7))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)
+            found = cumulant_expansion(model, 4, beta=1.0, n_samples=n_samples, rng=0)
+        last = np.abs(found.details["series"].terms[2:]).max()
+        seen += "off the direct estimate" in found.problem
+        if found.converged and found.details["series"].ess > 1000:
+            noise = 4 * (found.stderr + found.details["series"].direct_stderr)
+            assert abs(found.log_z - vf.free_energy.exact(model).log_z) < last + noise + 1e-9
+    assert seen > 0
 
 
 def test_two_copies_have_twice_the_free_energy() -> None:

@@ -101,6 +101,73 @@ def test_hessian_that_is_given():
     assert F.log_z == pytest.approx(2 * one, abs=2e-4)
 
 
+def test_a_minimum_counts_once_whatever_the_tolerance():
+    """Descents from both sides stop up to `tolerance` before it."""
+    F = laplace(
+        lambda x: np.cosh(x).sum(axis=1), [[0.9], [-0.9]], gradient=np.sinh, beta=30.0, tolerance=0.1
+    )  # fmt: skip
+    assert len(F.details["minima"]) == 1
+    assert F.converged
+
+
+def two_wells(apart, narrow, weight):
+    """-ln of a sum of two normal densities, the second `narrow` wide, and its gradient."""
+
+    def logs(x):
+        first = -0.5 * x[:, 0] ** 2
+        second = -0.5 * ((x[:, 0] - apart) / narrow) ** 2 + math.log(weight / narrow)
+        return first, second, np.logaddexp(first, second)
+
+    def gradient(x):
+        first, second, both = logs(x)
+        of_second = np.exp(second - both) * (x[:, 0] - apart) / narrow**2
+        return (np.exp(first - both) * x[:, 0] + of_second)[:, None]
+
+    return (lambda x: -logs(x)[2]), gradient, 0.5 * math.log(2 * math.pi) + math.log1p(weight)
+
+
+@pytest.mark.parametrize("apart", [3.0, 3.4, 3.9])
+def test_minima_that_overlap_are_reported(apart):
+    """Both are in the sum: without one of them ln 2 would be missing."""
+    energy, gradient, exact = two_wells(apart, 1.0, 1.0)
+    with pytest.warns(LaplaceWarning, match="widths apart: their weights overlap"):
+        F = laplace(energy, [[0.0], [apart]], gradient=gradient)
+    assert not F.converged
+    assert len(F.details["minima"]) == 2
+    assert F.log_z == pytest.approx(exact, abs=0.25)
+
+
+@pytest.mark.parametrize("first", [0.0, 3.0])
+def test_a_narrow_minimum_beside_a_broad_one(first):
+    """Three widths of one are three hundred of the other: whichever comes first, both count."""
+    energy, gradient, exact = two_wells(3.0, 0.01, 0.2)
+    F = laplace(energy, [[first], [3.0 - first]], gradient=gradient)
+    assert F.converged
+    assert F.log_z == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e6])
+@pytest.mark.parametrize("shift", [0.0, 50.0])
+def test_the_unit_of_length_does_not_matter(unit, shift):
+    """Differences of gradients go by the widths of a minimum, not by how large x is."""
+    one = math.log(integrate.quad(lambda x: math.exp(-30 * (math.cosh(x) - 1)), -3, 3)[0]) - 30
+    F = laplace(
+        lambda x: np.cosh(x / unit - shift).sum(axis=1), [[(shift + 0.1) * unit]],
+        gradient=lambda x: np.sinh(x / unit - shift) / unit, beta=30.0,
+    )  # fmt: skip
+    assert F.converged
+    assert F.log_z == pytest.approx(one + math.log(unit), abs=2e-4)
+
+
+def test_a_correction_that_is_no_number_is_reported():
+    with pytest.warns(LaplaceWarning, match="correction of the next order is nan"):
+        F = laplace(
+            lambda x: 0.5 * (x**2).sum(axis=1), [[0.0]], gradient=lambda x: x,
+            hessian=lambda x: np.where(np.abs(x) < 1e-3, 1.0, np.nan)[:, :, None],
+        )  # fmt: skip
+    assert not F.converged
+
+
 def test_flat_and_missing_minima_are_reported():
     with pytest.warns(LaplaceWarning, match="did not reach"):
         F = laplace(lambda x: x.sum(axis=1), [[0.0]], gradient=np.ones_like, max_steps=20)

@@ -232,6 +232,8 @@ def test_a_run_continues_bit_for_bit(tmp_path):
     [
         (lambda g, b, x: score_matching_objective(b, x), TypeError, "rbm: expected a GaussianRBM"),
         (lambda g, b, x: score_matching_objective(g, x[:, :2]), ValueError, "data"),
+        (lambda g, b, x: score_matching_objective(g, x[:0]), ValueError, "data"),
+        (lambda g, b, x: ratio_matching_objective(b, np.zeros((0, 3), np.uint8)), ValueError, "data"),
         (lambda g, b, x: score_matching_objective(g, np.full((1, 5), np.nan)), ValueError, "data"),
         (lambda g, b, x: score_matching_objective(g, x, noisy=x), ValueError, "noise"),
         (lambda g, b, x: score_matching_objective(g, x, noise=0.1), ValueError, "noise"),

@@ -15,7 +15,7 @@ import vfe_fast as vf
 from conftest import random_parameters
 from test_mean_field import KINDS, means_of, random_model
 from vfe_fast import _core
-from vfe_fast.free_energy import MeanFieldWarning, exact, mean_field, tap
+from vfe_fast.free_energy import MeanFieldWarning, clamped_tap, exact, mean_field, tap
 from vfe_fast.training import METHODS, ThoulessAndersonPalmer
 from vfe_fast.training.gradients import SamplerSettings
 
@@ -185,6 +185,32 @@ def test_spin_glass_phase_is_reported(order: int, beta: float) -> None:
     assert "not converged" in str(found)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", [2, 3])
+def test_no_result_below_the_bound_has_converged(kind: str, order: int) -> None:
+    """Frozen units have no variance, so Plefka's condition holds at states of any energy."""
+    n_below = 0
+    for seed in range(12):
+        model = random_model("spins" if kind == "bits" else kind, seed, 4.0)
+        model = model.to_bernoulli()[0] if kind == "bits" else model
+        bound = mean_field(model, beta=1.3, rng=seed).log_z
+        found = quietly(model, order=order, beta=1.3, rng=seed)
+        if found.log_z < bound - 1e-8 * abs(bound):
+            n_below += "below the bound" in found.problem
+            assert not found.converged
+    assert n_below > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", [2, 3])
+def test_weak_couplings_are_not_below_the_bound(kind: str, order: int) -> None:
+    """By rounding they might be, were nothing left for it."""
+    for seed, scale in itertools.product(range(6), (0.0, 1e-9, 1e-4, 0.1)):
+        model = random_model(kind, seed, 1.0)
+        first, *biases = model.parameters
+        assert tap(type(model)(scale * first, *biases), order=order, rng=seed).converged
+
+
 def test_plefka_eigenvalue() -> None:
     for kind in KINDS:
         model = random_model(kind, 5, 0.5)
@@ -229,10 +255,15 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 
 def test_weights_whose_powers_overflow() -> None:
+    for size in (1e200, 1e49):
+        rbm = vf.BernoulliRBM(np.full((2, 2), size), np.full(2, -size), np.full(2, -size))
+        with pytest.raises(ValueError, match=r"^model: expected beta \|J\| <= "):
+            tap(rbm)
+        with pytest.raises(ValueError, match=r"^model: expected beta \|J\| <= "):
+            clamped_tap(rbm, np.zeros((1, 2), np.uint8), [True, False])
     rbm = vf.BernoulliRBM(np.full((2, 2), 1e200), np.zeros(2), np.zeros(2))
-    with pytest.raises(ValueError, match=r"^model: expected beta \|J\| <= "):
-        tap(rbm)
     assert mean_field(rbm, rng=0).value == pytest.approx(-4e200)
+    assert tap(rbm, order=1, rng=0).details["plefka"] == math.inf
 
 
 def test_what_one_update_of_the_texts_author_gives(reference_data: Path) -> None:

@@ -130,6 +130,25 @@ def test_each_divergence_is_least_where_it_is_minimized(kind):
     assert exclusive.value <= inclusive.value
 
 
+@pytest.mark.parametrize("kl", ["exclusive", "inclusive"])
+def test_divergences_of_probabilities_that_underflow(kl):
+    """Two spins that agree but for e^-2000, which is no float64; its logarithm is one."""
+    couplings = np.zeros((3, 3))
+    couplings[0, 1] = couplings[1, 0] = 1000.0
+    model = vf.Ising(couplings, [0.0, 0.0, 0.3])
+    F = variational(model, 1, kl=kl, rng=0)
+    exclusive = vf.free_energy.exact(model).log_z - F.log_z  # = KL(q || p)
+    assert F.details["kl"]["exclusive"] == pytest.approx(exclusive, abs=1e-9)
+    if kl == "inclusive":
+        # q(+-) = 1/4 beside p = e^-2000 / 2; of half of q ln(q / p) = ln 1/2.
+        assert exclusive == pytest.approx(1000.0 - np.log(2.0), rel=1e-12)
+        assert F.details["kl"]["inclusive"] == pytest.approx(np.log(2.0), rel=1e-12)
+    else:
+        # Both spins up but for e^-2000: half of p has a ln q of -4000.
+        assert F.details["kl"]["exclusive"] == pytest.approx(np.log(2.0), rel=1e-12)
+        assert F.details["kl"]["inclusive"] == pytest.approx(2000.0 - np.log(2.0), rel=1e-9)
+
+
 def test_a_large_model():
     rbm = random_rbm(90, 70, scale=0.3)
     F = variational(rbm, 10, rng=0)
@@ -154,6 +173,9 @@ def test_not_converged():
         ({"blocks": [[0, 1], [1, 2, 3, 4]]}, ValueError, "blocks: expected each unit"),
         ({"blocks": [[0, 1, 2, 3, 4], []]}, ValueError, "blocks"),
         ({"blocks": [["a"]]}, TypeError, "blocks"),
+        ({"blocks": [[0.7, 1.2], [2, 3, 4]]}, TypeError, "blocks"),
+        ({"blocks": [[False, True], [2, 3, 4]]}, TypeError, "blocks"),
+        ({"blocks": 2.0}, TypeError, "blocks"),
         ({"kl": "both"}, ValueError, "kl"),
         ({"beta": 0.0}, ValueError, "beta"),
         ({"model": random_rbm(12, 9), "kl": "inclusive"}, ValueError, "kl"),

@@ -17,7 +17,7 @@ from .fixed_point import settle
 from .mean_field import MeanFieldWarning
 from .pairs import pairs_of
 from .result import Kind
-from .tap import ORDERS
+from .tap import ORDERS, check_powers, is_below
 
 __all__ = ["ClampedFreeEnergies", "clamped_tap"]
 
@@ -35,7 +35,8 @@ class ClampedFreeEnergies:
     kind : {"upper_bound", "asymptotic"}
         What `value` is to the true F: a bound at order 1.
     converged : ndarray of bool, (n_samples,)
-        Whether the equations are solved, and from order 2 on Plefka's condition holds.
+        Whether the equations are solved, and from order 2 on Plefka's condition holds and ln Z is not below
+        the bound of order 1.
     visible, hidden : ndarray or None, (n_samples, n_visible) and (n_samples, n_hidden)
         Means of an RBM's units, the clamped ones at their values.
     spins : ndarray or None, (n_samples, n_spins)
@@ -80,7 +81,7 @@ def clamped_tap(
     model : BernoulliRBM, SpinRBM or Ising
         The model; float32 parameters are taken as float64.
     states : array_like, (n_samples, n_visible) or (n_samples, n_spins)
-        Values of the clamped units: 0s and 1s, or spins -1 and +1. Those of others are not looked at.
+        Values of the clamped units: 0s and 1s, or spins -1 and +1. Those of others may be either.
     clamped : bool or array_like, (n_visible,) or (n_samples, n_visible)
         Where units are clamped: everywhere, or as `vfe_fast.gibbs` takes it.
     order : {1, 2, 3}
@@ -99,7 +100,7 @@ def clamped_tap(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described.
+        If an argument is not as described, or weights are so large that their powers overflow.
 
     Warns
     -----
@@ -127,24 +128,29 @@ def clamped_tap(
         raise ValueError("beta: expected beta > 0, got 0")
     damping = 0.0 if order == 1 else real(damping, "damping", 0.0, 1.0)
     pairs = pairs_of(model, beta, threads(num_threads))
+    check_powers(pairs, order)
     n_given = model.n_spins if isinstance(model, Ising) else model.n_visible
     given = _signs(model, states, n_given)
     theta = np.zeros((len(given), len(pairs.fields)))
     fixed = np.zeros(theta.shape, bool)
     fixed[:, :n_given] = _mask(clamped, given.shape)
     theta[:, :n_given] = np.where(fixed[:, :n_given], _FAR * given, 0.0)
-    found = settle(
-        pairs, theta, order,
-        damping=damping, tolerance=real(tolerance, "tolerance", 0.0),
-        max_sweeps=count(max_sweeps, "max_sweeps"), clamped=fixed,
-    )  # fmt: skip
+    until: dict[str, Any] = {
+        "tolerance": real(tolerance, "tolerance", 0.0), "max_sweeps": count(max_sweeps, "max_sweeps"),
+        "clamped": fixed,
+    }  # fmt: skip
+    found = settle(pairs, theta, order, damping=damping, **until)
     log_z, plefka = pairs.log_z(found.theta, order), pairs.plefka(found.theta)
     holds = found.converged & ((plefka <= 1) | (order == 1))
+    below = np.zeros_like(holds)
+    if order > 1:
+        below = holds & is_below(log_z, pairs.log_z(settle(pairs, theta, 1, damping=0.0, **until).theta, 1))
     problem = ""
-    if not holds.all():
+    if not (holds & ~below).all():
         problem = (
             f"{np.count_nonzero(~found.converged)} of {len(given)} rows not converged, "
-            f"{np.count_nonzero(found.converged & ~holds)} beyond Plefka's condition"
+            f"{np.count_nonzero(found.converged & ~holds)} beyond Plefka's condition, "
+            f"{np.count_nonzero(below)} below the bound of order 1"
         )
         warnings.warn(f"clamped_tap: {problem}", MeanFieldWarning, stacklevel=2)
     means = pairs.cumulants(found.theta).mean
@@ -153,7 +159,7 @@ def clamped_tap(
         value=-log_z / beta,
         log_z=log_z,
         kind="upper_bound" if order == 1 else "asymptotic",
-        converged=holds,
+        converged=holds & ~below,
         visible=None if is_ising else means[:, :n_given],
         hidden=None if is_ising else means[:, n_given:],
         spins=means if is_ising else None,

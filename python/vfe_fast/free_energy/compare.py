@@ -201,7 +201,9 @@ def compare(
         raise ValueError("beta: expected beta > 0, got 0")
     fit = [name for name, method in METHODS.items() if isinstance(model, method.models)]
     names = fit if methods is None else [_checked(name, "methods") for name in methods]
-    of_methods = {_checked(name, "options"): dict(given) for name, given in (options or {}).items()}
+    of_methods = {_checked(name, "options"): given for name, given in dict(options or {}).items()}
+    if not all(isinstance(given, Mapping) for given in of_methods.values()):
+        raise TypeError("options: expected a mapping of keywords for each method")
     key = seed(rng)
     results: dict[str, FreeEnergy] = {}
     seconds: dict[str, float] = {}
@@ -220,7 +222,7 @@ def compare(
             with warnings.catch_warnings():
                 for said_by_the_table in (FreeEnergyWarning, SeriesWarning, TemperingWarning):
                     warnings.simplefilter("ignore", said_by_the_table)
-                results[name] = METHODS[name].call(model, **(how | of_methods.get(name, {})))
+                results[name] = METHODS[name].call(model, **(how | dict(of_methods.get(name, {}))))
         except (ValueError, ModuleNotFoundError) as error:
             if name in of_methods:
                 raise

@@ -8,6 +8,7 @@ r"""Perturbation theory: ln Z as a series in the cumulants of what a simple tria
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -38,6 +39,7 @@ _MOST_ENUMERATED = 20  # units of q, whose states are all looked at unless a sam
 _SAMPLES = 100_000
 _ROWS = 1 << 14  # states at a time
 _HARDLY = 0.5  # of the terms before, as much as the last ones may be
+_ENOUGH = 100.0  # effective samples of the direct estimate, to hold the series against it
 
 
 def cumulant_expansion(
@@ -94,7 +96,9 @@ def cumulant_expansion(
     FreeEnergy
         ln Z is the partial sum at the order where the series is best stopped. Of kind ``"upper_bound"`` if
         that is the first, else ``"asymptotic"``. `converged` is False if the series diverges, or if its last
-        two terms are larger than half of those before them (the first left out). `details`:
+        two terms are larger than half of those before them (the first left out), or if the sum is farther
+        from the direct estimate ln⟨e^(-βV)⟩ than the larger of them (and three standard errors), where that
+        estimate is known: of all states, or of 100 effective samples. `details`:
         ``series`` (a `CumulantSeries`: all terms, partial sums, their errors, Padé, the direct estimate),
         ``cumulants`` of V, ``bound`` (the first order, as a free energy), ``energy`` and ``entropy`` of q,
         whether they are ``exact``, and the ``trace``.
@@ -157,7 +161,7 @@ def cumulant_expansion(
             traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
         energy, entropy = float(energies.mean()), trial.entropy()
     log_z = float(series.value)
-    problem = _problem(series)
+    problem = _problem(series, is_exact)
     if problem and not series.diverges:  # which the series has said itself
         warnings.warn(f"cumulant_expansion: {problem}", SeriesWarning, stacklevel=2)
     return FreeEnergy(
@@ -195,7 +199,7 @@ def _mean_field(model: Expanded, name: str, sum_hidden: bool, **how: Any) -> Any
     return means if len(means) == 2 and not sum_hidden else means[0]
 
 
-def _problem(series: CumulantSeries) -> str:
+def _problem(series: CumulantSeries, is_exact: bool) -> str:
     """What speaks against the series: the last two terms beside those before them, less the first.
 
     Of three terms, the last one; the first says where V is 0, and no more.
@@ -206,6 +210,12 @@ def _problem(series: CumulantSeries) -> str:
     split = max(series.order - 2, 2)
     if series.order > 2 and sure[split:].max() > _HARDLY * np.abs(series.terms[1:split]).max():
         return "its terms hardly become smaller, and nothing is known of those that follow"
+    if series.order > 2 and (is_exact or series.ess >= _ENOUGH):
+        off = abs(float(series.value - series.direct))
+        noise = 3 * math.hypot(float(series.stderr), float(series.direct_stderr))
+        rounding = 1e-9 * max(1.0, abs(float(series.direct)))
+        if off > np.abs(series.terms[split:]).max() + noise + rounding:
+            return f"ln Z is {off:.2g} off the direct estimate, more than its last terms tell"
     return ""
 
 

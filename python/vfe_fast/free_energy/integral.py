@@ -70,9 +70,10 @@ def integral(
     FreeEnergy
         Of kind ``"consistent"``. `details`: ``"error_bound"``: the difference of two rules summed over cells
         (in more dimensions twice that, and the difference to a run with other cells) and rounding; larger
-        than the error if no peak was missed; ``"peaks"``, where they are;
-        ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the bound is
-        above the tolerance.
+        than the error if no peak was missed and `converged`, but no bound of an integral that diverges or
+        nearly does; ``"peaks"``, where they are;
+        ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the
+        bound, rounding apart, is above the tolerance.
 
     Warns
     -----

@@ -15,6 +15,7 @@ the next order in 1/β (L. Tierney, J. Kadane, J. Am. Stat. Assoc. 81 (1986) 82;
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -33,7 +34,10 @@ from .result import FreeEnergy, FreeEnergyWarning
 __all__ = ["LaplaceWarning", "laplace"]
 
 _STEP = 1e-3  # of differences of Hessians, in units of each direction's width
-_APART = 4.0  # widths between minima that count as different ones
+_FINE, _COARSE = 1e-5, 1e-2  # of differences of gradients, in widths: steps that do
+_REFINEMENTS = 8  # of those steps, whose widths are known by their differences alone
+_APART = 4.0  # widths between minima whose weights add up
+_SAME = 0.01  # widths between ends of descents into the same minimum
 
 
 class LaplaceWarning(FreeEnergyWarning):
@@ -52,7 +56,8 @@ def laplace(
 ) -> FreeEnergy:
     r"""ln ∫ e^(-β E(x)) dx by Laplace's method, with its next-order correction.
 
-    Each start goes down to a minimum by damped Newton steps. Minima more than four widths apart are summed.
+    Each start goes down to a minimum by damped Newton steps, and all minima are summed: they must be more
+    than four widths apart.
 
     Parameters
     ----------
@@ -88,7 +93,8 @@ def laplace(
     Warns
     -----
     LaplaceWarning
-        If no start reached a minimum, the energy is flat there, or the correction is above 1/2.
+        If no start reached a minimum, the energy is flat there, the correction is above 1/2, or two minima
+        are closer to one another than four widths of the narrower one.
 
     Examples
     --------
@@ -112,15 +118,17 @@ def laplace(
         minimum = well.descend(each, tolerance, max_steps)
         if minimum is None:
             problem = "a start did not reach a minimum that is curved upwards in all directions"
-        elif all(minimum.distance(other) > _APART for other in found):
+        elif all(minimum.distance(other) > _SAME + 4 * tolerance for other in found):
             found.append(minimum)
     if found:
-        problem = ""
+        nearest = min((a.distance(b) for a, b in itertools.combinations(found, 2)), default=math.inf)
+        problem = "" if nearest > _APART else f"minima are {nearest:.2g} widths apart: their weights overlap"
     orders = np.full(2, -np.inf)
     for minimum in found:
         minimum.correction = well.correction(minimum)
-        orders = np.logaddexp(orders, [minimum.log_weight, minimum.log_weight + minimum.correction])
-        if abs(minimum.correction) > 0.5:
+        with np.errstate(invalid="ignore"):
+            orders = np.logaddexp(orders, [minimum.log_weight, minimum.log_weight + minimum.correction])
+        if not abs(minimum.correction) <= 0.5:
             problem = f"the correction of the next order is {minimum.correction:.2g}: β is too small for it"
     if problem:
         warnings.warn(f"laplace: {problem}", LaplaceWarning, stacklevel=2)
@@ -150,9 +158,9 @@ class _Minimum:
         self.correction = 0.0
 
     def distance(self, other: _Minimum) -> float:
-        """In widths of this one."""
+        """In widths of the narrower one."""
         away = self.x - other.x
-        return math.sqrt(float(away @ self.hessian @ away))
+        return math.sqrt(max(float(away @ h @ away) for h in (self.hessian, other.hessian)))
 
 
 class _Well:
@@ -163,8 +171,21 @@ class _Well:
         self.curvature = curvature if curvature is not None else self._by_differences
 
     def _by_differences(self, x: Array) -> Array:
-        n, d = x.shape
+        """Steps are small beside the widths that they give, where they can be."""
         size = 1e-4 * (1 + np.abs(x))
+        for _ in range(_REFINEMENTS):
+            found = self._differences(x, size)
+            with np.errstate(divide="ignore"):
+                width = 1 / np.sqrt(np.abs(np.diagonal(found, axis1=1, axis2=2)))
+            good = (size >= _FINE * width) & (size <= _COARSE * width)
+            good |= ~np.isfinite(width)
+            if good.all():
+                break
+            size = np.where(good, size, np.maximum(math.sqrt(_FINE * _COARSE) * width, 1e-10 * np.abs(x)))
+        return found
+
+    def _differences(self, x: Array, size: Array) -> Array:
+        n, d = x.shape
         found = np.empty((n, d, d))
         for i in range(d):
             shift = np.zeros_like(x)

@@ -149,7 +149,15 @@ class Pairs(ABC):
         return found
 
     def plefka(self, theta: Array) -> Array:
-        """Largest eigenvalue of β² J_ij² √(V_i V_j) of each row, by the power method on its square."""
+        """Largest eigenvalue of β² J_ij² √(V_i V_j) of each row, by the power method on its square.
+
+        Infinite where couplings are so large that its steps overflow.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self._plefka(theta)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    def _plefka(self, theta: Array) -> Array:
         deviation = np.sqrt(self.cumulants(theta).variance)
 
         def applied(x: Array) -> Array:

@@ -139,6 +139,6 @@ class FreeEnergy:
     def __str__(self) -> str:
         error = "" if self.kind == "exact" else f" ± {self.stderr:.2g}"
         if "error_bound" in self.details and self.kind != "exact":
-            error = f" ± at most {self.details['error_bound']:.2g}"
+            error = f" ± at most {self.details['error_bound']:.2g}" if self.converged else ""
         warning = "" if self.converged else ", not converged"
         return f"F = {self.value:.10g}, ln Z = {self.log_z:.10g}{error} ({self.kind}{warning})"

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..arguments import count, real
+from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
 from .mean_field import MeanFieldWarning, Problem
-from .pairs import Layers
+from .pairs import Layers, Pairs
 from .result import FreeEnergy
 
-__all__ = ["ORDERS", "tap"]
+__all__ = ["ORDERS", "check_powers", "is_below", "tap"]
 
 ORDERS = (1, 2, 3)
 
-_LARGEST = 1e50  # β |J|, whose powers are summed
+_LARGEST = 1e30  # β |J|, whose powers are summed, up to the eighth
+_BELOW = 1e-9  # of ln Z: below a bound by more than rounding
 
 
 def tap(
@@ -83,8 +85,9 @@ def tap(
     Warns
     -----
     MeanFieldWarning
-        If the equations were not solved from any start, or `plefka` is above 1: then the expansion is not to
-        be trusted (the spin-glass phase). `converged` is False in both cases; `problem` says why.
+        If the equations were not solved from any start, or `plefka` is above 1, or ln Z is below the bound of
+        `mean_field` from the same starts, as where units freeze in states that are not the lowest: then the
+        expansion is not to be trusted (the spin-glass phase). `converged` is False; `problem` says why.
 
     Notes
     -----
@@ -105,8 +108,7 @@ def tap(
     damping = real(damping, "damping", 0.0, 1.0)
     problem = Problem(model, beta, n_starts, data, tolerance, max_sweeps, rng, num_threads)
     pairs = problem.pairs
-    if order > 1 and pairs.largest() > _LARGEST:
-        raise ValueError(f"model: expected beta |J| <= {_LARGEST:g}, whose powers are summed")
+    check_powers(pairs, order)
     found = problem.solve(order, damping=0.0 if order == 1 else damping)
     log_z, eigenvalues = pairs.log_z(found.theta, order), pairs.plefka(found.theta)
     holds = found.converged & ((eigenvalues <= 1) | (order == 1))
@@ -121,6 +123,10 @@ def tap(
         reason = problem.unsettled(found, best)
     elif not holds[best]:
         reason = f"beyond Plefka's condition ({eigenvalues[best]:.3g} > 1): the expansion does not hold here"
+    elif order > 1:
+        bound = float(pairs.log_z(problem.solve(1, damping=0.0).theta, 1).max())
+        if is_below(log_z[best], bound):
+            reason = f"ln Z is {bound - log_z[best]:.3g} below the bound of mean field: the expansion fails"
     if reason:
         warnings.warn(f"tap: {reason}", MeanFieldWarning, stacklevel=2)
     result = problem.result(found, best, order, reason)
@@ -128,3 +134,14 @@ def tap(
     if isinstance(pairs, Layers):
         more["visible_hidden"] = pairs.visible_hidden(pairs.cumulants(found.theta[best : best + 1]), order)
     return replace(result, details={**result.details, **more})
+
+
+def check_powers(pairs: Pairs, order: int) -> None:
+    """Refuse couplings whose powers are no float64."""
+    if order > 1 and pairs.largest() > _LARGEST:
+        raise ValueError(f"model: expected beta |J| <= {_LARGEST:g}, whose powers are summed")
+
+
+def is_below(log_z: Array | float, bound: Array | float) -> Any:
+    """Whether it is by more than rounding."""
+    return log_z < bound - _BELOW * np.maximum(1.0, np.abs(bound))

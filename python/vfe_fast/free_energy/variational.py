@@ -175,6 +175,7 @@ class Blocks:
         self.units = units
         self.parts = parts
         self.tables = [np.empty(0)] * len(parts)
+        self.logs = [np.empty(0)] * len(parts)  # ln of the tables, which underflow
         self.states = {len(part): units.states(len(part)) for part in parts}
         self.inner = [  # ½ x'Jx of each state of a block
             0.5
@@ -193,9 +194,7 @@ class Blocks:
             for k, part in enumerate(self.parts):
                 rows = units.couplings[part]
                 outside = units.fields[part] + rows @ self.means - rows[:, part] @ self.means[part]
-                exponents = units.beta * (self.states[len(part)] @ outside + self.inner[k])
-                weights = _core.exp(exponents - exponents.max())
-                self._put(k, weights / weights.sum())
+                self._put(k, units.beta * (self.states[len(part)] @ outside + self.inner[k]))
             self.change = float(np.abs(self.means - before).max())
             self.n_sweeps += 1
         return self
@@ -203,12 +202,15 @@ class Blocks:
     def of_model(self, all_states: AllStates) -> Blocks:
         """The model's own distribution in each block."""
         for k, part in enumerate(self.parts):
-            self._put(k, all_states.marginal(part))
+            self._put(k, all_states.log_marginal(part))
         return self
 
-    def _put(self, block: int, table: Array) -> None:
-        self.tables[block] = table
-        part = self.parts[block]
+    def _put(self, block: int, exponents: Array) -> None:
+        below = exponents - exponents.max()
+        weights = _core.exp(below)
+        total = weights.sum()
+        self.tables[block], self.logs[block] = weights / total, below - math.log(total)
+        part, table = self.parts[block], self.tables[block]
         self.means[part] = table @ self.states[len(part)]
 
     @property
@@ -225,7 +227,7 @@ class Blocks:
     @property
     def entropy(self) -> float:
         """S_q = Σ_B S_B."""
-        return -sum(float(table @ _log(table)) for table in self.tables)
+        return -sum(float(table @ logs) for table, logs in zip(self.tables, self.logs, strict=True))
 
     @property
     def log_z(self) -> float:
@@ -239,33 +241,31 @@ class AllStates:
     def __init__(self, units: Units) -> None:
         x = units.states(len(units.fields))
         exponents = units.beta * (x @ units.fields + 0.5 * np.einsum("si,ij,sj->s", x, units.couplings, x))
-        weights = np.exp(exponents - exponents.max())
-        self.share = weights / weights.sum()
+        below = exponents - exponents.max()
+        self.log_share = below - math.log(_core.exp(below).sum())
 
     def _of_block(self, part: Array) -> Array:
         """The number of the block's state in each state of the model."""
-        whole = np.arange(len(self.share))
+        whole = np.arange(len(self.log_share))
         found: Array = sum((whole >> int(unit) & 1) << k for k, unit in enumerate(part))  # type: ignore[assignment]
         return found
 
-    def marginal(self, part: Array) -> Array:
-        """p of a block's states."""
-        return np.bincount(self._of_block(part), self.share, 1 << len(part))
+    def log_marginal(self, part: Array) -> Array:
+        """ln p of a block's states."""
+        of_block = self._of_block(part)
+        top = np.full(1 << len(part), -np.inf)
+        np.maximum.at(top, of_block, self.log_share)
+        found: Array = top + np.log(np.bincount(of_block, _core.exp(self.log_share - top[of_block])))
+        return found
 
     def divergences(self, q: Blocks) -> dict[str, float]:
         """KL(q || p) and KL(p || q)."""
-        log_q = sum(_log(t)[self._of_block(part)] for part, t in zip(q.parts, q.tables, strict=True))
-        log_p = _log(self.share)
+        log_q: Array = sum(logs[self._of_block(part)] for part, logs in zip(q.parts, q.logs, strict=True))  # type: ignore[assignment]
+        excess = log_q - self.log_share
         return {
-            "exclusive": float(np.exp(log_q) @ (log_q - log_p)),
-            "inclusive": float(self.share @ (log_p - log_q)),
+            "exclusive": float(_core.exp(log_q) @ excess),
+            "inclusive": -float(_core.exp(self.log_share) @ excess),
         }
-
-
-def _log(shares: Array) -> Array:
-    """ln of probabilities, finite where they are 0."""
-    found: Array = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
-    return found
 
 
 def _checked_blocks(blocks: Any, units: Units, means: Array) -> list[Array]:
@@ -273,7 +273,10 @@ def _checked_blocks(blocks: Any, units: Units, means: Array) -> list[Array]:
     if isinstance(blocks, (int, np.integer)):
         return _by_strength(units, means, count(blocks, "blocks", 1, _MOST_IN_A_BLOCK + 1))
     try:
-        parts = [np.asarray(part, dtype=np.intp) for part in blocks]
+        given = [np.asarray(part) for part in blocks]
+        if any(part.size > 0 and part.dtype.kind not in "iu" for part in given):
+            raise TypeError
+        parts = [part.astype(np.intp) for part in given]
     except (TypeError, ValueError):
         raise TypeError("blocks: expected a number of units, or a sequence of arrays of units") from None
     if any(part.ndim != 1 or not 1 <= len(part) <= _MOST_IN_A_BLOCK for part in parts):

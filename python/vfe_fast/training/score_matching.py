@@ -76,6 +76,7 @@ def score_matching_objective(
         raise ValueError("noise: expected it with noisy data, and only then")
     wide = GaussianRBM(*(p.astype(np.float64) for p in rbm.parameters))
     v = finite_reals(data, rbm.n_visible, rbm.dtype, "data")[0].astype(np.float64)
+    _check_some(v)
     if noisy is None or noise is None:
         scores = _Scores(wide, v)
         return float(scores.squares() + scores.divergence())
@@ -109,7 +110,13 @@ def ratio_matching_objective(rbm: BernoulliRBM, data: Any) -> float:
     if not isinstance(rbm, BernoulliRBM):
         raise TypeError(f"rbm: expected a BernoulliRBM, got {type(rbm).__name__}")
     words = borrow_states(data, rbm.n_visible, "data")[0]
+    _check_some(words)
     return _Ratios(rbm, _core.unpack_states(words, rbm.n_visible)).objective
+
+
+def _check_some(samples: Array) -> None:
+    if len(samples) == 0:
+        raise ValueError("data: expected n_samples >= 1, got 0")
 
 
 class _Scores:
