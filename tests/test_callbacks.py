@@ -14,6 +14,7 @@ from vfe_fast.training import (
     AisLogLikelihood,
     ChainAutocorrelation,
     Epoch,
+    ExactLogLikelihood,
     FreeEnergyGap,
     PersistentCD,
     PseudoLogLikelihood,
@@ -113,6 +114,39 @@ def test_no_chains_no_autocorrelation() -> None:
         random_rbm(6, 4), data, method="cd", n_epochs=2, rng=0, callbacks=[ChainAutocorrelation(every=2)]
     )
     assert "chain_autocorrelation" not in history.records[1]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "list", "read-only"])
+def test_data_sets_of_any_kind(kind: str) -> None:
+    """All callbacks take what models take, and say what they do not before a run begins."""
+    v = states(30, 6, 4)
+    data: Any = v.tolist() if kind == "list" else v.copy()
+    if kind == "tensor":
+        data = pytest.importorskip("torch").from_numpy(v.copy())
+    elif kind == "read-only":
+        data.setflags(write=False)
+    at = epoch(random_rbm(6, 4))
+    for maker in (ExactLogLikelihood, AisLogLikelihood, PseudoLogLikelihood):
+        assert maker(test=data)(at) == maker(test=v)(at)
+        for bad in (v[:0], v[0]):
+            with pytest.raises(ValueError, match=r"^test: expected \(n_samples, n_visible\)"):
+                maker(test=bad)
+    assert FreeEnergyGap(data, data[:9])(at) == FreeEnergyGap(v, v[:9])(at)
+
+
+def test_names_of_metrics() -> None:
+    """Two callbacks of the same name, or one that takes a name of the history's own, would hide a figure."""
+    data = states(30, 6, 0)
+    exact, annealed = ExactLogLikelihood(test=data), AisLogLikelihood(n_temperatures=20, test=data)
+    with pytest.raises(
+        ValueError, match=r"^callbacks: expected a metric only once, got 'log_likelihood_test'"
+    ):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[exact, annealed])
+    with pytest.raises(ValueError, match=r"^callbacks: expected a metric only once, got 'seconds'"):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[lambda epoch: {"seconds": 1.0}])
+    numbered: Any = lambda epoch: {3: 1.0}  # noqa: E731
+    with pytest.raises(TypeError, match=r"^callbacks: expected metrics named by str"):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[numbered])
 
 
 def test_in_a_run() -> None:
