@@ -265,6 +265,15 @@ def test_bad_betas_and_masks(parameters, name, bad, error):
         persistent()
 
 
+def test_state_of_clamped_chains_has_a_row_each(parameters):
+    rbm, start = vf.BernoulliRBM(*parameters), np.eye(5, dtype=np.uint8)
+    chains = vf.GibbsChains(rbm, 5, start=start, clamped=start, rng=0)
+    with pytest.raises(ValueError, match=r"^state: expected n_chains = 5"):
+        chains.state = vf.GibbsChains(rbm, 3, rng=0).state
+    chains.step()
+    assert (chains.visible[start == 1] == 1).all()
+
+
 def test_clamped_chains_need_a_start(parameters):
     with pytest.raises(ValueError, match=r"^clamped: expected `start`"):
         vf.GibbsChains(vf.BernoulliRBM(*parameters), 3, clamped=np.ones(5, dtype=bool))
