@@ -196,6 +196,39 @@ def test_swaps_keep_the_law() -> None:
     assert moved > 0.2  # the laws differ
 
 
+def test_swaps_bring_chains_over_barriers() -> None:
+    """Two deep valleys, all chains in one of them: only states from hot chains reach the other at beta = 1.
+
+    All pairs of neighbors are tried, also if there is an even number of steps between swaps.
+    """
+    rbm = vf.BernoulliRBM(np.full((4, 4), 4.0), np.full(4, -7.9), np.full(4, -8.0))
+    gradient = ParallelTempering(rbm, SamplerSettings(2, 500, 5))
+    np.testing.assert_allclose(gradient.betas, np.linspace(0, 1, 10), rtol=1e-15)
+    chains = vf.GibbsChains(rbm, 500, rng=5)
+    chains.step(800)
+    assert chains.visible.mean() < 0.01  # without swaps
+    at_one = []
+    for update in range(400):
+        found = gradient.contrast(packed(all_states(4)), update)
+        at_one.append(found.model_visible)
+    expected = model_averages(rbm.parameters)[1]
+    assert (expected > 0.55).all()
+    # Off by 0.003 to 0.006 for three seeds.
+    np.testing.assert_allclose(np.mean(at_one[200:], axis=0), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.GaussianRBM])
+def test_each_update_draws_numbers_of_its_own(kind: Any) -> None:
+    """Update k of CD-n takes the n steps from k n on: noise that two updates share would not average out."""
+    rbm = kind(*random_parameters(5, 4))
+    v = skewed_data(30, 5).astype(np.uint8 if kind is vf.BernoulliRBM else np.float64)
+    gradient = METHODS["cd"](rbm, SamplerSettings(3, 1, 9))
+    for update in (0, 1, 7):
+        found = gradient.contrast(packed(v) if kind is vf.BernoulliRBM else v, update)
+        moved, _ = vf.gibbs(rbm, v, 3, rng=9, step_offset=3 * update)
+        np.testing.assert_allclose(found.model_visible, moved.mean(axis=0), rtol=0, atol=1e-12)
+
+
 def test_fast_weights_by_hand() -> None:
     """Two updates: chains of the pushed model, the gradient, and the fast parameters after it."""
     rbm = random_rbm(5, 4, scale=0.5)
