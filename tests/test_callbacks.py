@@ -57,6 +57,9 @@ def test_ais_log_likelihood() -> None:
     for one in found:
         assert abs(one["log_likelihood_test"] - expected) < 4.5 * one["log_z_stderr"]  # 1e-5 each
     assert found[0] == found[2] != found[1]
+    many: list[Any] = [callback(epoch(rbm, number)) for number in range(1, 31)]
+    spread = np.std([one["log_likelihood_test"] for one in many], ddof=1)
+    assert 0.55 < spread / np.mean([one["log_z_stderr"] for one in many]) < 1.6  # 0.13 is one deviation
     gaussian = vf.GaussianRBM(np.zeros((7, 2)), np.zeros(7), np.zeros(2))
     with pytest.raises(TypeError, match=r"^callbacks: AisLogLikelihood"):
         callback(replace(epoch(rbm), rbm=gaussian))
@@ -77,7 +80,16 @@ def test_pseudo_log_likelihood() -> None:
     # 5 standard errors: a false alarm in two million seeds; the seed is fixed.
     assert abs(values.mean() - expected.mean()) < 5 * values.std() / np.sqrt(len(values))
     # The samples are the same in each epoch, so they vary less than fresh ones would.
-    assert values.std() < np.mean([f["pseudo_log_likelihood_data_stderr"] for f in found])
+    stderr = np.array([f["pseudo_log_likelihood_data_stderr"] for f in found])
+    assert values.std() < stderr.mean()
+    fresh = []
+    for number in range(1, 401):
+        one: Any = PseudoLogLikelihood(
+            rng=number, data=v[np.random.default_rng(number).integers(0, 40, 200)]
+        )(epoch(rbm))
+        z = one["pseudo_log_likelihood_data"] - expected.mean()
+        fresh.append(z / one["pseudo_log_likelihood_data_stderr"])
+    assert 0.8 < np.std(fresh) < 1.25  # 0.035 is one deviation
 
 
 @pytest.mark.parametrize(("scale", "low", "high"), [(0.0, -0.065, 0.065), (60.0, 0.99, 1.0)])
