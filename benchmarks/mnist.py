@@ -58,16 +58,8 @@ def compare(epochs: int, rate: float, path: str | None) -> None:
     train, test = images("train"), images("t10k")
     start = vf.BernoulliRBM.from_data(train, 20, rng=0)
     curves: dict[str, Curve] = {}
-    for name, parameters in runners(train, start, epochs, rate):
-        curve: Curve = []
-        seconds, step = 0.0, parameters()
-        while True:
-            begin = time.perf_counter()
-            found = next(step, None)
-            if found is None:
-                break
-            seconds += time.perf_counter() - begin  # of training alone
-            curve.append((seconds, log_likelihood(vf.BernoulliRBM(*found), test)))
+    for name, steps in runners(train, start, epochs, rate):
+        curve = [(seconds, log_likelihood(vf.BernoulliRBM(*found), test)) for seconds, found in steps]
         curves[name] = curve
         marks = [k for k in (0, 1, 4, 9, 19, 49) if k < len(curve)]
         line = "  ".join(f"{k + 1}: {curve[k][1]:.1f}" for k in marks)
@@ -79,20 +71,23 @@ def compare(epochs: int, rate: float, path: str | None) -> None:
         plot(curves, path)
 
 
-Steps = Iterator[tuple[np.ndarray, ...]]
+Steps = Iterator[tuple[float, tuple[np.ndarray, ...]]]  # seconds of training alone, parameters then
 
 
 def runners(
     train: np.ndarray, start: vf.BernoulliRBM, epochs: int, rate: float
-) -> Iterator[tuple[str, Callable[[], Steps]]]:
+) -> Iterator[tuple[str, Steps]]:
     def ours(centered: bool) -> Steps:
         rbm = vf.BernoulliRBM(*start.parameters)
-        for epoch in range(epochs):
-            vf.train(rbm, train, n_epochs=1, batch_size=100, learning_rate=rate, centered=centered, rng=epoch)
-            yield rbm.parameters
+        found: list[tuple[np.ndarray, ...]] = []
+        history = vf.train(  # one run, so that chains persist from epoch to epoch, as those of others
+            rbm, train, n_epochs=epochs, batch_size=100, learning_rate=rate, centered=centered, rng=0,
+            callbacks=[lambda epoch: found.append(epoch.rbm.parameters)],
+        )  # fmt: skip
+        return zip(history.metric("seconds")[1], found, strict=True)
 
-    yield "vfe_fast", lambda: ours(False)
-    yield "  centered", lambda: ours(True)
+    yield "vfe_fast", ours(False)
+    yield "  centered", ours(True)
     for name, maker in rivals.makers("train").items():
         if isinstance(maker, str):
             print(f"{name}: {maker}")
@@ -100,10 +95,14 @@ def runners(
 
         def theirs(maker: Callable[..., Callable[[], tuple[np.ndarray, ...]]] = maker) -> Steps:
             call = maker(train, *start.parameters, batch_size=100, n_steps=1, learning_rate=rate, threads=2)
+            seconds = 0.0
             for _ in range(epochs):
-                yield tuple(np.ascontiguousarray(p, np.float32) for p in call())
+                begin = time.perf_counter()
+                parameters = call()
+                seconds += time.perf_counter() - begin
+                yield seconds, tuple(np.ascontiguousarray(p, np.float32) for p in parameters)
 
-        yield name, theirs
+        yield name, theirs()
 
 
 def plot(curves: dict[str, Curve], path: str) -> None:

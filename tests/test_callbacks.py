@@ -14,6 +14,7 @@ from vfe_fast.training import (
     AisLogLikelihood,
     ChainAutocorrelation,
     Epoch,
+    ExactLogLikelihood,
     FreeEnergyGap,
     PersistentCD,
     PseudoLogLikelihood,
@@ -56,6 +57,9 @@ def test_ais_log_likelihood() -> None:
     for one in found:
         assert abs(one["log_likelihood_test"] - expected) < 4.5 * one["log_z_stderr"]  # 1e-5 each
     assert found[0] == found[2] != found[1]
+    many: list[Any] = [callback(epoch(rbm, number)) for number in range(1, 31)]
+    spread = np.std([one["log_likelihood_test"] for one in many], ddof=1)
+    assert 0.55 < spread / np.mean([one["log_z_stderr"] for one in many]) < 1.6  # 0.13 is one deviation
     gaussian = vf.GaussianRBM(np.zeros((7, 2)), np.zeros(7), np.zeros(2))
     with pytest.raises(TypeError, match=r"^callbacks: AisLogLikelihood"):
         callback(replace(epoch(rbm), rbm=gaussian))
@@ -76,7 +80,16 @@ def test_pseudo_log_likelihood() -> None:
     # 5 standard errors: a false alarm in two million seeds; the seed is fixed.
     assert abs(values.mean() - expected.mean()) < 5 * values.std() / np.sqrt(len(values))
     # The samples are the same in each epoch, so they vary less than fresh ones would.
-    assert values.std() < np.mean([f["pseudo_log_likelihood_data_stderr"] for f in found])
+    stderr = np.array([f["pseudo_log_likelihood_data_stderr"] for f in found])
+    assert values.std() < stderr.mean()
+    fresh = []
+    for number in range(1, 401):
+        one: Any = PseudoLogLikelihood(
+            rng=number, data=v[np.random.default_rng(number).integers(0, 40, 200)]
+        )(epoch(rbm))
+        z = one["pseudo_log_likelihood_data"] - expected.mean()
+        fresh.append(z / one["pseudo_log_likelihood_data_stderr"])
+    assert 0.8 < np.std(fresh) < 1.25  # 0.035 is one deviation
 
 
 @pytest.mark.parametrize(("scale", "low", "high"), [(0.0, -0.065, 0.065), (60.0, 0.99, 1.0)])
@@ -113,6 +126,39 @@ def test_no_chains_no_autocorrelation() -> None:
         random_rbm(6, 4), data, method="cd", n_epochs=2, rng=0, callbacks=[ChainAutocorrelation(every=2)]
     )
     assert "chain_autocorrelation" not in history.records[1]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "list", "read-only"])
+def test_data_sets_of_any_kind(kind: str) -> None:
+    """All callbacks take what models take, and say what they do not before a run begins."""
+    v = states(30, 6, 4)
+    data: Any = v.tolist() if kind == "list" else v.copy()
+    if kind == "tensor":
+        data = pytest.importorskip("torch").from_numpy(v.copy())
+    elif kind == "read-only":
+        data.setflags(write=False)
+    at = epoch(random_rbm(6, 4))
+    for maker in (ExactLogLikelihood, AisLogLikelihood, PseudoLogLikelihood):
+        assert maker(test=data)(at) == maker(test=v)(at)
+        for bad in (v[:0], v[0]):
+            with pytest.raises(ValueError, match=r"^test: expected \(n_samples, n_visible\)"):
+                maker(test=bad)
+    assert FreeEnergyGap(data, data[:9])(at) == FreeEnergyGap(v, v[:9])(at)
+
+
+def test_names_of_metrics() -> None:
+    """Two callbacks of the same name, or one that takes a name of the history's own, would hide a figure."""
+    data = states(30, 6, 0)
+    exact, annealed = ExactLogLikelihood(test=data), AisLogLikelihood(n_temperatures=20, test=data)
+    with pytest.raises(
+        ValueError, match=r"^callbacks: expected a metric only once, got 'log_likelihood_test'"
+    ):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[exact, annealed])
+    with pytest.raises(ValueError, match=r"^callbacks: expected a metric only once, got 'seconds'"):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[lambda epoch: {"seconds": 1.0}])
+    numbered: Any = lambda epoch: {3: 1.0}  # noqa: E731
+    with pytest.raises(TypeError, match=r"^callbacks: expected metrics named by str"):
+        vf.train(random_rbm(6, 4), data, n_epochs=1, rng=0, callbacks=[numbered])
 
 
 def test_in_a_run() -> None:

@@ -265,6 +265,15 @@ def test_bad_betas_and_masks(parameters, name, bad, error):
         persistent()
 
 
+def test_state_of_clamped_chains_has_a_row_each(parameters):
+    rbm, start = vf.BernoulliRBM(*parameters), np.eye(5, dtype=np.uint8)
+    chains = vf.GibbsChains(rbm, 5, start=start, clamped=start, rng=0)
+    with pytest.raises(ValueError, match=r"^state: expected n_chains = 5"):
+        chains.state = vf.GibbsChains(rbm, 3, rng=0).state
+    chains.step()
+    assert (chains.visible[start == 1] == 1).all()
+
+
 def test_clamped_chains_need_a_start(parameters):
     with pytest.raises(ValueError, match=r"^clamped: expected `start`"):
         vf.GibbsChains(vf.BernoulliRBM(*parameters), 3, clamped=np.ones(5, dtype=bool))
@@ -428,6 +437,11 @@ def test_chains_on_disk(tmp_path, kind):
     again.step(4)
     assert again.visible.tobytes() == chains.visible.tobytes()
     assert again.hidden.tobytes() == chains.hidden.tobytes()
+    with np.load(tmp_path / "chains.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "rows.npz", **arrays | {"clamped": np.repeat(arrays["clamped"], 3, axis=0)})
+    with pytest.raises(ValueError, match=r"rows\.npz.*clamped: expected 1 or 8 rows"):
+        vf.GibbsChains.load(tmp_path / "rows.npz", rbm)
     other = kind(*(np.zeros(s, np.float32) for s in ((70, 21), 70, 21)))
     with pytest.raises(ValueError, match="70 20"):
         vf.GibbsChains.load(tmp_path / "chains.npz", other)
@@ -445,6 +459,23 @@ def test_first_states_follow_the_visible_biases():
     mean = sigmoid(rbm.visible_bias)
     v = vf.GibbsChains(rbm, 20_000, rng=1).visible
     assert np.abs((v.mean(axis=0) - mean) / np.sqrt(mean * (1 - mean) / 20_000)).max() < 5.5
+
+
+def test_first_states_of_real_units():
+    """Means and variances of 20,000 starts within 5.5 standard errors; false alarm below 1e-5 in all."""
+    a, sigma = np.linspace(-3, 5, 9), np.linspace(0.2, 2, 9)
+    v = vf.GibbsChains(vf.GaussianRBM(np.ones((9, 3)), a, np.ones(3), sigma), 20_000, rng=1).visible
+    assert np.abs((v.mean(axis=0) - a) / sigma).max() < 5.5 / np.sqrt(20_000)
+    assert np.abs(v.var(axis=0) / sigma**2 - 1).max() < 5.5 * np.sqrt(2 / 20_000)
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM, vf.GaussianRBM])
+def test_starts_share_no_numbers_with_the_first_step(kind):
+    """Without weights the two are independent; false alarm below 1e-6."""
+    chains = vf.GibbsChains(kind(np.zeros((64, 2)), np.zeros(64), np.zeros(2)), 1000, rng=3)
+    start = chains.visible
+    chains.step()
+    assert abs(np.corrcoef(start.ravel(), chains.visible.ravel())[0, 1]) < 5 / np.sqrt(64_000)
 
 
 def test_starts_share_no_numbers_with_uniform():

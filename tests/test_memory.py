@@ -1,4 +1,4 @@
-"""What the exact sums take in memory beyond the model."""
+"""What exact sums and chains take in memory beyond the model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ import pytest
 
 import vfe_fast as vf
 
+BEGIN = """
+import re
+import numpy as np
+import vfe_fast as vf
+
+def peak():
+    with open("/proc/self/status") as file:
+        return int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1]) / 1024
+
+rng = np.random.default_rng(0)
+"""
+
+
+def run(code: str) -> float:
+    """The number that the code prints at its end, in a process of its own."""
+    paths = [str(Path(vf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code], env=env, capture_output=True, text=True, check=True, timeout=120
+    )
+    return float(done.stdout)
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
@@ -22,26 +44,33 @@ import vfe_fast as vf
 )
 def test_memory(model: str, most: int) -> None:
     """The most that ln Z takes beyond the model, in MB."""
-    code = f"""
-import re
-import numpy as np
-import vfe_fast as vf
-
-def peak():
-    with open("/proc/self/status") as file:
-        return int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1]) / 1024
-
-rng = np.random.default_rng(0)
+    taken = run(f"""
 vf.free_energy.exact(vf.Ising(np.zeros((3, 3))))
 np.ones((500, 500)) @ np.ones((500, 500))
 model = {model}
 before = peak()
 vf.free_energy.exact(model)
 print(peak() - before)
-"""
-    paths = [str(Path(vf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
-    )
-    assert float(done.stdout) < most, done.stdout
+""")
+    assert taken < most
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("what", ["chains", "training"])
+def test_chains_take_bits(what: str) -> None:
+    """200,000 chains of 784 units have 21 MB of bits, and would have 630 MB of float32; in MB."""
+    do = {
+        "chains": "chains = vf.GibbsChains(rbm, 200_000, rng=0); chains.step(2)",
+        "training": "vf.train(rbm, v, method='cd', batch_size=200_000, n_epochs=1, centered=False, rng=0)",
+    }
+    taken = run(f"""
+parameters = 0.05 * rng.normal(size=(784, 10)), np.zeros(784), np.zeros(10)
+rbm = vf.BernoulliRBM(*(p.astype(np.float32) for p in parameters))
+vf.GibbsChains(rbm, 100, rng=0).step(2)
+v = np.zeros((200_000, 784), np.uint8)
+v[::3, ::5] = 1
+before = peak()
+{do[what]}
+print(peak() - before)
+""")
+    assert taken < 250, taken

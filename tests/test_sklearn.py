@@ -64,25 +64,67 @@ def test_the_tests_of_scikit_learn(tmp_path: Path) -> None:
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) >= 15
 
 
+@pytest.mark.parametrize("of_bits", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_update(dtype: Any) -> None:
-    """The parameters move along the difference of averages, chains at h_samples_ before."""
+def test_one_update(dtype: Any, of_bits: bool) -> None:
+    """The parameters move along the difference of averages, over fewer samples than there are chains."""
     X = bits(dtype=dtype)
+    if not of_bits:
+        X = (0.2 + 0.6 * X) * np.linspace(0.5, 1, 60, dtype=dtype)[:, None]
     rbm = sklearn.BernoulliRBM(n_components=5, batch_size=20, n_iter=3, random_state=1).fit(X)
-    w, a, b = (p.astype(np.float64) for p in (rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_))
+    before = [rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_]
+    w, a, b = (p.astype(np.float64) for p in before)
     state = rbm.h_samples_.copy()
     rbm.random_state_ = np.random.RandomState(4)
     rbm.partial_fit(X[:13])
-    key = int(np.random.RandomState(4).randint(0, 1 << 63, dtype=np.uint64))
 
-    moved = vf.BernoulliRBM(w.T.astype(dtype), a.astype(dtype), b.astype(dtype))
-    found, *_ = vf._core.contrast(
-        *moved.parameters, vf._core.pack_states(X[:13], 7, "X"), vf._core.pack_states(state, 5, "h"),
-        n_steps=1, seed=key, step_offset=0, num_threads=1,
+    key = int(np.random.RandomState(4).randint(0, 1 << 63, dtype=np.uint64))
+    *_, visible, hidden = vf._core.contrast(
+        *(np.ascontiguousarray(p) for p in before), np.zeros((1, 1), np.uint64),
+        vf._core.pack_states(state, 5, "h"), n_steps=1, seed=key, step_offset=0, num_threads=1,
     )  # fmt: skip
-    np.testing.assert_allclose(rbm.components_.T, w.T + 0.1 * found, rtol=1e-5, atol=1e-6)
+
+    def averages(v: np.ndarray) -> tuple[np.ndarray, ...]:
+        h = 1 / (1 + np.exp(-(v @ w + b)))
+        return v.T @ h / len(v), v.mean(axis=0), h.mean(axis=0)
+
+    of_chains = averages(vf._core.unpack_states(visible, 7).astype(np.float64))
+    after = rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_
+    tolerance = 1e-6 if dtype == np.float32 else 1e-8  # weights of fields are in fixed point
+    for new, old, data, model in zip(
+        after, (w, a, b), averages(X[:13].astype(float)), of_chains, strict=True
+    ):
+        np.testing.assert_allclose(new, old + 0.1 * (data - model), rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(rbm.h_samples_, vf._core.unpack_states(hidden, 5))
     assert rbm.components_.dtype == dtype
     assert rbm.components_.flags.writeable
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_law_of_a_gibbs_step(sparse: bool) -> None:
+    """Chi-square of the 16 states after one step from a fixed one, of two calls: fresh numbers in each."""
+    rbm = sklearn.BernoulliRBM(n_components=3, n_iter=1, random_state=0).fit(bits(n_features=4))
+    w, a, b = (
+        np.random.default_rng(1).normal(size=(3, 4)),
+        np.array([0.5, -1, 0.2, 0.8]),
+        np.array([0.3, -1, 1]),
+    )
+    rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_ = w, a, b
+    start, n = np.array([1.0, 0.0, 0.0, 1.0]), 40_000
+    v0 = np.tile(start, (n, 1))
+    calls = [rbm.gibbs(sp.csr_array(v0) if sparse else v0) for _ in range(2)]
+    assert calls[0].dtype == bool
+    assert not np.array_equal(*calls)
+
+    def each(on: np.ndarray, states: np.ndarray) -> np.ndarray:
+        return np.where(states == 1, on, 1 - on).prod(axis=-1)
+
+    v, h = (((np.arange(2**k)[:, None] >> np.arange(k)) & 1).astype(np.float64) for k in (4, 3))
+    p_h = each(1 / (1 + np.exp(-(b + w @ start))), h)
+    p_v = p_h @ each(1 / (1 + np.exp(-(a + h @ w)))[:, None], v[None])
+    counts = np.bincount(np.concatenate(calls) @ (1 << np.arange(4)), minlength=16)
+    # 15 degrees of freedom: a false alarm in 10^5 seeds; the seed is fixed.
+    assert ((counts - 2 * n * p_v) ** 2 / (2 * n * p_v)).sum() < 50
 
 
 @pytest.mark.parametrize("sparse", [False, True])

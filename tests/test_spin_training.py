@@ -15,7 +15,7 @@ from test_training import central_differences, packed
 from vfe_fast.training import METHODS
 from vfe_fast.training.callbacks import ChainAutocorrelation, FreeEnergyGap, PseudoLogLikelihood
 from vfe_fast.training.gradients import SamplerSettings
-from vfe_fast.training.machines import InSpins
+from vfe_fast.training.machines import InSpins, Spins
 from vfe_fast.training.updates import Ascent, Memory
 
 Parameters = tuple[np.ndarray, ...]
@@ -100,6 +100,15 @@ def test_sampled_averages_agree_with_the_exact_ones() -> None:
     for name in ("model_visible", "model_hidden", "pairs"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=0.039)
     np.testing.assert_allclose(found.data_hidden, expected.data_hidden, atol=1e-7)
+
+
+def test_offsets_begin_at_the_means_of_spins() -> None:
+    rbm, data = random_spin_rbm(5, 3), spins(40, 5)
+    machine = Spins(rbm)
+    visible, hidden = machine.means(machine.states(data), None)
+    weights, _, hidden_bias = rbm.parameters
+    np.testing.assert_allclose(visible, data.mean(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(hidden, np.tanh(data @ weights + hidden_bias).mean(axis=0), rtol=0, atol=1e-8)
 
 
 def test_resume_and_callbacks(tmp_path: Path) -> None:

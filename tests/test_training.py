@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from conftest import random_parameters, random_rbm
 from vfe_fast import _core
 from vfe_fast.training import (
     METHODS,
+    Exact,
     ExponentialDecay,
     FastPersistentCD,
     LinearDecay,
@@ -194,6 +196,39 @@ def test_swaps_keep_the_law() -> None:
         assert chi_square < 50.0  # 15 degrees of freedom: a false alarm in 10^5 seeds; the seed is fixed
         moved = max(moved, abs(p - 1 / 16).max())
     assert moved > 0.2  # the laws differ
+
+
+def test_swaps_bring_chains_over_barriers() -> None:
+    """Two deep valleys, all chains in one of them: only states from hot chains reach the other at beta = 1.
+
+    All pairs of neighbors are tried, also if there is an even number of steps between swaps.
+    """
+    rbm = vf.BernoulliRBM(np.full((4, 4), 4.0), np.full(4, -7.9), np.full(4, -8.0))
+    gradient = ParallelTempering(rbm, SamplerSettings(2, 500, 5))
+    np.testing.assert_allclose(gradient.betas, np.linspace(0, 1, 10), rtol=1e-15)
+    chains = vf.GibbsChains(rbm, 500, rng=5)
+    chains.step(800)
+    assert chains.visible.mean() < 0.01  # without swaps
+    at_one = []
+    for update in range(400):
+        found = gradient.contrast(packed(all_states(4)), update)
+        at_one.append(found.model_visible)
+    expected = model_averages(rbm.parameters)[1]
+    assert (expected > 0.55).all()
+    # Off by 0.003 to 0.006 for three seeds.
+    np.testing.assert_allclose(np.mean(at_one[200:], axis=0), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.GaussianRBM])
+def test_each_update_draws_numbers_of_its_own(kind: Any) -> None:
+    """Update k of CD-n takes the n steps from k n on: noise that two updates share would not average out."""
+    rbm = kind(*random_parameters(5, 4))
+    v = skewed_data(30, 5).astype(np.uint8 if kind is vf.BernoulliRBM else np.float64)
+    gradient = METHODS["cd"](rbm, SamplerSettings(3, 1, 9))
+    for update in (0, 1, 7):
+        found = gradient.contrast(packed(v) if kind is vf.BernoulliRBM else v, update)
+        moved, _ = vf.gibbs(rbm, v, 3, rng=9, step_offset=3 * update)
+        np.testing.assert_allclose(found.model_visible, moved.mean(axis=0), rtol=0, atol=1e-12)
 
 
 def test_fast_weights_by_hand() -> None:
@@ -1021,6 +1056,52 @@ def test_bias_of_contrastive_divergence(n_steps: int) -> None:
         assert np.abs(z).max() < 6
         if n_steps == 1:  # there is something to find
             assert np.abs(bias / getattr(found.stderr, name)).max() > 8
+
+
+def squared_deviations(
+    rbm: vf.BernoulliRBM, data: np.ndarray, truth: Any, n_seeds: int, **options: Any
+) -> float:
+    """Mean square of deviations of a bias from the true one, over its standard errors."""
+    squares = []
+    for seed in range(n_seeds):
+        found = vf.training.gradient_bias(rbm, data, n_chains=10, rng=seed, **options)
+        for name, bias in zip(("visible", "hidden", "visible_hidden"), truth, strict=True):
+            z = (getattr(found.bias, name) - bias) / getattr(found.stderr, name)
+            squares.append((z**2).ravel())
+    return float(np.concatenate(squares).mean())
+
+
+def test_errors_of_the_bias_are_honest() -> None:
+    """Of independent estimates: 20 blocks have 19 degrees of freedom, so 19 / 17 is expected, 0.13 off."""
+    w, a, b = random_parameters(5, 4, scale=1.4)
+    data = np.random.default_rng(0).integers(0, 2, (60, 5), dtype=np.uint8)
+    exact: Any = vf.free_energy.exact(vf.BernoulliRBM(w, a, b), moments=True).moments
+    averages = exact.visible, exact.hidden, exact.visible_hidden
+    truth = [x - y for x, y in zip(averages, expected_cd(w, a, b, data, 1), strict=True)]
+    found = squared_deviations(vf.BernoulliRBM(w, a, b), data, truth, 20, n_estimates=100)
+    assert 0.65 < found < 1.65
+
+
+def test_errors_of_the_bias_know_that_chains_remember() -> None:
+    """A chain that flips seldom, at fixed parameters, where it has no bias: 19 / 17, 0.3 off.
+
+    Errors as of independent estimates make it 4.3.
+    """
+    rbm = vf.BernoulliRBM([[4.0]], [-2.3], [-1.8])
+    data = np.array([[0], [1], [1]], np.uint8)
+    found = squared_deviations(rbm, data, (0.0, 0.0, 0.0), 40, method="pcd", n_estimates=1000)
+    assert 0.4 < found < 2.6
+
+
+def test_first_estimates_of_chains_are_left_out() -> None:
+    rbm, data = random_rbm(6, 4, scale=0.5), skewed_data(50, 6)
+
+    class StartsFarOff(Exact):
+        def contrast(self, batch: np.ndarray, update: int) -> Any:
+            found = super().contrast(batch, update)
+            return replace(found, pairs=found.pairs + 1.0) if update < 3 else found
+
+    assert vf.training.gradient_bias(rbm, data, method=StartsFarOff, n_estimates=30).relative < 1e-12
 
 
 def test_bias_vanishes_where_it_should() -> None:

@@ -295,6 +295,10 @@ class GibbsChains:
             raise ValueError(
                 f"state: expected n_chains >= 1 rows in both, got {len(visible)} and {len(hidden)}"
             )
+        if self._clamped is not None and len(self._clamped) not in (1, len(visible)):
+            raise ValueError(
+                f"state: expected n_chains = {len(self._clamped)}, as `clamped` has rows, got {len(visible)}"
+            )
         self._state = self._there(ChainState(visible, hidden, seed(state.seed), step))
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -74,6 +74,10 @@ def _samples(data: Any, name: str) -> Array:
     return array
 
 
+def _data_sets(data: Mapping[str, Any]) -> dict[str, Array]:
+    return {name: _samples(v, name) for name, v in data.items()}
+
+
 def _stderr(values: Array) -> float:
     """Of the mean; unknown of one value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
@@ -111,7 +115,7 @@ class ExactLogLikelihood(_EveryFewEpochs):
 
     def __init__(self, *, every: int = 1, **data: Any) -> None:
         super().__init__(every)
-        self.data = data
+        self.data = _data_sets(data)
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         log_z = exact(epoch.rbm, num_threads=epoch.num_threads).log_z
@@ -147,7 +151,7 @@ class AisLogLikelihood(_EveryFewEpochs):
         super().__init__(every)
         self.n_temperatures = count(n_temperatures, "n_temperatures", 2)
         self.n_chains = count(n_chains, "n_chains", 2)
-        self.key, self.data = seed(rng), data
+        self.key, self.data = seed(rng), _data_sets(data)
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         if isinstance(epoch.rbm, GaussianRBM):
@@ -221,7 +225,7 @@ class PseudoLogLikelihood(_EveryFewEpochs):
     def __init__(self, *, every: int = 1, rng: Any = 0, **data: Any) -> None:
         super().__init__(every)
         self.key = seed(rng)
-        self.data = {name: _samples(v, name) for name, v in data.items()}
+        self.data = _data_sets(data)
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
         if isinstance(epoch.rbm, GaussianRBM):

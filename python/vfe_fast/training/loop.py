@@ -134,8 +134,8 @@ def train(
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         Seed of the chains and of the order of the minibatches. A resumed run keeps its own.
     callbacks : sequence of callable
-        Each is called with an `Epoch` after every epoch; the metrics it returns go into the history.
-        `StopTraining` ends the run.
+        Each is called with an `Epoch` after every epoch; the metrics it returns go into the history, where
+        no name may come twice. `StopTraining` ends the run.
     progress : bool
         Show a progress bar (tqdm if installed, else a line an epoch) on standard error.
     checkpoint : path_like, optional
@@ -165,7 +165,8 @@ def train(
     Ctrl-C ends the run at the last whole update: the model keeps it, the checkpoint (if any) is written,
     and the history is returned with ``interrupted`` set.
     """
-    for name, flag in (("centered", centered), ("learn_sigma", learn_sigma)):
+    flags = {"centered": centered, "learn_sigma": learn_sigma, "progress": progress, "resume": resume}
+    for name, flag in flags.items():
         if not isinstance(flag, (bool, np.bool_)):
             raise TypeError(f"{name}: expected True or False, got {flag!r}")
     method_name, maker = named(method)
@@ -333,7 +334,12 @@ class _Run:
             except StopTraining:
                 stop = True
             else:
-                record |= {name: real(value, f"metric {name!r}") for name, value in metrics.items()}
+                for name, value in metrics.items():
+                    if not isinstance(name, str):
+                        raise TypeError(f"callbacks: expected metrics named by str, got {name!r}")
+                    if name in record:
+                        raise ValueError(f"callbacks: expected a metric only once, got {name!r} twice")
+                    record[name] = real(value, f"metric {name!r}")
         self.state = replace(state, epoch=state.epoch + 1, batch=0, records=(*state.records, record))
         return stop
 

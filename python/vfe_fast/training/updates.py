@@ -75,7 +75,7 @@ class Ascent:
         num_threads: int | None,
     ) -> Ascent:
         """From what a user gives; `momentum` may be None."""
-        if optimizer not in OPTIMIZERS:
+        if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
         if momentum is None:
             momentum = _ADAM_MOMENTUM if optimizer == "adam" else 0.0
