@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -185,6 +186,24 @@ def test_log_z_of_several_betas(capsys: Capture, model: Path) -> None:
     assert [line for line in out.splitlines() if line.startswith("beta")] == ["beta   1", "beta   0.5"]
 
 
+@pytest.mark.parametrize("method", ["mean_field", "tap_2", "ais"])
+def test_log_z_by_other_methods(capsys: Capture, model: Path, method: str) -> None:
+    out = succeed(
+        capsys, "log-z", model, "--method", method, "--beta", "0.7", "--seed", "3", "--threads", "1"
+    )
+    name = method.replace("_2", " 2")
+    F = vf.free_energy.compare(vf.load(model), [name], beta=0.7, rng=3)[name]
+    assert f"ln Z   {F.log_z:.15g}" in out
+    assert f"kind   {F.kind}" in out
+    assert "seed   3" in out
+
+
+def test_log_z_by_all_methods(capsys: Capture, model: Path) -> None:
+    pytest.importorskip("pymbar")
+    out = succeed(capsys, "log-z", model, "--method", "all", "--seed", "0")
+    assert all(name in out for name in ("exact", "mean_field", "reverse_ais"))
+
+
 def test_log_z_with_moments(capsys: Capture, model: Path) -> None:
     out = succeed(capsys, "log-z", model, "--moments")
     moments = vf.free_energy.exact(vf.load(model), moments=True).moments
@@ -307,6 +326,8 @@ def test_bad_data_files(tmp_path: Path, capsys: Capture, bad: str) -> None:
         ("log-z", ["--max-seconds", "0"], "--max-seconds:"),
         ("log-z", ["--output", "m.npy"], "--output:"),
         ("log-z", ["--output", "m.npz", "--beta", "1", "2"], "--output:"),
+        ("log-z", ["--method", "ais", "--beta", "1", "2"], "--beta:"),
+        ("log-z", ["--method", "ais", "--moments"], "--method:"),
         ("sample", ["--steps", "0"], "--steps:"),
         ("sample", ["--steps", str(2**70)], "--steps:"),
         ("sample", ["--chains", "0"], "--chains:"),
@@ -459,3 +480,59 @@ def test_files_that_are_no_states(tmp_path: Path, capsys: Capture, model: Path) 
     assert "--output: expected a name that ends in .npy" in fail(
         capsys, "sample", model, "--output", tmp_path / "s.csv"
     )
+
+
+# --- variational autoencoders ---------------------------------------------------------------------
+
+
+def test_vae(tmp_path: Path, data: Path, capsys: Capture) -> None:
+    """Train, go on from the checkpoint, evaluate, sample; the same seed gives the same bits."""
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    vae, run, drawn = tmp_path / "vae.npz", tmp_path / "run.npz", tmp_path / "drawn.npy"
+    how = [data, "--output", vae, "--latents", "2", "--hidden", "8", "--batch-size", "10", "--quiet"]
+    objective = ["--objective", "cumulant", "--order", "3", "--samples", "6"]
+    out = succeed(
+        capsys, "vae", "train", *how, *objective, "--epochs", "2", "--seed", "5", "--checkpoint", run
+    )
+    assert "VAE of 6 units and 2 latents" in out
+    succeed(capsys, "vae", "train", *how, *objective, "--epochs", "4", "--checkpoint", run)
+    continued = vae.read_bytes()
+    picture = tmp_path / "vae.png"
+    succeed(capsys, "vae", "train", *how, *objective, "--epochs", "4", "--seed", "5", "--picture", picture)
+    with np.load(vae) as a, np.load(io.BytesIO(continued)) as b:
+        assert all(np.array_equal(a[name], b[name]) for name in a.files)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    out = succeed(capsys, "vae", "evaluate", vae, data, "--samples", "60", "--rows", "20", "--seed", "1")
+    assert "IWAE-50" in out
+    assert "F is an upper bound" in out
+    out = succeed(capsys, "vae", "sample", vae, "--output", drawn, "-n", "7", "--seed", "2")
+    states = np.load(drawn)
+    assert states.shape == (7, 6)
+    assert set(np.unique(states)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--order", "3"], "--order:"),
+        (["--objective", "iwae", "--samples", "0"], "--samples:"),
+        (["--held-out", "1"], "--held-out:"),
+        (["--latents", "0"], "--latents:"),
+        (["--output", "x.pt"], "--output:"),
+        (["--network", "convolutional"], "square"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else x,
+)
+def test_bad_options_of_vae(
+    tmp_path: Path, data: Path, capsys: Capture, options: list[str], named: str
+) -> None:
+    pytest.importorskip("torch")
+    given = ["vae", "train", data, "--quiet", "--output", tmp_path / "vae.npz"]
+    assert named in fail(capsys, *given, *options)
+
+
+def test_vae_of_other_files(tmp_path: Path, model: Path, data: Path, capsys: Capture) -> None:
+    pytest.importorskip("torch")
+    assert "VAE of vfe_fast" in fail(capsys, "vae", "evaluate", model, data)
+    assert "VAE of vfe_fast" in fail(capsys, "vae", "sample", model, "--output", tmp_path / "x.npy")

@@ -13,9 +13,22 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("sklearn")
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert "(exact)" in capsys.readouterr().out
-    assert vf.load("model.npz").n_hidden == 8
+    assert vf.load("model.npz").n_hidden == 12
+
+
+@pytest.mark.parametrize("page", ["cumulants", "gibbs", "training", "vae"])
+def test_examples_of_the_docs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page == "vae":
+        pytest.importorskip("torch")
+    text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(code, f"{page}.md", "exec"), names)
+    assert names

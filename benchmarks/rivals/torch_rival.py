@@ -345,3 +345,68 @@ def _fastest(calls, rounds=15):
             best = min(best, time.perf_counter() - begin)
         times.append(best)
     return calls[times.index(min(times))]
+
+
+def vae(*given, purpose, n_samples, threads, exact=False):
+    """Plain PyTorch: the fastest of eager and compiled."""
+    from vfe_fast.bench.vae import SIZES, linear_likelihood
+
+    def bound(mu, log_var, log_likelihood):
+        scale = torch.exp(0.5 * log_var)
+        noise = torch.randn(n_samples, *mu.shape)
+        z = mu + scale * noise
+        found = log_likelihood(z)
+        if purpose == "elbo":
+            return found.mean(0) - 0.5 * (mu * mu + scale * scale - 1 - log_var).sum(1)
+        log_ratio = 0.5 * (noise * noise - z * z).sum(-1) + 0.5 * log_var.sum(-1)  # ln p(z) - ln q(z)
+        return torch.logsumexp(found + log_ratio, 0) - math.log(n_samples)
+
+    if len(given) == 1:
+        (x,) = map(torch.from_numpy, given)
+        n_visible, *hidden, n_latents = SIZES
+        linear, tanh = torch.nn.Linear, torch.nn.Tanh
+        encoder = torch.nn.Sequential(
+            linear(n_visible, hidden[0]), tanh(), linear(*hidden), tanh(), linear(hidden[-1], 2 * n_latents)
+        )
+        decoder = torch.nn.Sequential(
+            linear(n_latents, hidden[-1]), tanh(), linear(*hidden), tanh(), linear(hidden[0], n_visible)
+        )
+        optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
+
+        def loss_of():
+            mu, log_var = encoder(x).chunk(2, 1)
+
+            def log_likelihood(z):
+                logits = decoder(z)
+                return -entropy(logits, x.expand_as(logits), reduction="none").sum(-1)
+
+            return -bound(mu, log_var, log_likelihood).mean()
+
+        def step(loss_of):
+            def call():
+                loss = loss_of()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                return float(loss.detach())
+
+            return call
+
+        return _fastest([step(loss_of), step(torch.compile(loss_of))], 3)
+
+    mu, log_var, _ = map(torch.from_numpy, given)
+    leaves = mu.requires_grad_(), log_var.requires_grad_()
+    likelihood = linear_likelihood(given[2], n_samples, exact)
+
+    def part():
+        return -bound(*leaves, likelihood).mean()
+
+    def with_gradients(loss_of):
+        def call():
+            loss = loss_of()
+            return loss.detach(), *torch.autograd.grad(loss, leaves)
+
+        return call
+
+    return _fastest([with_gradients(part), with_gradients(torch.compile(part))])

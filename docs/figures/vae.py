@@ -115,7 +115,7 @@ if __name__ == "__main__":
     found = compute()
     for name, (mean, width, reverse, forward) in found["fits"].items():
         print(
-            f"best KL({name}): q = N({mean:.3f}, {width:.3f}^2), KL(q || p) {reverse:.4f}, KL(p || q) {forward:.4f}"
+            f"best KL({name}): N({mean:.3f}, {width:.3f}^2), {reverse:.4f} one way, {forward:.4f} the other"
         )
     for name, values in found["errors"].items():
         print(f"{name:<8}", " ".join(f"{v:.2g}" for v in values))

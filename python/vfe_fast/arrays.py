@@ -75,7 +75,7 @@ def borrow(x: Any, name: str, *, cuda: bool = False) -> tuple[Array, GiveBack]:
         array = np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array of numbers: {error}") from error
-    if array.dtype == object:
+    if array.dtype.kind in "OUS":
         raise TypeError(f"{name}: expected an array of numbers, got {type(x).__name__}")
     return array, _as_is
 

@@ -15,6 +15,7 @@ from . import __version__, free_energy, random
 from .arrays import Array
 from .config import show_config
 from .files import read_arrays, write_atomically
+from .free_energy.compare import METHODS as ALL_METHODS
 from .models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, load
 from .sampling import GibbsChains
 from .training import METHODS, OPTIMIZERS, ExactLogLikelihood, train
@@ -41,7 +42,15 @@ _OPTIONS = {
     "checkpoint_every": "--checkpoint-every",
     "max_seconds": "--max-seconds",
     "beta": "--beta",
+    "n_samples": "--samples",
+    "n_latents": "--latents",
+    "temperature": "--temperature",
+    "order": "--order",
+    "alpha": "--alpha",
 }
+
+# Their names in a shell, where a space would be in the way.
+_METHODS = {name.replace(" ", "_"): name for name in ALL_METHODS}
 
 _UNITS: dict[str, type[BernoulliRBM | GaussianRBM | SpinRBM]] = {
     "binary": BernoulliRBM,
@@ -123,9 +132,18 @@ def _parser() -> argparse.ArgumentParser:
     add_seed(fit, None)
     fit.set_defaults(run=_train)
 
-    log_z = commands.add_parser("log-z", help="free energy of a saved model")
+    log_z = commands.add_parser(
+        "log-z", help="free energy of a saved model", usage="vfe-fast log-z MODEL [options]"
+    )  # the model first: --beta takes all numbers that follow it
     log_z.add_argument("model", metavar="MODEL")
-    log_z.add_argument("--method", choices=["exact"], default="exact")
+    log_z.add_argument(
+        "--method",
+        choices=[*_METHODS, "all"],
+        default="exact",
+        metavar="METHOD",
+        help=f"{', '.join(_METHODS)}, or all of them in a table (default: exact; the others take one beta, "
+        "--seed and --threads)",
+    )
     log_z.add_argument(
         "--beta", type=float, nargs="+", default=[1.0], help="inverse temperatures (default: 1)"
     )
@@ -145,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     log_z.add_argument("--progress", action="store_true", help="show states done and time left")
     log_z.add_argument("--checkpoint", metavar="FILE", help="keep what is done there; continue if it exists")
+    add_seed(log_z, None)
     add_threads(log_z)
     log_z.set_defaults(run=_log_z)
 
@@ -241,7 +260,31 @@ def _train(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if history.interrupted else 0
 
 
+def _estimate(arguments: argparse.Namespace) -> int:
+    """Any method but the exact one, or all of them."""
+    if len(arguments.beta) > 1:
+        raise ValueError(f"--beta: expected one with --method {arguments.method}, got {len(arguments.beta)}")
+    if arguments.moments or arguments.output is not None or arguments.checkpoint is not None:
+        raise ValueError("--method: expected exact with --moments, --output or --checkpoint")
+    name = _METHODS.get(arguments.method)
+    key = random.seed(arguments.seed)
+    found = free_energy.compare(
+        load(arguments.model), None if name is None else [name], beta=arguments.beta[0], rng=key,
+        num_threads=arguments.threads,
+    )  # fmt: skip
+    if name is None:
+        print(found)
+    elif name in found.skipped:
+        raise ValueError(f"{arguments.model}: {found.skipped[name]}")
+    else:
+        _print_free_energy(found[name])
+    print(f"seed   {key}")
+    return 0
+
+
 def _log_z(arguments: argparse.Namespace) -> int:
+    if arguments.method != "exact":
+        return _estimate(arguments)
     several = len(arguments.beta) > 1
     if arguments.output is not None:
         if several:
@@ -281,6 +324,10 @@ def _print_free_energy(result: free_energy.FreeEnergy) -> None:
     print(f"F      {result.value:.15g}")
     print(f"stderr {result.stderr:g}")
     print(f"kind   {result.kind}")
+    if not result.converged:
+        print(f"not converged: {result.problem}")
+    if result.kind != "exact":
+        return
     layer = result.details.get("enumerated_layer")
     print(f"states {result.details['n_states']}{f' of the {layer} layer' if layer else ''}")
     if result.moments is not None:

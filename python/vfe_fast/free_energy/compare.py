@@ -126,7 +126,7 @@ class Comparison:
             f"{'method':26}{'ln Z':>14}{'±':>9}  {'F is':15}{against:>12}{'ESS':>9}{'seconds':>9}",
         ]
         for name, F in self.results.items():
-            error = "" if F.kind == "exact" else f"{F.stderr:.2g}"
+            error = f"{F.stderr:.2g}" if F.stderr > 0 else ""
             apart = ""
             if reference not in (None, name):
                 apart = f"{F.log_z - self.results[reference].log_z:+.3g}"

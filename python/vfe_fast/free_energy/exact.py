@@ -351,7 +351,7 @@ def _refuse_if_too_long(
         if n > most_spins:
             raise ValueError(
                 f"model: expected at most {most_spins} spins (hidden units of a GaussianRBM), {memory}, "
-                f"got 2^{n} states"
+                f"got {n}; free_energy.wang_landau and tap estimate ln Z of Ising models"
             )
     needed += math.log2(max(1, len(betas)) / n_workers)
     if needed <= math.log2(max_seconds):

@@ -18,6 +18,7 @@ class FreeEnergyWarning(UserWarning):
 
 
 Kind = Literal["exact", "upper_bound", "lower_bound", "consistent", "asymptotic"]
+_AS_WORDS = {"upper_bound": "an upper bound", "lower_bound": "a lower bound"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +138,10 @@ class FreeEnergy:
         return replace(self, log_z=log_z, value=-log_z / self.beta if self.beta > 0 else -math.inf)
 
     def __str__(self) -> str:
-        error = "" if self.kind == "exact" else f" ± {self.stderr:.2g}"
-        if "error_bound" in self.details and self.kind != "exact":
-            error = f" ± at most {self.details['error_bound']:.2g}" if self.converged else ""
+        error = f" ± {self.stderr:.2g}" if self.stderr > 0 and self.kind != "exact" else ""
+        bound = self.details.get("error_bound", 0.0)
+        if bound > 0 and self.converged and self.kind != "exact":
+            error += f" ± at most {bound:.2g}"
+        kind = f"F is {_AS_WORDS[self.kind]}" if self.kind.endswith("bound") else self.kind
         warning = "" if self.converged else ", not converged"
-        return f"F = {self.value:.10g}, ln Z = {self.log_z:.10g}{error} ({self.kind}{warning})"
+        return f"F = {self.value:.10g}, ln Z = {self.log_z:.10g}{error} ({kind}{warning})"

@@ -181,6 +181,8 @@ class RBM(Parametric):
         TargetUnavailableError
             If there is no such device, or no kernel for it.
         """
+        if not isinstance(log_z, float) and hasattr(log_z, "log_z"):
+            raise TypeError("log_z: expected a number, got a FreeEnergy: pass its log_z")
         if not np.isfinite(log_z := real(log_z, "log_z")):
             raise ValueError(f"log_z: expected a finite number, got {log_z}")
         energies = self.free_energy(v, beta=beta, num_threads=num_threads, device=device)

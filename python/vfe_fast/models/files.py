@@ -21,8 +21,7 @@ def write_model(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, Ar
     """Write a model's arrays with the format, its version and the model's kind."""
     header = {"format": MODEL_FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
     if os.fsdecode(path).endswith(".safetensors"):
-        from safetensors.numpy import save
-
+        save = _safetensors().numpy.save
         contents = save(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=header
         )
@@ -57,14 +56,24 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, A
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
-    from safetensors import SafetensorError, safe_open
-
+    library = _safetensors()
     with open(path, "rb"):  # for the plain errors of a file that is not there or cannot be read
         pass
     try:
-        with safe_open(path, framework="numpy") as file:
+        with library.safe_open(path, framework="numpy") as file:
             return _header(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError) as error:
+    except (library.SafetensorError, TypeError) as error:
         raise ValueError(
             f"{os.fspath(path)}: expected a vfe_fast model, got a truncated or foreign file ({error})"
         ) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'files that end in .safetensors need pip install "vfe_fast[safetensors]" ({error})',
+            name=error.name,
+        ) from error
+    return safetensors

@@ -87,7 +87,7 @@ def langevin(
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
     if not adjusted and step_size is None:
-        raise ValueError("step_size: expected it where steps are not tested")
+        raise ValueError("step_size: expected a number with adjusted=False, got None")
     n_warmup, n_steps = count(n_warmup, "n_warmup", 0), count(n_steps, "n_steps")
     step = 0.1 if step_size is None else real(step_size, "step_size", np.finfo(np.float64).tiny)
     chains = trajectories(

@@ -48,8 +48,8 @@ class CumulantSeries:
         Each term over the one before.
     best_order : ndarray of int
         Where to stop: the order with the least squared standard error plus square of the larger of the next
-        two terms (less two of their errors); of a series that diverges, before the last term that stands out
-        from the noise.
+        two terms (less two of their errors); of a series that diverges, where the larger of the next two
+        terms is least, errors and all, before the last that stands out from the noise.
     value, stderr : ndarray
         The partial sum there; the error is that of sampling, not of stopping.
     pade, pade_stderr : ndarray
@@ -187,7 +187,7 @@ def log_mean_exp_cumulants(
     assert values is not None
     assert replicates is not None
     if not np.isfinite(values).all():
-        raise ValueError("V: expected numbers whose powers up to `order` are finite, got others")
+        raise ValueError("V: expected finite numbers whose powers up to `order` are finite, got others")
     found = [
         _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
         for coupling in couplings.ravel()
@@ -285,9 +285,12 @@ def _summed(
             ),  # the first is as large as where V is 0 makes it
         )
         diverges = np.where(significant[..., r] > 0, (last >= before) & (before > 0), diverges)
-    off = sums_stderr**2 + rest**2
-    # Of a series that diverges, before the last term that stands out: those after it are larger, seen or not.
+    # Of a series that diverges, what noise may hide counts in full, and terms after the last that stands out
+    # are larger, seen or not.
     seen_later = (significant[..., ::-1].cumsum(axis=-1)[..., ::-1] - significant) > 0
+    hidden = np.concatenate([np.abs(terms), np.full((*terms.shape[:-1], 2), np.inf)], axis=-1)
+    rest = np.where(diverges[..., None], np.maximum(hidden[..., 1:-1], hidden[..., 2:]), rest)
+    off = sums_stderr**2 + rest**2
     best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
     pade, pade_left_out = _resummed(terms, left_out)
     direct, direct_stderr, ess = _direct(samples, shared, counts, t, num_threads)

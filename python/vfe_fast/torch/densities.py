@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch.nn.functional import softplus
 
-__all__ = ["log_density"]
+__all__ = ["HALF_LOG_2PI", "log_density", "standard_normal_log_density"]
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def log_density(
@@ -43,7 +43,7 @@ def log_density(
     half = 0.5 * torch.as_tensor(log_var, dtype=z.dtype)
     x = (z - mu) * torch.exp(-half)
     if family == "gaussian":
-        each = -0.5 * x * x - half - _HALF_LOG_2PI
+        each = -0.5 * x * x - half - HALF_LOG_2PI
     elif family == "laplace":
         each = -x.abs() - half - math.log(2)
     elif family == "logistic":
@@ -55,4 +55,4 @@ def log_density(
 
 def standard_normal_log_density(z: torch.Tensor) -> torch.Tensor:
     """Sum over the last axis of ln N(z; 0, 1), in one pass."""
-    return -0.5 * torch.linalg.vector_norm(z, dim=-1).square() - z.shape[-1] * _HALF_LOG_2PI
+    return -0.5 * torch.linalg.vector_norm(z, dim=-1).square() - z.shape[-1] * HALF_LOG_2PI

@@ -15,13 +15,30 @@ __all__ = ["cumulant_terms", "log_mean_exp"]
 
 def log_mean_exp(log_weights: torch.Tensor) -> torch.Tensor:
     """ln of the mean of exp(log_weights), (n_samples, batch), over samples."""
-    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+    return _LogMeanExp.apply(log_weights)
 
 
 def cumulant_terms(log_weights: torch.Tensor, order: int) -> torch.Tensor:
     """k-statistics of each column over r!, (batch, order)."""
     factorials = [math.factorial(r) for r in range(1, order + 1)]
     return _Cumulants.apply(log_weights, order) / log_weights.new_tensor(factorials)
+
+
+class _LogMeanExp(torch.autograd.Function):
+    """Shares are kept from the way there: the gradient is one product."""
+
+    @staticmethod
+    def forward(ctx: Any, log_weights: torch.Tensor) -> torch.Tensor:
+        top = log_weights.amax(0)
+        shares = torch.exp(log_weights - top)
+        total = shares.sum(0)
+        ctx.save_for_backward(shares.div_(total))
+        return top + torch.log(total / len(log_weights))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return ctx.saved_tensors[0] * gradient
 
 
 class _Cumulants(torch.autograd.Function):

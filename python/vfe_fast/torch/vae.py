@@ -22,7 +22,7 @@ from ..sampling.reparameterize import split_prior
 from .densities import log_density, standard_normal_log_density
 from .likelihoods import LIKELIHOODS, Categorical
 from .networks import convolutional, mlp
-from .operator import reparameterize
+from .operator import draw_with_log_prior, reparameterize
 
 __all__ = ["VAE", "Draw"]
 
@@ -276,6 +276,13 @@ class VAE(nn.Module):
         mu, log_var = self.encode(x)
         if self.temperature == 0:
             return self._point(x, mu)
+        standard = self.prior is None and self.prior_mean is None
+        if standard and self.posterior == "gaussian" and self.flow is None and not path_only:
+            at_once = draw_with_log_prior(mu, log_var, n_samples, rng, row_offset)
+            if at_once is not None:
+                z, kl, log_q, log_prior = at_once
+                log_likelihood = self.likelihood.log_prob(x, self.decoder(z))
+                return Draw(z, log_q, log_prior, log_likelihood, kl, "analytic", self.temperature)
         prior = None if self.prior is not None else self._prior_of(mu)
         found = reparameterize(
             mu, log_var, n_samples, family=self.posterior, prior=prior, temperature=self.relaxation, rng=rng,
