@@ -254,3 +254,33 @@ def test_documented_example() -> None:
     losses = names["losses"]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-20:]) < 0.7 * np.mean(losses[:20])
+
+
+@FRAMES
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_cumulants(unbiased: bool, jit: bool) -> None:
+    """NumPy's numbers; gradients by central differences; under vmap; float32 in float32."""
+    use(np.float64)
+    x = np.random.default_rng(0).gamma(2.0, size=(12, 3))
+    call = lambda y: vfj.cumulants(y, 5, unbiased=unbiased)  # noqa: E731
+    call = jax.jit(call) if jit else call
+    np.testing.assert_array_equal(call(x), vf.cumulants(x, order=5, axis=0, unbiased=unbiased).values)
+    to = np.random.default_rng(1).normal(size=(3, 5))
+    gradient = jax.grad(lambda y: (call(y) * to).sum())(x)
+    for at in ((0, 0), (7, 2)):
+        ends = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[at] += sign * 1e-5
+            ends.append(float((np.asarray(call(moved)) * to).sum()))
+        assert gradient[at] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+    one_by_one = jax.vmap(call, in_axes=1)(x)
+    np.testing.assert_array_equal(one_by_one, call(x))
+    assert call(x.astype(np.float32)).dtype == np.float32
+
+
+def test_cumulants_of_what_has_none() -> None:
+    with pytest.raises(ValueError, match=r"x: expected \(n, \.\.\.\), n >= order = 4"):
+        vfj.cumulants(np.zeros((3, 2), np.float32), 4)
+    with pytest.raises(ValueError, match="order"):
+        vfj.cumulants(np.zeros((30, 2), np.float32), 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -22,10 +23,25 @@ def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert vf.load("model.npz").n_hidden == 12
 
 
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cells of the notebook, one after the other."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    cells = json.loads((README.parent / "docs" / "vae.ipynb").read_text(encoding="utf-8"))["cells"]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec(compile("".join(cell["source"]), "vae.ipynb", "exec"), names)
+    assert "cold" in names
+
+
 @pytest.mark.parametrize("page", ["cumulants", "gibbs", "training", "vae"])
 def test_examples_of_the_docs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == "vae":
         pytest.importorskip("torch")
+        pytest.importorskip("jax")
     text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

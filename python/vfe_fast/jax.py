@@ -1,4 +1,4 @@
-"""Reparameterized samples for JAX: under ``jit``, ``grad`` and ``vmap`` (extra ``jax``).
+"""Reparameterized samples and cumulants for JAX: under ``jit``, ``grad`` and ``vmap`` (extra ``jax``).
 
 Not by ``jax.pure_callback``, which hands over arrays of JAX: where there is one thread, reading them waits
 for the thread that is busy with the callback. The primitive below is lowered to the same call of jaxlib's
@@ -8,14 +8,18 @@ FFI, but reads the buffers of XLA as they are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from . import _core
+from .arguments import count
 from .random import seed
 from .sampling.reparameterize import RELAXED, Family, Reparameterized, prepared, split_prior
+from .statistics.cumulants import MOST_ORDERS
+from .statistics.cumulants import cumulants as cumulants_of
+from .statistics.gradients import cumulants_backward
 
 try:
     import jax
@@ -26,7 +30,7 @@ except ModuleNotFoundError as error:
         f'vfe_fast.jax needs JAX >= 0.5: pip install "vfe_fast[jax]" ({error})', name=error.name
     ) from error
 
-__all__ = ["Reparameterized", "reparameterize"]
+__all__ = ["Reparameterized", "cumulants", "reparameterize"]
 
 
 jax.tree_util.register_pytree_node(
@@ -181,46 +185,53 @@ def _shapes(*arrays: Any, backward: bool, options: tuple[Any, ...], given: tuple
     return [jax.core.ShapedArray(shape, location.dtype) for shape in shapes]
 
 
-def _at_once(*arrays: Any, **how: Any) -> list[Any]:
-    for x in arrays:
-        devices = x.devices() if isinstance(x, jax.Array) else ()  # constants of jax.checkpoint are NumPy's
-        if any(device.platform != "cpu" for device in devices):
-            raise _core.TargetUnavailableError(_ELSEWHERE.format(devices))
-    return [jax.numpy.asarray(x) for x in _run(**how, arrays=[np.asarray(x) for x in arrays])]
+_ELSEWHERE = "{}: expected a computation on the CPU, got one on {}; this version has CPU kernels only"
 
 
-def _lowered(ctx: Any, *operands: Any, **how: Any) -> Any:
-    platforms = ctx.module_context.platforms
-    if tuple(platforms) != ("cpu",):
-        raise _core.TargetUnavailableError(_ELSEWHERE.format(", ".join(platforms)))
-    return mlir.emit_python_callback(
-        ctx, lambda *arrays: _run(**how, arrays=arrays), None, operands, ctx.avals_in, ctx.avals_out,
-        has_side_effect=False,
-    )[0]  # fmt: skip
+def _primitive(name: str, argument: str, run: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
+    """Make a primitive of JAX of a function of NumPy's arrays, whose first argument is called so."""
+    call = Primitive(f"vfe_fast_{name}")
+    call.multiple_results = True
+
+    def at_once(*arrays: Any, **how: Any) -> list[Any]:
+        for x in arrays:
+            devices = x.devices() if isinstance(x, jax.Array) else ()  # constants of jax.checkpoint: NumPy's
+            if any(device.platform != "cpu" for device in devices):
+                raise _core.TargetUnavailableError(_ELSEWHERE.format(argument, devices))
+        return [jax.numpy.asarray(x) for x in run(**how, arrays=[np.asarray(x) for x in arrays])]
+
+    def lowered(ctx: Any, *operands: Any, **how: Any) -> Any:
+        platforms = ctx.module_context.platforms
+        if tuple(platforms) != ("cpu",):
+            raise _core.TargetUnavailableError(_ELSEWHERE.format(argument, ", ".join(platforms)))
+        return mlir.emit_python_callback(
+            ctx, lambda *arrays: run(**how, arrays=arrays), None, operands, ctx.avals_in, ctx.avals_out,
+            has_side_effect=False,
+        )[0]  # fmt: skip
+
+    def mapped(arrays: Any, axes: Any, **how: Any) -> Any:
+        """Under vmap, one call after another."""
+        moved = [
+            x if axis is None else jax.numpy.moveaxis(x, axis, 0)
+            for x, axis in zip(arrays, axes, strict=True)
+        ]
+        which = [k for k, axis in enumerate(axes) if axis is not None]
+
+        def one(slices: Any) -> Any:
+            these = dict(zip(which, slices, strict=True))
+            return call.bind(*(these.get(k, x) for k, x in enumerate(moved)), **how)
+
+        results = jax.lax.map(one, [moved[k] for k in which])
+        return results, [0] * len(results)
+
+    call.def_impl(at_once)
+    call.def_abstract_eval(shapes)
+    mlir.register_lowering(call, lowered)
+    batching.primitive_batchers[call] = mapped
+    return call
 
 
-def _mapped(arrays: Any, axes: Any, **how: Any) -> Any:
-    """Under vmap, one call after another."""
-    moved = [
-        x if axis is None else jax.numpy.moveaxis(x, axis, 0) for x, axis in zip(arrays, axes, strict=True)
-    ]
-    mapped = [k for k, axis in enumerate(axes) if axis is not None]
-
-    def one(slices: Any) -> Any:
-        these = dict(zip(mapped, slices, strict=True))
-        return _call.bind(*(these.get(k, x) for k, x in enumerate(moved)), **how)
-
-    results = jax.lax.map(one, [moved[k] for k in mapped])
-    return results, [0] * len(results)
-
-
-_ELSEWHERE = "mu: expected a computation on the CPU, got one on {}; this version has CPU kernels only"
-_call = Primitive("vfe_fast_reparameterize")
-_call.multiple_results = True
-_call.def_impl(_at_once)
-_call.def_abstract_eval(_shapes)
-mlir.register_lowering(_call, _lowered)
-batching.primitive_batchers[_call] = _mapped
+_call = _primitive("reparameterize", "mu", _run, _shapes)
 
 
 def _bind(backward: bool, options: tuple[Any, ...], *inputs: Any) -> Any:
@@ -250,3 +261,77 @@ def _back(options: Any, inputs: Any, grads: Any) -> Any:
 
 
 _differentiable.defvjp(_ahead, _back, symbolic_zeros=True)
+
+
+def cumulants(x: Any, order: int = 4, *, unbiased: bool = True) -> Any:
+    """Cumulants along the first axis, differentiable.
+
+    Estimates are those of `vfe_fast.cumulants`, without their errors.
+
+    Parameters
+    ----------
+    x : array_like, (n, ...)
+        Samples, float32, or float64 if ``jax_enable_x64`` is on.
+    order : int
+        Highest order, 1 to 8.
+    unbiased : bool
+        k-statistics, which need n >= order; otherwise the cumulants of the samples as they are.
+
+    Returns
+    -------
+    Array, (..., order)
+        Of the dtype of `x`. They can be differentiated once, in reverse mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    TargetUnavailableError
+        If the computation is not on the CPU.
+
+    Examples
+    --------
+    >>> import jax
+    >>> V = jax.numpy.array([1.0, 2.0, 4.0, 9.0])
+    >>> second_order = lambda V: -cumulants(V, 2)[0] + cumulants(V, 2)[1] / 2  # of ln <exp(-V)>
+    >>> [round(g, 3) for g in jax.jit(jax.grad(second_order))(V).tolist()]
+    [-1.25, -0.917, -0.25, 1.417]
+    """
+    samples = _reals(x, "x")
+    n_orders = count(order, "order", 1, MOST_ORDERS + 1)
+    if samples.ndim < 1 or len(samples) < (n_orders if unbiased else 1):
+        raise ValueError(f"x: expected (n, ...), n >= order = {n_orders}, got {samples.shape}")
+    return _differentiable_cumulants(samples, n_orders, bool(unbiased))
+
+
+def _run_cumulants(backward: bool, order: int, unbiased: bool, arrays: Any) -> tuple[Any, ...]:
+    samples = np.asarray(arrays[0])
+    if backward:
+        found = cumulants_backward(samples, np.asarray(arrays[1]), unbiased=unbiased)
+    else:
+        found = cumulants_of(samples, order=order, axis=0, unbiased=unbiased).values
+    return (np.asarray(found, samples.dtype),)
+
+
+def _shapes_of_cumulants(*arrays: Any, backward: bool, order: int, unbiased: bool) -> Any:
+    x = arrays[0]
+    return [jax.core.ShapedArray(x.shape if backward else (*x.shape[1:], order), x.dtype)]
+
+
+_call_cumulants = _primitive("cumulants", "x", _run_cumulants, _shapes_of_cumulants)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _differentiable_cumulants(x: Any, order: int, unbiased: bool) -> Any:
+    return _call_cumulants.bind(x, backward=False, order=order, unbiased=unbiased)[0]
+
+
+def _ahead_of_cumulants(x: Any, order: int, unbiased: bool) -> Any:
+    return _differentiable_cumulants(x, order, unbiased), x
+
+
+def _back_from_cumulants(order: int, unbiased: bool, x: Any, gradient: Any) -> Any:
+    return tuple(_call_cumulants.bind(x, gradient, backward=True, order=order, unbiased=unbiased))
+
+
+_differentiable_cumulants.defvjp(_ahead_of_cumulants, _back_from_cumulants)
