@@ -83,9 +83,7 @@ def main() -> None:
     setting, (train, test) = SETTINGS[options.name], data(options.name)
     test = test[: setting.n_test]
     n_epochs = options.epochs if options.seconds is None else 10**6
-    print(
-        f"{options.name}: {len(train)} training rows, {len(test)} test rows, {train.shape[1]} units; {setting}"
-    )
+    print(f"{options.name}: {len(train)} rows, {len(test)} test rows, {train.shape[1]} units, {setting}")
     for number, (name, objective) in enumerate(objectives(setting.n_samples).items()):
         if options.only and number not in options.only:
             continue

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..arguments import inverse_temperature
+from ..arrays import borrow
 from ..models import BernoulliRBM, GaussianRBM, Ising, SpinRBM
 from ..random import seed
+from ..sampling import GibbsChains
 from ..sampling.tempering import TemperingWarning
 from ..statistics.series import SeriesWarning
 from .ais import ais, reverse_ais
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
 from .importance import importance
+from .laplace import laplace
 from .mbar import mbar
 from .mean_field import mean_field
 from .result import FreeEnergy, FreeEnergyWarning
@@ -49,6 +52,13 @@ class Method:
     takes_data: bool = False
 
 
+def _laplace(model: GaussianRBM, *, beta: float, rng: Any, num_threads: int | None) -> FreeEnergy:
+    """Laplace's method from where Gibbs chains end: in several minima, if there are."""
+    chains = GibbsChains(model, 32, rng=rng, num_threads=num_threads)
+    chains.step(100, beta=beta)
+    return laplace(model, chains.visible, beta=beta)
+
+
 #: In the order of the table.
 METHODS: dict[str, Method] = {
     "exact": Method(functools.partial(exact, max_seconds=60.0), (*_DISCRETE, GaussianRBM), is_random=False),
@@ -60,6 +70,7 @@ METHODS: dict[str, Method] = {
     "importance": Method(importance, _BINARY),
     "thermodynamic_integration": Method(thermodynamic_integration, _BINARY),
     "mbar": Method(mbar, _DISCRETE),
+    "laplace": Method(_laplace, (GaussianRBM,)),
     "ais": Method(ais, _BINARY, takes_data=True),
     "reverse_ais": Method(reverse_ais, _BINARY, takes_data=True),
 }
@@ -204,6 +215,11 @@ def compare(
     of_methods = {_checked(name, "options"): given for name, given in dict(options or {}).items()}
     if not all(isinstance(given, Mapping) for given in of_methods.values()):
         raise TypeError("options: expected a mapping of keywords for each method")
+    if data is not None:
+        n_units = model.n_spins if isinstance(model, Ising) else model.n_visible
+        shape = np.shape(borrow(data, "data")[0])
+        if len(shape) != 2 or shape[1] != n_units:
+            raise ValueError(f"data: expected (n_samples, {n_units}), got {shape}")
     key = seed(rng)
     results: dict[str, FreeEnergy] = {}
     seconds: dict[str, float] = {}
