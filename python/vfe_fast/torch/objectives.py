@@ -42,26 +42,24 @@ class Bound:
         The estimate, in nats.
     kind : {"upper_bound", "consistent", "asymptotic"} or None
         What -value is to F = -ln p(x); None if it is no estimate of it at all.
-    surrogate : Tensor, (batch,)
-        What to differentiate: as a rule `value` itself.
     details : mapping
         What is specific to the objective, as plain numbers.
     """
 
     value: torch.Tensor
     kind: Kind | None
-    surrogate: torch.Tensor
     details: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> torch.Tensor:
         """Minus the mean over the batch, to be minimized."""
-        return -self.surrogate.mean()
+        return -self.value.mean()
 
 
-@dataclass(frozen=True)
 class _Objective:
     """Draws, then estimates."""
+
+    n_samples: int
 
     def __call__(self, vae: VAE, x: torch.Tensor, *, rng: Any = None) -> Bound:
         """Estimate ln p(x).
@@ -86,16 +84,11 @@ class _Objective:
         TypeError, ValueError
             If an argument is not as described, or not finite.
         """
-        draw = vae.draw(x, self.n_drawn, rng=rng, path_only=self.path_only)
+        draw = vae.draw(x, self.n_samples, rng=rng, path_only=self.path_only)
         if vae.temperature == 0:
             value = -draw.energy[0]
-            return Bound(value, None, value)
+            return Bound(value, None)
         return self.of(draw)
-
-    @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        raise NotImplementedError
 
     @property
     def path_only(self) -> bool:
@@ -114,6 +107,9 @@ class _Objective:
         -------
         Bound
         """
+        return self._of(draw)
+
+    def _of(self, draw: Draw) -> Bound:
         raise NotImplementedError
 
     @property
@@ -148,30 +144,14 @@ class ELBO(_Objective):
     def __post_init__(self) -> None:
         _checked(self, 1)
 
-    @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        return self.n_samples
-
-    def of(self, draw: Draw) -> Bound:
-        """Estimate ln p(x) from samples at hand.
-
-        Parameters
-        ----------
-        draw : Draw
-            Of n_samples samples of each row.
-
-        Returns
-        -------
-        Bound
-        """
+    def _of(self, draw: Draw) -> Bound:
         if self.analytic_kl:
             value = draw.log_likelihood.mean(0) - draw.kl
             if draw.temperature != 1:  # T S, not S
                 value = value + (1 - draw.temperature) * draw.log_q.mean(0)
         else:
             value = draw.temperature * draw.log_weights.mean(0)
-        return Bound(value, "upper_bound", value)
+        return Bound(value, "upper_bound")
 
 
 @dataclass(frozen=True)
@@ -194,6 +174,11 @@ class CumulantELBO(_Objective):
         Samples of each row, more than `order`.
     stop : bool
         Whether to do so; if not, all rows are cut off at `order`.
+
+    Notes
+    -----
+    `details` of its `Bound`: ``not_decreasing``, the share of rows whose last term is no smaller than the one
+    before (of orders from 3 on; the first says only where V is 0), and ``mean_order``.
     """
 
     order: int = 2
@@ -204,25 +189,7 @@ class CumulantELBO(_Objective):
         object.__setattr__(self, "order", count(self.order, "order", 1, MOST_ORDERS + 1))
         _checked(self, self.order + 1)
 
-    @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        return self.n_samples
-
-    def of(self, draw: Draw) -> Bound:
-        """Estimate ln p(x) from samples at hand.
-
-        Parameters
-        ----------
-        draw : Draw
-            Of n_samples samples of each row.
-
-        Returns
-        -------
-        Bound
-            With the share of rows in `details`: ``not_decreasing``, whose last term is no smaller than the
-            one before (of orders from 3 on; the first says only where V is 0), and ``mean_order``.
-        """
+    def _of(self, draw: Draw) -> Bound:
         terms = cumulant_terms(draw.log_weights, self.order)
         details: dict[str, float] = {"mean_order": float(self.order)}
         if self.order >= 3:
@@ -239,7 +206,7 @@ class CumulantELBO(_Objective):
             terms = torch.where(kept, terms, torch.zeros((), dtype=terms.dtype))
             details["mean_order"] = float(best.double().mean())
         value = draw.temperature * terms.sum(1)
-        return Bound(value, "upper_bound" if self.order == 1 else "asymptotic", value, details)
+        return Bound(value, "upper_bound" if self.order == 1 else "asymptotic", details)
 
 
 @dataclass(frozen=True)
@@ -264,34 +231,18 @@ class IWAE(_Objective):
         _checked(self, 1)
 
     @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        return self.n_samples
-
-    @property
     def path_only(self) -> bool:
         """Whether gradients reach q through its samples alone."""
         return self.doubly_reparameterized
 
-    def of(self, draw: Draw) -> Bound:
-        """Estimate ln p(x) from samples at hand.
-
-        Parameters
-        ----------
-        draw : Draw
-            Of n_samples samples of each row.
-
-        Returns
-        -------
-        Bound
-        """
+    def _of(self, draw: Draw) -> Bound:
         value = draw.temperature * log_mean_exp(draw.log_weights)
         if self.doubly_reparameterized and draw.z.requires_grad:
             with torch.no_grad():
                 share = torch.softmax(draw.log_weights, dim=0)[..., None]
             # The decoder gets sum_k share_k d ln w_k; what goes on through z, share_k once more.
             draw.z.register_hook(lambda gradient: share * gradient)
-        return Bound(value, "upper_bound", value)
+        return Bound(value, "upper_bound")
 
 
 @dataclass(frozen=True)
@@ -319,28 +270,12 @@ class Renyi(_Objective):
         if not math.isfinite(self.alpha):
             raise ValueError(f"alpha: expected a finite number, got {self.alpha}")
 
-    @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        return self.n_samples
-
-    def of(self, draw: Draw) -> Bound:
-        """Estimate ln p(x) from samples at hand.
-
-        Parameters
-        ----------
-        draw : Draw
-            Of n_samples samples of each row.
-
-        Returns
-        -------
-        Bound
-        """
+    def _of(self, draw: Draw) -> Bound:
         power = 1 - self.alpha
         log_w = draw.log_weights
         value = log_mean_exp(power * log_w) / power if power != 0 else log_w.mean(0)
         value = draw.temperature * value
-        return Bound(value, "upper_bound" if self.alpha >= 0 else None, value)
+        return Bound(value, "upper_bound" if self.alpha >= 0 else None)
 
 
 @dataclass(frozen=True)
@@ -365,27 +300,11 @@ class BetaELBO(_Objective):
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta: expected 0 <= beta, got {self.beta}")
 
-    @property
-    def n_drawn(self) -> int:
-        """Samples of each row."""
-        return self.n_samples
-
-    def of(self, draw: Draw) -> Bound:
-        """Estimate ln p(x) from samples at hand.
-
-        Parameters
-        ----------
-        draw : Draw
-            Of n_samples samples of each row.
-
-        Returns
-        -------
-        Bound
-        """
+    def _of(self, draw: Draw) -> Bound:
         if draw.temperature != 1:
             raise ValueError(f"temperature: expected 1 beside a beta, got {draw.temperature}")
         value = draw.log_likelihood.mean(0) - self.beta * draw.kl
-        return Bound(value, "upper_bound" if self.beta >= 1 else None, value)
+        return Bound(value, "upper_bound" if self.beta >= 1 else None)
 
 
 OBJECTIVES: dict[str, Any] = {
