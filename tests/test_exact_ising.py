@@ -331,5 +331,5 @@ def test_bad_spins(spins: Any, error: type[Exception]) -> None:
 
 @pytest.mark.parametrize("n", [44, 46, 100])
 def test_too_many_spins(n: int) -> None:
-    with pytest.raises(ValueError, match=r"^model: .*2\^"):
+    with pytest.raises(ValueError, match=r"^model: .*(2\^44|at most 45 spins.*wang_landau)"):
         vf.free_energy.exact(vf.Ising(np.zeros((n, n))), max_seconds=1.0)

@@ -248,7 +248,7 @@ def test_beta_of_each_chain(target):
         ("clamped", np.zeros(4, dtype=bool), ValueError),
         ("clamped", np.zeros((2, 5), dtype=bool), ValueError),
         ("clamped", np.full(5, 2), ValueError),
-        ("clamped", "all", ValueError),
+        ("clamped", "all", TypeError),
     ],
 )
 def test_bad_betas_and_masks(parameters, name, bad, error):
