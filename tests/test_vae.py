@@ -249,6 +249,20 @@ def test_stopping_keeps_what_diverges_at_bay() -> None:
     assert kinds == ["upper_bound", "asymptotic"]
 
 
+def test_few_samples_are_not_believed_beyond_a_nat() -> None:
+    """Of five samples no series is seen to diverge; what they say directly bounds what is believed."""
+    far, x = linear(spread=3.0), rows(50)
+    with torch.no_grad():
+        far.encoder.log_var += 2.0
+    draw = far.draw(x, 5, rng=0)
+    direct = vft.IWAE(5).of(draw).value
+    for order in (2, 3):
+        plain, stopped = (vft.CumulantELBO(order, 5, stop=s).of(draw).value for s in (False, True))
+        assert (plain - direct).abs().max() > 10
+        bound = draw.log_weights.mean(0)
+        assert ((stopped - direct).abs() <= 1 + 1e-9).logical_or((stopped - bound).abs() <= 1e-9).all()
+
+
 # Temperature.
 
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..arguments import count, real
@@ -30,6 +31,8 @@ from .log_mean_exp import cumulant_terms, log_mean_exp
 from .vae import VAE, Draw
 
 __all__ = ["ELBO", "IWAE", "OBJECTIVES", "BetaELBO", "Bound", "CumulantELBO", "Renyi"]
+
+_BELIEVED = 1.0  # nats between a partial sum and the direct estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +167,8 @@ class CumulantELBO(_Objective):
     by unbiased k-statistics of the samples of each row. Not a bound: the series is cut off, and may diverge.
     What is maximized then has no maximum: the variance of V, with order 2, is largest where q is nowhere near
     p. So each row is cut off where `log_mean_exp_cumulants` says that the series is best stopped
-    (`best_order`).
+    (`best_order`), and before a partial sum that is more than a nat from ln of the mean weight of the same
+    samples.
 
     Parameters
     ----------
@@ -198,13 +202,14 @@ class CumulantELBO(_Objective):
         if self.stop and self.order > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SeriesWarning)  # counted above
-                series = log_mean_exp_cumulants(
-                    -draw.log_weights.detach().numpy(), order=max(self.order, 2), axis=0
-                )
-            best = torch.from_numpy(series.best_order)
-            kept = torch.arange(1, self.order + 1) <= best[:, None]
+                series = log_mean_exp_cumulants(-draw.log_weights.detach().numpy(), order=self.order, axis=0)
+            # Few samples do not show that a series diverges, but they bound what can be believed.
+            far = np.abs(series.partial_sums[:, : self.order] - series.direct[:, None]) > _BELIEVED
+            far[:, 0] = False  # the bound itself
+            best = np.minimum(series.best_order, np.where(far.any(axis=1), far.argmax(axis=1), self.order))
+            kept = torch.from_numpy(np.arange(1, self.order + 1) <= best[:, None])
             terms = torch.where(kept, terms, torch.zeros((), dtype=terms.dtype))
-            details["mean_order"] = float(best.double().mean())
+            details["mean_order"] = float(best.mean())
         value = draw.temperature * terms.sum(1)
         return Bound(value, "upper_bound" if self.order == 1 else "asymptotic", details)
 
