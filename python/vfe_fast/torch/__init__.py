@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
 from ..sampling.reparameterize import Reparameterized
 from .evaluate import Evaluation, evaluate
 from .files import load, save
-from .fit import VAEHistory, fit
+from .fit import fit
 from .flows import PlanarFlow
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linear import LinearVAE
@@ -25,6 +25,6 @@ from .vae import VAE, Draw
 
 __all__ = [
     "ELBO", "IWAE", "VAE", "Bernoulli", "BetaELBO", "Bound", "Categorical", "CumulantELBO", "Draw",
-    "Evaluation", "Gaussian", "Heads", "LinearVAE", "PlanarFlow", "Renyi", "Reparameterized", "VAEHistory",
+    "Evaluation", "Gaussian", "Heads", "LinearVAE", "PlanarFlow", "Renyi", "Reparameterized",
     "convolutional", "evaluate", "fit", "load", "mlp", "reparameterize", "save",
 ]  # fmt: skip

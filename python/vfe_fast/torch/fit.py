@@ -6,62 +6,24 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..arguments import count, real
 from ..arrays import Array
 from ..files import read_arrays, write_arrays
 from ..random import generator, seed
+from ..training.loop import History
 from ..training.progress import ProgressBar
 from .evaluate import as_rows
 from .objectives import ELBO, Bound
 from .vae import VAE
 
-__all__ = ["VAEHistory", "fit"]
+__all__ = ["fit", "seed_of"]
 
 CHECKPOINT_FORMAT = "vfe_fast.vae_checkpoint"
 FORMAT_VERSION = "1"
-
-
-@dataclass(frozen=True)
-class VAEHistory:
-    """What happened in training.
-
-    Attributes
-    ----------
-    records : tuple of dict
-        One a finished epoch: ``epoch``, ``seconds`` (in all), ``objective`` (mean estimate of ln p(x) over
-        the epoch), the objective's details, ``valid`` if there are validation data, and what the callback
-        returned.
-    interrupted : bool
-        Whether Ctrl-C or `max_seconds` ended the run early.
-    seconds : float
-        Time spent in training, without validation and callbacks.
-    """
-
-    records: tuple[dict[str, float], ...]
-    interrupted: bool
-    seconds: float
-
-    def metric(self, name: str) -> tuple[Array, Array]:
-        """Look up one metric, where it was recorded.
-
-        Parameters
-        ----------
-        name : str
-            Its name in the records.
-
-        Returns
-        -------
-        epochs, values : ndarray
-            Both empty if it never was.
-        """
-        found = [(r["epoch"], r[name]) for r in self.records if name in r]
-        return np.array([e for e, _ in found]), np.array([v for _, v in found])
 
 
 def fit(
@@ -80,7 +42,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     max_seconds: float | None = None,
-) -> VAEHistory:
+) -> History:
     """Train a VAE in place, by Adam on minibatches.
 
     Parameters
@@ -117,7 +79,10 @@ def fit(
 
     Returns
     -------
-    VAEHistory
+    vfe_fast.training.History
+        Its records have ``epoch``, ``seconds`` (of training in all, without validation and callbacks),
+        ``objective`` (mean estimate of ln p(x) over the epoch), the objective's details, ``valid`` if there
+        are validation data, and what the callback returned. `interrupted`: by Ctrl-C or `max_seconds`.
 
     Raises
     ------
@@ -172,7 +137,7 @@ def fit(
         except KeyboardInterrupt:
             interrupted = True
     vae.eval()
-    return VAEHistory(tuple(records), interrupted, seconds)
+    return History(tuple(records), interrupted, seconds)
 
 
 def _epoch(

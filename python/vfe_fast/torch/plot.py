@@ -12,7 +12,7 @@ import torch
 from ..arrays import Array
 from ..files import write_atomically
 from ..plot import image_grid
-from .fit import VAEHistory
+from ..training import History
 from .vae import VAE
 
 __all__ = ["plot_images", "plot_vae"]
@@ -44,7 +44,7 @@ def plot_images(images: Array, path: str | os.PathLike[str]) -> None:
 
 @torch.no_grad()
 def plot_vae(
-    vae: VAE, data: torch.Tensor, history: VAEHistory, path: str | os.PathLike[str], *, rng: Any = None
+    vae: VAE, data: torch.Tensor, history: History, path: str | os.PathLike[str], *, rng: Any = None
 ) -> None:
     """Draw learning curves, samples, data beside their reconstructions, and the plane of two latents.
 
@@ -54,7 +54,7 @@ def plot_vae(
         A trained model, of at least two latents.
     data : Tensor, (n_data, n_visible)
         Rows to reconstruct. Drawn as images if n_visible is a square.
-    history : VAEHistory
+    history : History
         What `fit` returned.
     path : path
         Of the .png file.
