@@ -150,7 +150,7 @@ def test_figures_of_the_docs(script, monkeypatch):
     pytest.importorskip("matplotlib")
     if script.stem == "style":
         return
-    if script.stem == "compare" and importlib.util.find_spec("scipy") is None:
+    if script.stem in ("compare", "gibbs") and importlib.util.find_spec("scipy") is None:
         pytest.skip("scipy reads the images")
     monkeypatch.syspath_prepend(str(FIGURES))
     names = runpy.run_path(str(script))
