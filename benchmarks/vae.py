@@ -3,15 +3,23 @@
 ELBO, cumulant-corrected ELBO and IWAE at equal epochs or equal time, several seeds; -ln p(x) of the test set
 by importance sampling. MNIST: 784-200-200-50 of Burda, Grosse, Salakhutdinov (2016); Caltech silhouettes:
 784-200-200-50, K = 5 (Li, Turner 2016: VAE 119.69, IWAE 117.89); digits: scikit-learn's, in two minutes.
+
+Every so many epochs the validation set is looked at; the model that did best there is what is judged. With
+--json each run is written as a line: ``--report FILE`` makes the table of all that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
+import json
 import math
+import os
 import statistics
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,25 +44,29 @@ SETTINGS = {
     "silhouettes": Setting((200, 200), 50, 5, 2307),
     "mnist": Setting((200, 200), 50, 5, 1000),
 }
+LOOK_ROWS, LOOK_SAMPLES = 500, 200  # of the validation set
 
 
-def data(name: str) -> tuple[np.ndarray, np.ndarray]:
+def data(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows to train on, to choose by, to judge by."""
     if name == "digits":
         from sklearn.datasets import load_digits
 
         bits = (load_digits().data > 7).astype(np.float32)
         bits = bits[np.random.default_rng(0).permutation(len(bits))]
-        return bits[:1500], bits[1500:]
+        return bits[:1300], bits[1300:1500], bits[1500:]
     from scipy.io import loadmat
 
     if name == "silhouettes":
         found = loadmat(FOLDER / "silhouettes" / "caltech101_silhouettes_28_split1.mat")
-        return found["train_data"].astype(np.float32), found["test_data"].astype(np.float32)
-    folder = FOLDER / "binarized_mnist"
-    train, test = (
-        loadmat(folder / f"binarized_mnist_{part}.amat")["X"].astype(np.float32) for part in ("train", "test")
-    )
-    return train, test[np.random.default_rng(0).permutation(len(test))]
+        parts = [found[f"{part}_data"].astype(np.float32) for part in ("train", "val", "test")]
+    else:
+        folder = FOLDER / "binarized_mnist"
+        files = [folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")]
+        parts = [loadmat(file)["X"].astype(np.float32) for file in files]
+    train, valid, test = parts
+    shuffle = np.random.default_rng(0).permutation
+    return train, valid[shuffle(len(valid))], test[shuffle(len(test))]
 
 
 def objectives(k: int) -> dict[str, object]:
@@ -67,51 +79,126 @@ def objectives(k: int) -> dict[str, object]:
     }
 
 
+def run(
+    options: argparse.Namespace, number: int, name: str, objective: object, seed: int, parts: list[np.ndarray]
+) -> dict[str, Any]:
+    """Train one model, and judge it where it did best on the validation set."""
+    setting, (train, valid, test) = SETTINGS[options.name], parts
+    torch.manual_seed(seed)
+    vae = vft.VAE.mlp(train.shape[1], setting.n_latents, hidden=setting.hidden)
+    kept = None
+    if options.checkpoints is not None:
+        options.checkpoints.mkdir(exist_ok=True)
+        kept = options.checkpoints / f"{options.name}_{number}_{seed}.npz"
+    best, state = math.inf, copy.deepcopy(vae.state_dict())
+    looked_for = 0.0  # seconds of the processor
+
+    def look(vae: vft.VAE, record: dict[str, float]) -> dict[str, float] | None:
+        nonlocal best, state, looked_for
+        begin = time.process_time()
+        found = {"processor_seconds": begin - started - looked_for}
+        if record["epoch"] % options.every == 0:
+            result = vft.evaluate(vae, valid[:LOOK_ROWS], n_samples=LOOK_SAMPLES, rng=7)
+            found["valid_nll"] = float(result.nll.mean())
+            if found["valid_nll"] < best:
+                best, state = found["valid_nll"], copy.deepcopy(vae.state_dict())
+        looked_for += time.process_time() - begin
+        return found
+
+    started = time.process_time()
+    history = vft.fit(
+        vae, train, objective=objective, n_epochs=10**6 if options.epochs is None else options.epochs,
+        batch_size=setting.batch_size, learning_rate=setting.learning_rate, rng=seed,
+        max_seconds=options.seconds, checkpoint=kept, callback=look,
+    )  # fmt: skip
+    vae.load_state_dict(state)
+    result = vft.evaluate(vae, test[: setting.n_test], n_samples=options.samples, rng=100 + seed)
+    looks = [r for r in history.records if "valid_nll" in r]
+    return {
+        "data": options.name, "number": number, "objective": name, "seed": seed, "best_valid": best,
+        "curve": [[r["epoch"], r["processor_seconds"], r["valid_nll"]] for r in looks],
+        "nll": float(result.nll.mean()), "nll_stderr": float(result.nll_stderr.mean()),
+        "elbo": float(result.elbo.mean()), "ess": float(np.median(result.ess)), "samples": options.samples,
+        "rows": len(result.nll), "seconds": history.seconds, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def report(runs: list[dict[str, Any]]) -> None:
+    """A line an objective: the test set, and the validation set at equal epochs and equal time."""
+    epochs = min(r["curve"][-1][0] for r in runs)
+    seconds = min(r["curve"][-1][1] for r in runs)
+
+    def until(r: dict[str, Any], column: int, limit: float) -> float:
+        return min((look[2] for look in r["curve"] if look[column] <= limit), default=math.nan)
+
+    def shown(values: list[float]) -> str:
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        return f"{statistics.mean(values):9.3f} ({spread:.3f})"
+
+    print(
+        f"-ln p(x), mean over seeds (deviation between them); validation set: best so far after {epochs:.0f} "
+        f"epochs, after {seconds:.0f} s of one processor"
+    )
+    print(
+        f"{'objective':<34}{'test':>17}{'-ELBO, test':>20}{'at equal epochs':>20}{'at equal time':>20}  "
+        "best epoch  seeds"
+    )
+    for number in sorted({r["number"] for r in runs}):
+        of = [r for r in runs if r["number"] == number]
+        best = [min(r["curve"], key=lambda look: look[2])[0] for r in of]
+        columns = (
+            [r["nll"] for r in of],
+            [r["elbo"] for r in of],
+            [until(r, 0, epochs) for r in of],
+            [until(r, 1, seconds) for r in of],
+        )
+        print(
+            f"{of[0]['objective']:<34}"
+            + "   ".join(shown(c) for c in columns)
+            + f"  {statistics.mean(best):9.0f}  {len(of)}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.vae", description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=SETTINGS)
-    limit = parser.add_mutually_exclusive_group()
-    limit.add_argument("--epochs", type=int, default=40)
-    limit.add_argument("--seconds", type=float, help="of training, instead of epochs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="of training (default: 40 if there is no --seconds)")
+    parser.add_argument("--seconds", type=float, help="of training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--every", type=int, default=5, help="epochs between looks at the validation set")
     parser.add_argument("--samples", type=int, default=5000, help="of a row, for -ln p(x)")
     parser.add_argument("--only", nargs="+", type=int, metavar="N", help="objectives by number, from 0")
+    parser.add_argument("--threads", type=int, help="of PyTorch and of the kernels")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add a line a run")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="train nothing: the table of these runs")
     parser.add_argument(
         "--checkpoints", type=Path, metavar="FOLDER", help="keep runs there, and go on with them"
     )
     options = parser.parse_args()
-    setting, (train, test) = SETTINGS[options.name], data(options.name)
-    test = test[: setting.n_test]
-    n_epochs = options.epochs if options.seconds is None else 10**6
-    print(f"{options.name}: {len(train)} rows, {len(test)} test rows, {train.shape[1]} units, {setting}")
-    for number, (name, objective) in enumerate(objectives(setting.n_samples).items()):
-        if options.only and number not in options.only:
-            continue
-        nll, elbo, epochs, seconds, ess = [], [], [], [], []
-        for seed in range(options.seeds):
-            torch.manual_seed(seed)
-            vae = vft.VAE.mlp(train.shape[1], setting.n_latents, hidden=setting.hidden)
-            kept = None
-            if options.checkpoints is not None:
-                options.checkpoints.mkdir(exist_ok=True)
-                kept = options.checkpoints / f"{options.name}_{number}_{seed}.npz"
-            history = vft.fit(
-                vae, train, objective=objective, n_epochs=n_epochs, batch_size=setting.batch_size,
-                learning_rate=setting.learning_rate, rng=seed, max_seconds=options.seconds, checkpoint=kept,
-            )  # fmt: skip
-            result = vft.evaluate(vae, test, n_samples=options.samples, rng=100 + seed)
-            nll.append(float(result.nll.mean()))
-            elbo.append(float(result.elbo.mean()))
-            ess.append(float(np.median(result.ess)))
-            epochs.append(len(history.records))
-            seconds.append(history.seconds)
-        spread = statistics.stdev(nll) if len(nll) > 1 else math.nan
-        print(
-            f"{name:<33} -ln p(x) {statistics.mean(nll):8.3f} (deviation over seeds {spread:.3f}), "
-            f"-ELBO {statistics.mean(elbo):8.3f}, ESS {statistics.median(ess):.0f}, "
-            f"{statistics.mean(epochs):.0f} epochs, {statistics.mean(seconds):.0f} s",
-            flush=True,
-        )
+    if options.report is not None:
+        lines = [json.loads(line) for line in options.report.read_text().splitlines()]
+        return report([r for r in lines if r["data"] == options.name])
+    if options.epochs is None and options.seconds is None:
+        options.epochs = 40
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+        os.environ["VFE_NUM_THREADS"] = str(options.threads)
+    setting, parts = SETTINGS[options.name], data(options.name)
+    print(f"{options.name}: {' + '.join(str(len(p)) for p in parts)} rows, {setting}", flush=True)
+    runs = []
+    for seed in options.seeds:
+        for number, (name, objective) in enumerate(objectives(setting.n_samples).items()):
+            if options.only and number not in options.only:
+                continue
+            runs.append(run(options, number, name, objective, seed, list(parts)))
+            print(
+                f"seed {seed}, {name}: -ln p(x) {runs[-1]['nll']:.3f}, {runs[-1]['seconds']:.0f} s",
+                flush=True,
+            )
+            if options.json is not None:
+                with options.json.open("a") as file:
+                    print(json.dumps(runs[-1]), file=file)
+    report(runs)
 
 
 if __name__ == "__main__":

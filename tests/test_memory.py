@@ -58,11 +58,11 @@ print(peak() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("what", ["chains", "cd", "pcd"])
 def test_chains_take_bits(what: str) -> None:
-    """200,000 chains have 21 MB of visible bits; as float32 they would have 630 MB, their 128 hidden means 100; in MB."""
+    """Beyond the model, in MB: 200,000 chains are 21 of visible bits; as float32 630, 128 hidden means 100."""
     do = {
         "chains": "chains = vf.GibbsChains(rbm, 200_000, rng=0); chains.step(2)",
-        "cd": "vf.train(rbm, v, method='cd', batch_size=200_000, n_epochs=1, centered=False, rng=0)",
-        "pcd": "vf.train(rbm, v, method='pcd', n_chains=200_000, batch_size=200_000, n_epochs=1, centered=False, rng=0)",
+        "cd": "vf.train(rbm, v, method='cd', **how)",
+        "pcd": "vf.train(rbm, v, method='pcd', n_chains=200_000, **how)",
     }
     taken = run(f"""
 parameters = 0.05 * rng.normal(size=(784, 128)), np.zeros(784), np.zeros(128)
@@ -70,6 +70,7 @@ rbm = vf.BernoulliRBM(*(p.astype(np.float32) for p in parameters))
 vf.GibbsChains(rbm, 100, rng=0).step(2)
 v = np.zeros((200_000, 784), np.uint8)
 v[::3, ::5] = 1
+how = dict(batch_size=200_000, n_epochs=1, centered=False, rng=0)
 before = peak()
 {do[what]}
 print(peak() - before)

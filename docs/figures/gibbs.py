@@ -1,4 +1,4 @@
-"""The lower halves of images given the upper ones: Gibbs sampling with clamped units of an RBM trained on MNIST.
+"""The lower halves of images given the upper ones: Gibbs sampling with clamped units of an RBM of MNIST.
 
 The binarized images are looked for in the folder that VFE_DATA names, or ../shared/data.
 """
@@ -22,7 +22,7 @@ SIDE, N_IMAGES = 28, 10
 
 
 def compute(small: bool = False) -> list[tuple[str, NDArray[np.float64]]]:
-    """Rows of images, each with its name: what is given, what three chains add to it, and what they expect."""
+    """Rows of images, each with its name: what is given, what three chains add, and what they expect."""
     images = binarized_mnist()
     train, held_out = images[:-1000], images[-1000:][:N_IMAGES]
     rbm = vf.BernoulliRBM.from_data(train, 20 if small else 500, rng=1)

@@ -179,6 +179,30 @@ def log_mean_exp_cumulants(
     if not math.isfinite(beta):
         raise ValueError(f"beta: expected a finite number, got {beta}")
     counts = blocks(n)
+    values, replicates = _cumulants_of(samples, shared, order, unbiased, counts, num_threads, device)
+    found = [
+        _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
+        for coupling in couplings.ravel()
+    ]
+    result = _joined(found, couplings, n)
+    warn_if_it_diverges(result, stacklevel=3)
+    return result
+
+
+def stopped(V: Array, order: int, axis: int) -> tuple[Array, Array, Array]:
+    """Partial sums of ln⟨exp(-V)⟩, the order at which they are best stopped, and the direct estimate."""
+    samples, _, _ = _samples_of(V, axis, None, order)
+    counts = blocks(samples.shape[-1])
+    values, replicates = _cumulants_of(samples, None, order, True, counts, None, "cpu")
+    found = _summed(values, replicates, counts, 1.0, samples, None, None, resummed=False)
+    return found["partial_sums"], found["best_order"], found["direct"]
+
+
+def _cumulants_of(
+    samples: Array, shared: Array | None, order: int, unbiased: bool, counts: Array,
+    num_threads: int | None, device: Literal["cpu", "cuda"],
+) -> tuple[Array, Array]:  # fmt: skip
+    """Cumulants, and those without each of the blocks."""
     values, _, replicates, _ = _core.cumulants(
         samples, shared,
         order=order, unbiased=unbiased, counts=counts, wanted="vr", num_threads=threads(num_threads),
@@ -188,13 +212,7 @@ def log_mean_exp_cumulants(
     assert replicates is not None
     if not np.isfinite(values).all():
         raise ValueError("V: expected finite numbers whose powers up to `order` are finite, got others")
-    found = [
-        _summed(values, replicates, counts, beta * coupling, samples, shared, num_threads)
-        for coupling in couplings.ravel()
-    ]
-    result = _joined(found, couplings, n)
-    warn_if_it_diverges(result, stacklevel=3)
-    return result
+    return values, replicates
 
 
 def known_series(values: Array, V: Array, probabilities: Array, couplings: Array) -> CumulantSeries:
@@ -254,9 +272,9 @@ def _samples_of(V: Any, axis: Any, weights: Any, order: int) -> Any:
 
 def _summed(
     values: Array, replicates: Array, counts: Array, t: float, samples: Array, shared: Array | None,
-    num_threads: int | None,
+    num_threads: int | None, resummed: bool = True,
 ) -> dict[str, Array]:  # fmt: skip
-    """The series at -λβ = -t."""
+    """The series at -λβ = -t; `resummed`: with its Padé approximant."""
     order = values.shape[-1]
     orders = np.arange(1, order + 1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -292,14 +310,13 @@ def _summed(
     rest = np.where(diverges[..., None], np.maximum(hidden[..., 1:-1], hidden[..., 2:]), rest)
     off = sums_stderr**2 + rest**2
     best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
-    pade, pade_left_out = _resummed(terms, left_out)
     direct, direct_stderr, ess = _direct(samples, shared, counts, t, num_threads)
 
     def at_best(array: Array) -> Array:
-        found: Array = np.take_along_axis(array, best[..., None], axis=-1)[..., 0]
-        return found
+        chosen: Array = np.take_along_axis(array, best[..., None], axis=-1)[..., 0]
+        return chosen
 
-    return {
+    found = {
         "terms": terms,
         "terms_stderr": terms_stderr,
         "partial_sums": sums,
@@ -308,14 +325,16 @@ def _summed(
         "best_order": best + 1,
         "value": at_best(sums),
         "stderr": at_best(sums_stderr),
-        "pade": pade,
-        "pade_stderr": jackknife(pade, pade_left_out, counts),
         "diverges": diverges,
         "noisy": significant[..., -1] == 0,
         "direct": direct,
         "direct_stderr": direct_stderr,
         "ess": ess,
     }
+    if resummed:
+        found["pade"], pade_left_out = _resummed(terms, left_out)
+        found["pade_stderr"] = jackknife(found["pade"], pade_left_out, counts)
+    return found
 
 
 def _pade(terms: Array, degree: int) -> tuple[Array, Array]:

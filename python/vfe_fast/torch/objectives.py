@@ -15,7 +15,6 @@ lower bound of ln p(x) is an ``upper_bound``.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +25,7 @@ import torch
 from ..arguments import count, real
 from ..free_energy.result import Kind
 from ..statistics.cumulants import MOST_ORDERS
-from ..statistics.series import SeriesWarning, log_mean_exp_cumulants
+from ..statistics.series import stopped
 from .log_mean_exp import cumulant_terms, log_mean_exp
 from .vae import VAE, Draw
 
@@ -200,13 +199,11 @@ class CumulantELBO(_Objective):
             size = terms.detach().abs()
             details["not_decreasing"] = float((size[:, -1] >= size[:, -2]).double().mean())
         if self.stop and self.order > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SeriesWarning)  # counted above
-                series = log_mean_exp_cumulants(-draw.log_weights.detach().numpy(), order=self.order, axis=0)
+            sums, best_order, direct = stopped(-draw.log_weights.detach().numpy(), self.order, axis=0)
             # Few samples do not show that a series diverges, but they bound what can be believed.
-            far = np.abs(series.partial_sums[:, : self.order] - series.direct[:, None]) > _BELIEVED
+            far = np.abs(sums - direct[:, None]) > _BELIEVED
             far[:, 0] = False  # the bound itself
-            best = np.minimum(series.best_order, np.where(far.any(axis=1), far.argmax(axis=1), self.order))
+            best = np.minimum(best_order, np.where(far.any(axis=1), far.argmax(axis=1), self.order))
             kept = torch.from_numpy(np.arange(1, self.order + 1) <= best[:, None])
             terms = torch.where(kept, terms, torch.zeros((), dtype=terms.dtype))
             details["mean_order"] = float(best.mean())
