@@ -58,7 +58,7 @@ print(peak() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("what", ["chains", "cd", "pcd"])
 def test_chains_take_bits(what: str) -> None:
-    """Beyond the model, in MB: 200,000 chains are 21 of visible bits; as float32 630, 128 hidden means 100."""
+    """MB beyond the model: 200,000 chains are 21 of visible bits; as float32 630, 128 hidden means 100."""
     do = {
         "chains": "chains = vf.GibbsChains(rbm, 200_000, rng=0); chains.step(2)",
         "cd": "vf.train(rbm, v, method='cd', **how)",
