@@ -291,13 +291,23 @@ VFE_HD void store(const ReparamArgs& args, void* to, std::int64_t k, double valu
 
 // How a call is cut: rows that fit into a piece are done together, longer ones in pieces of columns.
 struct Cut {
-  std::int64_t width, rows, columns, n_tasks;
+  double nanoseconds;  // of a row, all samples
+  std::int64_t width, rows, columns, n_tasks, n_pieces;
 
-  VFE_HD Cut(const ReparamArgs& args, std::int64_t piece_size)
-      : width(args.n_latents * args.n_categories),
-        rows(width < piece_size ? piece_size / (width > 0 ? width : 1) : 1),
+  VFE_HD Cut(const ReparamArgs& args, std::int64_t piece_size, double of_number)
+      : nanoseconds(of_number * static_cast<double>(args.n_latents) * static_cast<double>(args.n_samples)),
+        width(args.n_latents * args.n_categories),
+        rows(width < piece_size
+                 ? runtime::items_per_task(args.n_rows, piece_size / (width > 0 ? width : 1),
+                                           nanoseconds * static_cast<double>(args.n_rows), args.num_threads)
+                 : 1),
         columns(width < piece_size ? width : piece_size),
-        n_tasks(ceil_div(args.n_rows, rows)) {}
+        n_tasks(ceil_div(args.n_rows, rows)),
+        n_pieces(width > 0 ? ceil_div(width, columns) : 1) {}
+
+  VFE_HD std::int64_t columns_from(std::int64_t column) const {
+    return width - column < columns ? width - column : columns;
+  }
 };
 
 template <class Law>
@@ -310,14 +320,15 @@ struct Task {
 
   const ReparamArgs& args;
   const numerics::Key key;
-  const Cut cut;
+  const Cut& cut;
   std::int64_t row = 0, n_rows = 0, column = 0, n_columns = 0;  // of the piece
   Part<T> part{};
   alignas(64) T noise[size + 2 * group<T>];
   alignas(64) T prior_mean[size], prior_log_var[size];
   alignas(64) W scale[size], term[size];
 
-  VFE_HD explicit Task(const ReparamArgs& given) : args(given), key(numerics::key_from(given.seed)), cut(given, size) {}
+  VFE_HD Task(const ReparamArgs& given, const Cut& of_call)
+      : args(given), key(numerics::key_from(given.seed)), cut(of_call) {}
 
   VFE_HD std::int64_t start() const { return row * cut.width + column; }
 
@@ -375,20 +386,52 @@ struct Task {
     for (std::int64_t s = 0; s < args.n_samples; ++s) {
       RowSum kl, log_q;
       for (std::int64_t c = 0; c < cut.width; c += cut.columns) {
-        take(first, 1, c, cut.width - c < cut.columns ? cut.width - c : cut.columns);
-        const T* drawn = noise_of(s, {{part.mu, part.log_var}, {sample_at(s)}});
-        if (s == 0) {
-          Loop::template prepare<true>(part, scale, term);
-          kl.add(term, part.n);
-        } else {
-          Loop::template prepare<false>(part, scale, term);
-        }
-        Loop::draw(part, args.temperature, scale, drawn, sample_at(s), term);
+        draw_piece(first, c, s, term, [&] { kl.add(term, part.n); });
         log_q.add(term, part.n);
         runtime::check_interrupt();
       }
       if (s == 0) store_kl(first, kl.total());
       store_log_q(s, first, log_q.total());
+    }
+  }
+
+  // Samples of a piece of a row, and terms of log q; those of the KL come first, and are taken before.
+  template <class Take>
+  void draw_piece(std::int64_t of_row, std::int64_t first_column, std::int64_t s, W* terms, const Take& take_kl) {
+    take(of_row, 1, first_column, cut.columns_from(first_column));
+    const T* drawn = noise_of(s, {{part.mu, part.log_var}, {sample_at(s)}});
+    if (s == 0) {
+      Loop::template prepare<true>(part, scale, term);
+      take_kl();
+    } else {
+      Loop::template prepare<false>(part, scale, term);
+    }
+    Loop::draw(part, args.temperature, scale, drawn, sample_at(s), terms);
+  }
+
+  // Rows that are fewer than the threads, one after the other: the threads share the pieces, and their terms are added
+  // up as if there were one thread.
+  static void forward_together(const ReparamArgs& args, const Cut& cut) {
+    const runtime::Buffer<W> kl_terms(cut.width), log_q_terms(cut.width);
+    for (std::int64_t row = 0; row < args.n_rows; ++row) {
+      for (std::int64_t s = 0; s < args.n_samples; ++s) {
+        const auto do_piece = [&](std::int64_t piece) {
+          const std::int64_t c = piece * cut.columns;
+          Task state(args, cut);
+          state.draw_piece(row, c, s, log_q_terms.data() + c,
+                           [&] { __builtin_memcpy(kl_terms.data() + c, state.term, state.part.n * sizeof(W)); });
+        };
+        runtime::parallel_for(cut.n_pieces, cut.nanoseconds / static_cast<double>(args.n_samples), args.num_threads,
+                              do_piece);
+        const Task state(args, cut);
+        const auto total = [&](const W* terms) {
+          RowSum sum;
+          sum.add(terms, cut.width);
+          return sum.total();
+        };
+        if (s == 0) state.store_kl(row, total(kl_terms.data()));
+        state.store_log_q(s, row, total(log_q_terms.data()));
+      }
     }
   }
 };
@@ -403,7 +446,7 @@ struct BackwardTask : Task<Law> {
   alignas(64) W grad_kl[Base::size], grad_log_q[Base::size];
   alignas(64) T of_sample[Base::size], of_log_q[Base::size];
 
-  VFE_HD explicit BackwardTask(const ReparamArgs& given) : Base(given) {}
+  VFE_HD BackwardTask(const ReparamArgs& given, const Cut& of_call) : Base(given, of_call) {}
 
   void rows_of(const void* from, std::int64_t first, T* to) const {
     for (std::int64_t r = 0; r < n_rows; ++r) {
@@ -470,39 +513,36 @@ struct BackwardTask : Task<Law> {
   }
 
   void backward(std::int64_t task) {
-    const std::int64_t first = task * this->cut.rows, left = args.n_rows - first;
-    const std::int64_t width = this->cut.width, columns = this->cut.columns;
-    for (std::int64_t c = 0; c < width; c += columns) {
-      this->take(first, left < this->cut.rows ? left : this->cut.rows, c, width - c < columns ? width - c : columns);
-      do_piece();
-      runtime::check_interrupt();
-    }
+    const Cut& of = this->cut;
+    const std::int64_t first = task / of.n_pieces * of.rows, left = args.n_rows - first;
+    const std::int64_t first_column = task % of.n_pieces * of.columns;
+    this->take(first, left < of.rows ? left : of.rows, first_column, of.columns_from(first_column));
+    do_piece();
   }
 };
 
 template <class Law>
 void run(const ReparamArgs& args, double nanoseconds) {
-  const Cut cut{args, Task<Law>::size};
-  const double elements = static_cast<double>(args.n_rows) * static_cast<double>(cut.width);
-  const double work = nanoseconds * elements * static_cast<double>(args.n_samples);
+  const Cut cut{args, Task<Law>::size, nanoseconds};
+  const double work = cut.nanoseconds * static_cast<double>(args.n_rows);
+  const auto each_task = [&](auto task_of, std::int64_t n_tasks, const auto& body) {
+    const auto do_task = [&](std::int64_t task) {
+      typename decltype(task_of)::type state(args, cut);
+      body(state, task);
+    };
+    runtime::parallel_for(n_tasks, work, args.num_threads, do_task);
+  };
+  const auto backward = [](auto& state, std::int64_t task) { state.backward(task); };
   if (args.sample != nullptr) {
-    const auto do_task = [&](std::int64_t task) {
-      Task<Law> state(args);
-      state.forward(task);
-    };
-    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+    if (cut.n_pieces > 1 && args.n_rows < runtime::threads_worth(work, args.num_threads)) {
+      return Task<Law>::forward_together(args, cut);
+    }
+    each_task(std::type_identity<Task<Law>>{}, cut.n_tasks,
+              [](auto& state, std::int64_t task) { state.forward(task); });
   } else if (args.n_samples == 1) {
-    const auto do_task = [&](std::int64_t task) {
-      BackwardTask<Law, typename Law::Wide> state(args);
-      state.backward(task);
-    };
-    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+    each_task(std::type_identity<BackwardTask<Law, typename Law::Wide>>{}, cut.n_tasks * cut.n_pieces, backward);
   } else {
-    const auto do_task = [&](std::int64_t task) {
-      BackwardTask<Law, double> state(args);
-      state.backward(task);
-    };
-    runtime::parallel_for(cut.n_tasks, work, args.num_threads, do_task);
+    each_task(std::type_identity<BackwardTask<Law, double>>{}, cut.n_tasks * cut.n_pieces, backward);
   }
 }
 
