@@ -1,7 +1,6 @@
 """PyTorch, eager, where operations write to buffers made beforehand, or compiled where that is faster."""
 
 import math
-import time
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ import torch
 from vfe_fast.bench.cumulants import k_statistics
 from vfe_fast.bench.exact_ising import halves
 from vfe_fast.bench.exact_rbm import Enumeration
+from vfe_fast.bench.harness import fastest
 
 CHUNK = 1 << 17  # fields at a time
 
@@ -81,7 +81,7 @@ def ais(weights, visible_bias, hidden_bias, base, pieces, *, threads):
     one = torch.ones(())
     eager = lambda x, s, u, out: torch.lt(u, torch.sigmoid(x * s), out=out)  # noqa: E731
     fused = torch.compile(lambda x, s, u, out: out.copy_(u < torch.sigmoid(x * s)))
-    return _fastest(
+    return fastest(
         [way(increment, eager), way(torch.compile(increment), eager), way(torch.compile(increment), fused)], 3
     )
 
@@ -284,7 +284,7 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
     noise = torch.empty_like(mu)
     if work == "normals":
         eager = lambda: (noise.normal_(),)  # noqa: E731
-        return _fastest([eager, torch.compile(lambda: (torch.randn_like(mu),))])
+        return fastest([eager, torch.compile(lambda: (torch.randn_like(mu),))])
 
     def results(mu, log_var, noise):
         scale = torch.exp(0.5 * log_var)
@@ -308,7 +308,7 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
             torch.compile(once),
             lambda: fused(mu, log_var, noise.normal_()),
         ]
-        return _fastest([torch.inference_mode()(call) for call in calls])
+        return fastest([torch.inference_mode()(call) for call in calls])
 
     fused = torch.compile(by_hand)
     calls = [
@@ -329,22 +329,7 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
 
         return call
 
-    return _fastest([*calls, autograd(results), autograd(torch.compile(results))])
-
-
-def _fastest(calls, rounds=15):
-    """Of several ways, by the best of some calls each."""
-    times = []
-    for call in calls:
-        for _ in range(min(3, rounds)):
-            call()
-        best = math.inf
-        for _ in range(rounds):
-            begin = time.perf_counter()
-            call()
-            best = min(best, time.perf_counter() - begin)
-        times.append(best)
-    return calls[times.index(min(times))]
+    return fastest([*calls, autograd(results), autograd(torch.compile(results))])
 
 
 def vae(*given, purpose, n_samples, threads, exact=False):
@@ -393,7 +378,7 @@ def vae(*given, purpose, n_samples, threads, exact=False):
 
             return call
 
-        return _fastest([step(loss_of), step(torch.compile(loss_of))], 3)
+        return fastest([step(loss_of), step(torch.compile(loss_of))], 3)
 
     mu, log_var, _ = map(torch.from_numpy, given)
     leaves = mu.requires_grad_(), log_var.requires_grad_()
@@ -409,4 +394,4 @@ def vae(*given, purpose, n_samples, threads, exact=False):
 
         return call
 
-    return _fastest([with_gradients(part), with_gradients(torch.compile(part))])
+    return fastest([with_gradients(part), with_gradients(torch.compile(part))])

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ..arrays import Array
-from .harness import Call, Case, Maker, WrongAnswerError, made, verified
+from .harness import Call, Case, Maker, WrongAnswerError, fastest, made, verified
 
 __all__ = ["VAE_NOTE", "Part", "Purpose", "linear_likelihood", "vae_case"]
 
 VAE_NOTE = (
     "vae: seconds a training step of 784-200-200-50 units, Bernoulli pixels, Adam, everybody's networks "
-    "PyTorch's; or of its stochastic part alone: samples, KL, log q, log prior, bound, and gradients by mu "
-    "and log_var, given what a decoder would give: ln p(x|z) and its gradient by z. Peak: sgemm of the "
-    "networks; a random word a number, twice."
+    "PyTorch's, eager or compiled as is faster; or of its stochastic part alone: samples, KL, log q, log "
+    "prior, bound, and gradients by mu and log_var, given what a decoder would give: ln p(x|z) and its "
+    "gradient by z. Peak: sgemm of the networks; a random word a number, twice."
 )
 
 Part = Literal["step", "stochastic part"]
@@ -112,18 +112,24 @@ def _ours(*given: Array, purpose: Purpose, n_samples: int, threads: int, exact: 
     seeds = itertools.count()
     objective: Any = vft.ELBO(n_samples) if purpose == "elbo" else vft.IWAE(n_samples)
     if len(given) == 1:
-        vae = vft.VAE.mlp(SIZES[0], SIZES[-1], hidden=SIZES[1:-1])
-        optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
         x = torch.from_numpy(given[0])
 
-        def step() -> float:
-            loss = objective(vae, x, rng=next(seeds)).loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            return float(loss.detach())
+        def step(compiled: bool) -> Call:
+            vae = vft.VAE.mlp(SIZES[0], SIZES[-1], hidden=SIZES[1:-1])
+            optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
+            if compiled:
+                vae.compile()
 
-        return step
+            def call() -> float:
+                loss = objective(vae, x, rng=next(seeds)).loss
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                return float(loss.detach())
+
+            return call
+
+        return fastest([step(False), step(True)], 3)
 
     mu, log_var, slope = (torch.from_numpy(g) for g in given)
     leaves = mu.requires_grad_(), log_var.requires_grad_()

@@ -281,7 +281,7 @@ class VAE(nn.Module):
             at_once = draw_with_log_prior(mu, log_var, n_samples, rng, row_offset)
             if at_once is not None:
                 z, kl, log_q, log_prior = at_once
-                log_likelihood = self.likelihood.log_prob(x, self.decoder(z))
+                log_likelihood = self._log_likelihood(x, z)
                 return Draw(z, log_q, log_prior, log_likelihood, kl, "analytic", self.temperature)
         prior = None if self.prior is not None else self._prior_of(mu)
         found = reparameterize(
@@ -298,15 +298,33 @@ class VAE(nn.Module):
         log_prior = self.log_prior(z)
         if self.flow is not None or self.prior is not None:
             kl, kl_kind = (log_q - log_prior).mean(0), "sample"
-        log_likelihood = self.likelihood.log_prob(x, self.decoder(z))
+        log_likelihood = self._log_likelihood(x, z)
         return Draw(z, log_q, log_prior, log_likelihood, kl, kl_kind, self.temperature)
+
+    def _log_likelihood(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.likelihood.log_prob(x, self.decoder(z))
+        return found
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have the networks compiled by `torch.compile`, the decoder together with the likelihood.
+
+        That takes PyTorch half a minute in the first steps, and pays where there are many samples a row.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Of `torch.compile`.
+        """
+        self.encoder.compile(*args, **kwargs)
+        compiled = torch.compile(type(self)._log_likelihood, *args, **kwargs)
+        self._log_likelihood = functools.partial(compiled, self)  # type: ignore[method-assign]
 
     def _point(self, x: torch.Tensor, mu: torch.Tensor) -> Draw:
         z = (torch.sigmoid(mu) if self.posterior == "concrete" else mu)[None]
         if self.flow is not None:
             z, _ = self.flow(z)
         nothing = z.new_zeros(z.shape[:2])
-        log_likelihood = self.likelihood.log_prob(x, self.decoder(z))
+        log_likelihood = self._log_likelihood(x, z)
         log_prior = self.log_prior(z)
         return Draw(z, nothing, log_prior, log_likelihood, nothing[0], "analytic", 0.0)
 
