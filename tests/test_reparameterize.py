@@ -103,6 +103,58 @@ def test_gradients_are_central_differences(target: str, family: str, given_prior
         assert abs((ahead - behind) / 2e-5 - analytic) <= 1e-8 * size, used
 
 
+@pytest.mark.parametrize("n_samples", [1, 3])
+@pytest.mark.parametrize("shape", [(50, 7), (2, 1500)])
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
+def test_gradients_from_samples(target: str, family: str, shape: tuple[int, int], n_samples: int) -> None:
+    """Without drawing noise again, that of ln N(z; 0, 1) too: central differences; float32 beside float64."""
+    mu, log_var = parameters(family, *shape)
+    rng = np.random.default_rng(19)
+    chosen = _core.Family[family]
+
+    def draw(mu: Any, log_var: Any) -> tuple[Any, ...]:
+        return chosen, mu, log_var, None, None, n_samples, 1.0, 5, 0, 2
+
+    sample, kl, log_q = _core.reparameterize(*draw(mu, log_var))
+    to = [rng.normal(size=x.shape) for x in (sample, kl, log_q, log_q)]
+
+    def loss(mu: Any, log_var: Any, used: tuple[int, ...]) -> float:
+        z, kl, log_q = _core.reparameterize(*draw(mu, log_var))
+        every = z, kl, log_q, -(z**2).sum(-1) / 2
+        return float(sum((every[k] * to[k]).sum() for k in used))
+
+    for used in [(0,), (3,), (0, 1, 2, 3)]:
+        grads = [g if k in used else None for k, g in enumerate(to)]
+        found = _core.reparameterize_backward(
+            *draw(mu, log_var), *grads[:3], sample=sample, grad_log_prior=grads[3]
+        )
+        direction = [rng.normal(size=g.shape) for g in found]
+        ahead, behind = (
+            loss(mu + sign * direction[0], log_var + sign * direction[1], used) for sign in (1e-5, -1e-5)
+        )
+        size = sum(float(np.abs(g * d).sum()) for g, d in zip(found, direction, strict=True))
+        analytic = sum(float((g * d).sum()) for g, d in zip(found, direction, strict=True))
+        assert abs((ahead - behind) / 2e-5 - analytic) <= 1e-8 * size, used
+
+        narrow = [None if x is None else x.astype(np.float32) for x in (mu, log_var, sample, *grads)]
+        singles = _core.reparameterize_backward(
+            *draw(*narrow[:2]), *narrow[3:6], sample=narrow[2], grad_log_prior=narrow[6]
+        )
+        for a, b in zip(found, singles, strict=True):
+            assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+def test_samples_are_taken_back_where_they_say_all() -> None:
+    mu, _ = parameters("concrete", 3, 4)
+    z = vf.reparameterize(mu, None, family="concrete", rng=0)
+    call = _core.Family.concrete, mu, None, None, None, 1, 1.0, 5, 0, 1
+    with pytest.raises(ValueError, match=r"^sample: expected none but of the families"):
+        _core.reparameterize_backward(*call, None, None, None, sample=z.sample)
+    call = _core.Family.gaussian, mu, mu, None, None, 1, 1.0, 5, 0, 1
+    with pytest.raises(ValueError, match=r"^grad_log_prior: expected none but with samples"):
+        _core.reparameterize_backward(*call, None, None, None, grad_log_prior=np.ones((1, 3)))
+
+
 def torch_results(family: str, tensors: list[Any], eps: Any, prior: Any, temperature: float) -> Any:
     """sample, kl, log_q of torch.distributions, where the sample is the noise moved by hand."""
     torch = pytest.importorskip("torch")

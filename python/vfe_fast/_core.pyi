@@ -668,10 +668,12 @@ def reparameterize_backward(
     grad_kl: numpy.ndarray | None,
     grad_log_q: numpy.ndarray | None,
     *,
+    sample: numpy.ndarray | None = None,
+    grad_log_prior: numpy.ndarray | None = None,
     cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray | None]:
     """
-    Derivatives by mu and log_var, with the same noise.
+    Derivatives by mu and log_var, with the same noise: drawn again, or found from the samples.
     """
 
 def require_device(cuda: bool) -> None:

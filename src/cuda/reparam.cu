@@ -520,6 +520,7 @@ void run(const ReparamArgs& args) {
 }  // namespace
 
 void reparam(const kernels::ReparamArgs& args) {
+  if (args.drawn != nullptr) throw ArgumentError("sample: expected none on a CUDA device, which draws the noise again");
   args.real == kernels::Real::float32 ? run<float>(args) : run<double>(args);
 }
 

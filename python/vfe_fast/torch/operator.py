@@ -229,36 +229,33 @@ class _Call(torch.autograd.Function):
 
 
 class _CallWithPrior(torch.autograd.Function):
-    """Samples, KL, log q and ln N(z; 0, 1) of a Gaussian q; z is read once more on either way.
+    """Samples, KL, log q and ln N(z; 0, 1) of a Gaussian q, whose gradient needs no noise but the samples.
 
-    By NumPy: PyTorch's threads would go on waiting, spinning, on the cores that the kernel needs.
+    Without PyTorch's loops: its threads would go on waiting, spinning, on the cores that the kernel needs.
     """
 
     @staticmethod
     def forward(ctx: Any, mu: Any, log_var: Any, *options: Any) -> Any:
-        sample, kl, log_q = _draw(mu, log_var, None, None, *options)
-        ctx.save_for_backward(mu, log_var, sample)
-        ctx.options = options
-        ctx.set_materialize_grads(False)
-        z = sample.numpy()
+        arguments = _arguments((mu, log_var, None, None), options)
+        z, kl, log_q = _core.reparameterize(*arguments)
         log_prior = np.einsum("...k,...k->...", z, z)
         log_prior *= -0.5
         log_prior -= z.shape[-1] * HALF_LOG_2PI
-        return sample, kl, log_q, torch.from_numpy(log_prior)
+        sample = torch.from_numpy(z)
+        ctx.save_for_backward(mu, log_var, sample)
+        ctx.arguments = arguments
+        ctx.set_materialize_grads(False)
+        return sample, torch.from_numpy(kl), torch.from_numpy(log_q), torch.from_numpy(log_prior)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_sample: Any, of_kl: Any, of_log_q: Any, of_log_prior: Any) -> tuple[Any, ...]:
-        mu, log_var, sample = ctx.saved_tensors
-        if of_log_prior is not None:
-            through = of_log_prior.numpy()[..., None] * sample.numpy()
-            if of_sample is None:
-                np.negative(through, out=through)
-            else:
-                np.subtract(of_sample.numpy(), through, out=through)
-            of_sample = torch.from_numpy(through)
-        grads = _pull(of_sample, of_kl, of_log_q, mu, log_var, None, None, *ctx.options)
-        return (*grads, *(None,) * len(ctx.options))
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        *_, sample = ctx.saved_tensors  # refused if somebody has changed one
+        *of_draw, of_log_prior = (None if g is None else g.contiguous().numpy() for g in grads)
+        found = _core.reparameterize_backward(
+            *ctx.arguments, *of_draw, sample=sample.numpy(), grad_log_prior=of_log_prior
+        )
+        return (*map(torch.from_numpy, found), *(None,) * 6)
 
 
 def draw_with_log_prior(

@@ -150,12 +150,16 @@ void bind_reparam(py::module_& module) {
       [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
          std::int64_t row_offset, int num_threads, const Optional& grad_sample, const Optional& grad_kl,
-         const Optional& grad_log_q, bool cuda) {
+         const Optional& grad_log_q, const Optional& sample, const Optional& grad_log_prior, bool cuda) {
         Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset, num_threads,
                   cuda);
-        check(call.args);
         std::vector<py::ssize_t> of_samples = call.shape;
         of_samples.insert(of_samples.begin(), n_samples);
+        if (sample) call.args.drawn = call.take(*sample, "sample", of_samples);
+        if (grad_log_prior) {
+          call.args.grad_log_prior = call.take(*grad_log_prior, "grad_log_prior", {n_samples, call.shape[0]});
+        }
+        check(call.args);
         if (grad_sample) call.args.grad_sample = call.take(*grad_sample, "grad_sample", of_samples);
         if (grad_kl) call.args.grad_kl = call.take(*grad_kl, "grad_kl", {call.shape[0]});
         if (grad_log_q) call.args.grad_log_q = call.take(*grad_log_q, "grad_log_q", {n_samples, call.shape[0]});
@@ -173,8 +177,9 @@ void bind_reparam(py::module_& module) {
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
       py::arg("row_offset"), py::arg("num_threads"), py::arg("grad_sample").noconvert(), py::arg("grad_kl").noconvert(),
-      py::arg("grad_log_q").noconvert(), py::kw_only(), py::arg("cuda") = false,
-      "Derivatives by mu and log_var, with the same noise.");
+      py::arg("grad_log_q").noconvert(), py::kw_only(), py::arg("sample").noconvert() = py::none(),
+      py::arg("grad_log_prior").noconvert() = py::none(), py::arg("cuda") = false,
+      "Derivatives by mu and log_var, with the same noise: drawn again, or found from the samples.");
 
   // Single draws, for the tests of noise.
   module.def(

@@ -246,21 +246,47 @@ struct Loops {
     }
   }
 
+  // The same of samples that are at hand, where `with_noise` has the scale in it.
+  template <bool first, class Sum>
+  VFE_HD static void gather_drawn(const Part<T>& p, const T* __restrict z, const T* __restrict grad_sample,
+                                  const T* __restrict grad_log_prior, const Gathered<Sum>& to) {
+    const std::int64_t n = p.n;
+    const T* __restrict mu = p.mu;
+    Sum* __restrict plain = to.plain, * __restrict with_noise = to.with_noise;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const T by_z = grad_sample[k] - grad_log_prior[k] * z[k];
+      const Sum found = static_cast<Sum>(by_z), moved = static_cast<Sum>(by_z * (z[k] - mu[k]));
+      plain[k] = first ? found : plain[k] + found;
+      with_noise[k] = first ? moved : with_noise[k] + moved;
+    }
+  }
+
   template <class Sum>
   VFE_HD static void finish(const Part<T>& p, const Gathered<Sum>& from, const W* grad_kl, const W* grad_log_q,
                             T* grad_mu, T* grad_log_var) {
     choose(p, [&](auto prior, auto bounded) {
-      differentiate<prior, bounded, false>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+      differentiate<prior, bounded, Moved::by_noise>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu,
+                                                     grad_log_var);
+    });
+  }
+  template <class Sum>
+  VFE_HD static void finish_drawn(const Part<T>& p, const Gathered<Sum>& from, const W* grad_kl, const W* grad_log_q,
+                                  T* grad_mu, T* grad_log_var) {
+    choose(p, [&](auto prior, auto bounded) {
+      differentiate<prior, bounded, Moved::by_scaled>(p, from.plain, from.with_noise, grad_kl, grad_log_q, grad_mu,
+                                                      grad_log_var);
     });
   }
   // Both at once, of a single sample.
   VFE_HD static void finish_one(const Part<T>& p, const T* grad_sample, const T* noise, const T* grad_kl,
                                 const T* grad_log_q, T* grad_mu, T* grad_log_var) {
     choose(p, [&](auto prior, auto bounded) {
-      differentiate<prior, bounded, true>(p, grad_sample, noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
+      differentiate<prior, bounded, Moved::by_one>(p, grad_sample, noise, grad_kl, grad_log_q, grad_mu, grad_log_var);
     });
   }
-  template <bool prior, bool bounded, bool one, class Sum>
+  // What the second array is: sums of derivatives times noise, or times noise and scale, or the noise of one sample.
+  enum class Moved { by_noise, by_scaled, by_one };
+  template <bool prior, bool bounded, Moved how, class Sum>
   VFE_HD static void differentiate(const Part<T>& p, const Sum* __restrict plain, const Sum* __restrict with_noise,
                                    const W* __restrict grad_kl, const W* __restrict grad_log_q, T* __restrict grad_mu,
                                    T* __restrict grad_log_var) {
@@ -268,12 +294,15 @@ struct Loops {
     const T* __restrict mu = p.mu, * __restrict log_var = p.log_var;
     const T* __restrict mean = p.prior_mean, * __restrict prior_log_var = p.prior_log_var;
     for (std::int64_t k = 0; k < n; ++k) {
-      const Sum moved = Law::relaxed ? Sum(0) : one ? plain[k] * with_noise[k] : with_noise[k];
+      const Sum moved = Law::relaxed || how == Moved::by_scaled ? Sum(0)
+                        : how == Moved::by_one                  ? plain[k] * with_noise[k]
+                                                                : with_noise[k];
       const auto of =
           Law::template finish<prior, bounded>(at<prior>(k, mu, log_var, mean, prior_log_var), static_cast<W>(plain[k]),
                                                static_cast<W>(moved), grad_kl[k], grad_log_q[k]);
       grad_mu[k] = of.mu;
-      if (!Law::relaxed) grad_log_var[k] = of.log_var;
+      if (Law::relaxed) continue;
+      grad_log_var[k] = how == Moved::by_scaled ? of.log_var + static_cast<T>(Sum(0.5) * with_noise[k]) : of.log_var;
     }
   }
 };
@@ -444,7 +473,7 @@ struct BackwardTask : Task<Law> {
   using typename Base::W;
   alignas(64) Sum plain[Base::size], with_noise[Base::size];
   alignas(64) W grad_kl[Base::size], grad_log_q[Base::size];
-  alignas(64) T of_sample[Base::size], of_log_q[Base::size];
+  alignas(64) T of_sample[Base::size], of_log_q[Base::size], of_log_prior[Base::size];
 
   VFE_HD BackwardTask(const ReparamArgs& given, const Cut& of_call) : Base(given, of_call) {}
 
@@ -453,6 +482,10 @@ struct BackwardTask : Task<Law> {
       const T value = from == nullptr ? T(0) : static_cast<const T*>(from)[first + r];
       for (std::int64_t k = 0; k < n_columns; ++k) to[r * n_columns + k] = value;
     }
+  }
+
+  VFE_HD void clear(T* to) const {
+    for (std::int64_t k = 0; k < part.n; ++k) to[k] = T(0);
   }
 
   void do_piece() {
@@ -465,7 +498,22 @@ struct BackwardTask : Task<Law> {
     const auto gradient_of = [&](std::int64_t s) {
       return static_cast<const T*>(args.grad_sample) + s * args.n_rows * width + this->start();
     };
-    if constexpr (!Law::samples_move_log_q) {
+    if constexpr (!Law::samples_move_log_q && !Law::relaxed) {
+      if (args.drawn != nullptr) {
+        if (args.grad_sample == nullptr) clear(of_sample);
+        for (std::int64_t s = 0; s < args.n_samples; ++s) {
+          const T* z = static_cast<const T*>(args.drawn) + s * args.n_rows * width + this->start();
+          const T* given = args.grad_sample == nullptr ? of_sample : gradient_of(s);
+          rows_of(args.grad_log_prior, s * args.n_rows + row, of_log_prior);
+          if (s == 0) {
+            Base::Loop::template gather_drawn<true>(part, z, given, of_log_prior, gathered);
+          } else {
+            Base::Loop::template gather_drawn<false>(part, z, given, of_log_prior, gathered);
+          }
+        }
+        Base::Loop::finish_drawn(part, gathered, grad_kl, grad_log_q, by_mu, by_log_var);
+        return look(by_mu, by_log_var);
+      }
       if (from_samples && args.n_samples == 1) {
         const T* drawn = this->noise_of(0, {{part.mu, part.log_var, gradient_of(0)}, {by_mu, by_log_var}});
         Base::Loop::finish_one(part, gradient_of(0), drawn, grad_kl, grad_log_q, by_mu, by_log_var);
@@ -474,9 +522,7 @@ struct BackwardTask : Task<Law> {
     }
     if (from_samples) {
       if (Law::samples_move_log_q) Base::Loop::template prepare<false>(part, this->scale, this->term);
-      if (args.grad_sample == nullptr) {
-        for (std::int64_t k = 0; k < part.n; ++k) of_sample[k] = T(0);
-      }
+      if (args.grad_sample == nullptr) clear(of_sample);
       for (std::int64_t s = 0; s < args.n_samples; ++s) {
         const T* given = args.grad_sample == nullptr ? of_sample : gradient_of(s);
         if (Law::samples_move_log_q) rows_of(args.grad_log_q, s * args.n_rows + row, of_log_q);

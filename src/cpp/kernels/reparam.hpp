@@ -29,7 +29,10 @@
 //   gumbel_softmax  the mean over samples of log q - log p = k ln sum_i e^-(a_i + g_i) - k ln sum_i e^-g_i + sum_i a_i
 //
 // Backward: sums over samples, with the same noise, of the derivatives of
-//   sum z grad_sample + sum KL grad_kl + sum log_q grad_log_q
+//   sum z grad_sample + sum KL grad_kl + sum log_q grad_log_q + sum log_prior grad_log_prior
+// Of gaussian, laplace and logistic, `drawn` may hold the samples: then s eps is z - mu, which is off by an ulp of z,
+// and no noise is drawn again. log_prior, the sum over latents of ln N(z; 0, 1), is for such calls without a prior
+// alone.
 //
 // Noise of sample s and flat element e of the sheet (the element's own place plus row_offset rows): with n = 4 numbers
 // a block (float64: 2) it is number (e / 16) % n of block b = 16 (e / 16n) + e % 16, of philox4x32({low word of b, high
@@ -51,6 +54,9 @@ namespace vfe::kernels {
 enum class Family { gaussian, laplace, logistic, log_normal, concrete, gumbel_softmax };
 
 constexpr bool is_relaxed(Family family) { return family == Family::concrete || family == Family::gumbel_softmax; }
+constexpr bool is_location_scale(Family family) {
+  return family == Family::gaussian || family == Family::laplace || family == Family::logistic;
+}
 
 struct ReparamArgs {
   Real real;
@@ -67,6 +73,8 @@ struct ReparamArgs {
   void* kl;                                        // (n_rows,)
   void* log_q;                                     // (n_samples, n_rows)
   const void *grad_sample, *grad_kl, *grad_log_q;  // null: zero
+  const void* drawn;                               // (n_samples, n_rows, n_latents), or null
+  const void* grad_log_prior;                      // (n_samples, n_rows); null: zero
   void *grad_mu, *grad_log_var;
   bool* not_finite;  // out: whether some KL, log_q or gradient is no finite number
   int num_threads;
@@ -81,6 +89,12 @@ inline void check(const ReparamArgs& args) {
   const double rows = static_cast<double>(args.row_offset) + static_cast<double>(args.n_rows);
   const double elements = rows * static_cast<double>(args.n_latents) * static_cast<double>(args.n_categories);
   expect(elements < 0x1p62, "row_offset: expected fewer than 2^62 elements up to the last row", args.row_offset);
+  if (args.drawn != nullptr && !is_location_scale(args.family)) {
+    throw ArgumentError("sample: expected none but of the families gaussian, laplace, logistic");
+  }
+  if (args.grad_log_prior != nullptr && (args.drawn == nullptr || args.prior_mean != nullptr)) {
+    throw ArgumentError("grad_log_prior: expected none but with samples, and without a prior");
+  }
   if (is_relaxed(args.family) && !(args.temperature >= 0x1p-20 && args.temperature <= 0x1p20)) {
     char got[32];
     std::snprintf(got, sizeof got, "%g", args.temperature);
