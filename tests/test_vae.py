@@ -482,6 +482,7 @@ def test_likelihoods() -> None:
         assert drawn.shape == (6, 5)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
 def test_compiled_networks_are_called_and_give_the_same() -> None:
     """The objective and its gradients, by a compiler that compiles nothing; both parts go through it."""
     torch.manual_seed(3)
