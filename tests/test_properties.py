@@ -20,7 +20,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ais": {"n_temperatures": 25, "n_chains": 64},
     "reverse_ais": {"n_temperatures": 25, "n_chains": 64},
 }
-METHODS = ["exact", "mean_field", "variational", "cumulant_expansion", "tap 2", "tap 3", *OPTIONS]
+METHODS = [
+    "exact",
+    "mean_field",
+    "variational",
+    "variational tree",
+    "cumulant_expansion",
+    "tap 2",
+    "tap 3",
+    *OPTIONS,
+]
 
 
 def random_model(k: int, scale: float = 0.6) -> Any:

@@ -64,6 +64,7 @@ METHODS: dict[str, Method] = {
     "exact": Method(functools.partial(exact, max_seconds=60.0), (*_DISCRETE, GaussianRBM), is_random=False),
     "mean_field": Method(mean_field, _DISCRETE, takes_data=True),
     "variational": Method(variational, _DISCRETE, takes_data=True),
+    "variational tree": Method(functools.partial(variational, tree=True), _DISCRETE, takes_data=True),
     "cumulant_expansion": Method(functools.partial(cumulant_expansion, means="mean_field"), _DISCRETE),
     "tap 2": Method(functools.partial(tap, order=2), _DISCRETE, takes_data=True),
     "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),
