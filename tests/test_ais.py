@@ -430,3 +430,20 @@ def test_published_model(reference_data: FilePath) -> None:
     found = ais(rbm, n_chains=128, betas=betas, data=data, rng=1)
     assert found.converged
     assert found.log_z == pytest.approx(451.28, abs=1.0)
+
+
+@pytest.mark.parametrize("method", [ais, reverse_ais])
+def test_two_signs_of_spins(method: Any) -> None:
+    """No step of the path prefers a sign that the machine does not: both of its minima are reached.
+
+    On the path of the same machine in units 0/1 all ends had one sign, and ln Z was ln 2 too low.
+    """
+    weights = np.random.default_rng(4).uniform(0.2, 0.5, (12, 10))
+    model = vf.SpinRBM(weights, np.zeros(12), np.zeros(10))
+    found = method(model, n_temperatures=300, n_chains=200, rng=1)
+    assert abs(found.log_z - exact(model).log_z) < OFTEN * found.stderr
+    assert found.stderr < 0.1
+    own = method(model, n_temperatures=300, n_chains=200, base=np.zeros(12), rng=1)
+    assert np.array_equal(own.details["log_weights"], found.details["log_weights"])
+    if method is ais:
+        assert 70 < np.sum(found.details["visible"].sum(axis=1) > 0) < 130  # 100 ± 7

@@ -97,11 +97,20 @@ def test_heavy_tails_are_reported() -> None:
     assert "Pareto k" in found.details["problem"]
 
 
+def test_the_biases_of_spins() -> None:
+    """Not those of the same machine in units 0/1, which hold its couplings too."""
+    model = vf.SpinRBM(*random_parameters(6, 5, scale=0.3, seed=3))
+    means = np.tanh(0.7 * model.visible_bias)
+    own, given = (importance(model, q, beta=0.7, rng=1) for q in ("biases", means))
+    assert own.details["log_weights"] == pytest.approx(given.details["log_weights"], abs=1e-12)
+
+
 def test_what_no_sample_saw_is_reported() -> None:
     """Weights of a mode that was never sampled leave no tail; Gibbs chains find it."""
     model = vf.SpinRBM(*random_parameters(11, 7, scale=0.4, seed=3))
+    far = np.tanh(model.to_bernoulli()[0].visible_bias)  # what biases of units 0/1 make of spins at beta = 2
     with pytest.warns(WeightsWarning, match="of the states that Gibbs chains find"):
-        found = importance(model, beta=2.0, rng=1)
+        found = importance(model, far, beta=2.0, rng=1)
     assert not found.details["pareto_k"] > 0.7
     assert found.details["unseen"] > 0.5
     assert not found.converged

@@ -56,12 +56,16 @@ class Target:
         Whether the model's units are ±1.
     beta : float
         The model's inverse temperature.
+    biases : ndarray, (n_visible,)
+        The law of its visible units without couplings, in log-odds. Those of `rbm` are other ones for spins:
+        they take back what couplings to 0s and 1s are off by, so they have signs that the model has not.
     """
 
     rbm: BernoulliRBM
     log_shift: float
     spins: bool
     beta: float
+    biases: Array
 
     @classmethod
     def of(cls, model: Any, beta: Any) -> Target:
@@ -73,7 +77,8 @@ class Target:
         rbm, constant = model.to_bernoulli() if isinstance(model, SpinRBM) else (model, 0.0)
         if beta != 1.0:
             rbm = BernoulliRBM(*((beta * p.astype(np.float64)).astype(rbm.dtype) for p in rbm.parameters))
-        return cls(rbm, -beta * constant, spins, beta)
+        biases = (2.0 if spins else 1.0) * beta * model.visible_bias.astype(np.float64)
+        return cls(rbm, -beta * constant, spins, beta, biases)
 
     def bits(self, states: Any, name: str) -> Array:
         """Visible states of the model, checked, as 0s and 1s."""
@@ -102,7 +107,7 @@ class Target:
             log_odds: Array = np.log(mean / (1.0 - mean))
             return log_odds
         if base is None:
-            return self.rbm.visible_bias.astype(np.float64)
+            return self.biases
         array, _ = borrow(base, "base")
         if array.dtype.kind not in "fiu":
             raise TypeError(f"base: expected numbers, got {array.dtype}")

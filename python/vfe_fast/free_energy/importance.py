@@ -127,7 +127,7 @@ def _log_odds(target: Target, q: Any) -> Array:
     """q in units 0/1."""
     n_visible = target.rbm.n_visible
     if q is None or (isinstance(q, str) and q == "biases"):
-        return target.rbm.visible_bias.astype(np.float64)
+        return target.biases
     if isinstance(q, str):
         if q != "uniform":
             raise ValueError(f"q: expected 'biases', 'uniform' or means, got {q!r}")
