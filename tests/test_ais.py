@@ -358,7 +358,7 @@ def test_errors_excuse_what_is_missed() -> None:
 
 
 BAD = [
-    ({"model": vf.Ising(np.zeros((2, 2)), np.zeros(2))}, TypeError, "model"),
+    ({"model": vf.GaussianRBM(np.zeros((2, 2)), np.zeros(2), np.zeros(2))}, TypeError, "model"),
     ({"n_temperatures": 1}, ValueError, "n_temperatures"),
     ({"n_temperatures": 2.5}, TypeError, "n_temperatures"),
     ({"n_chains": 1}, ValueError, "n_chains"),
@@ -447,3 +447,43 @@ def test_two_signs_of_spins(method: Any) -> None:
     assert np.array_equal(own.details["log_weights"], found.details["log_weights"])
     if method is ais:
         assert 70 < np.sum(found.details["visible"].sum(axis=1) > 0) < 130  # 100 ± 7
+
+
+def random_ising(lattice: bool) -> vf.Ising:
+    """Nine spins with fields: all pairs coupled, or as an open 3 x 3 lattice, numbered out of order."""
+    draw = np.random.default_rng(6)
+    couplings = np.triu(draw.normal(0.1, 0.4, (9, 9)), 1)
+    if lattice:
+        at = np.array(list(itertools.product(range(3), repeat=2)))
+        couplings *= np.abs(at[:, None] - at).sum(axis=2) == 1
+    shuffled = draw.permutation(9)
+    couplings = (couplings + couplings.T)[np.ix_(shuffled, shuffled)]
+    return vf.Ising(couplings, draw.normal(0.2, 0.5, 9))
+
+
+@pytest.mark.parametrize("lattice", [True, False])
+@pytest.mark.parametrize("beta", [0.0, 0.7, 1.4])
+def test_ising_models(lattice: bool, beta: float) -> None:
+    """By what they are read as; states, samples and biases are those of the spins."""
+    model = random_ising(lattice)
+    spins = 2 * all_states(9).astype(np.int8) - 1
+    energy = -0.5 * np.einsum("si,ij,sj->s", spins, model.couplings, spins) - spins @ model.fields
+    log_z = np.logaddexp.reduce(-beta * energy)
+    law = np.exp(-beta * energy - log_z)
+    samples = spins[np.random.default_rng(1).choice(len(spins), 300, p=law)]
+    base = beta * model.fields + 0.1 * np.arange(9)
+    for options in ({}, {"data": samples}, {"base": base}):
+        for found in (
+            ais(model, 100, 300, beta=beta, rng=1, **options),
+            reverse_ais(model, samples, 100, beta=beta, rng=2, **options),
+        ):
+            assert found.beta == beta
+            assert abs(found.log_z - log_z) < OFTEN * found.stderr + 1e-10
+            assert found.details["log_z_seen"] < log_z + 1e-10
+            assert abs(found.details["path_sampling"] - log_z) < 1.0
+    for q in ("biases", np.tanh(base)):
+        found = vf.free_energy.importance(model, q, beta=beta, rng=3)
+        assert abs(found.log_z - log_z) < OFTEN * found.stderr + 1e-10
+    # of the base's own biases: units without couplings leave nothing to weigh
+    alone = vf.Ising(np.zeros((9, 9)), model.fields)
+    assert ais(alone, 3, 10, base=model.fields, rng=0).stderr < 1e-12

@@ -69,6 +69,13 @@ def test_models_of_each_kind(kind):
     assert found["exact"].log_z == vf.free_energy.exact(model).log_z
     for name, F in found.results.items():
         assert abs(F.log_z - found["exact"].log_z) < 0.5, name
+        if F.kind == "consistent" and F.converged:
+            assert abs(F.log_z - found["exact"].log_z) < 4 * F.stderr + F.details.get("error_bound", 0.0), (
+                name
+            )
+    if kind is vf.Ising:
+        assert {"ais", "reverse_ais", "importance", "wang_landau"} <= set(found.results)
+        assert found["wang_landau"].converged
     assert ("laplace" in found.results) == (kind is vf.GaussianRBM)
 
 
@@ -106,8 +113,8 @@ def test_what_is_out_of_reach_is_skipped_with_its_reason():
     assert list(found.results) == ["mean_field"]
     assert "would take" in found.skipped["exact"]
     assert "exact: none, " in str(found)
-    found = compare(vf.Ising(np.zeros((3, 3))), ["ais", "exact"])
-    assert found.skipped == {"ais": "it does not take a Ising"}
+    found = compare(vf.Ising(np.zeros((3, 3))), ["thermodynamic_integration", "exact"])
+    assert found.skipped == {"thermodynamic_integration": "it does not take a Ising"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, threads
 from ..arrays import Array, borrow
-from ..models import BernoulliRBM, SpinRBM
+from ..models import BernoulliRBM, Ising, SpinRBM
 from ..random import generator, seed
 from .annealing import Chains, Path, Run, Target, anneal
 from .log_weights import LogMean, estimate
@@ -36,7 +36,7 @@ Betas = npt.ArrayLike | Literal["adaptive"] | None
 
 
 def ais(
-    model: BernoulliRBM | SpinRBM,
+    model: BernoulliRBM | SpinRBM | Ising,
     n_temperatures: int = 1000,
     n_chains: int = 100,
     *,
@@ -64,8 +64,8 @@ def ais(
 
     Parameters
     ----------
-    model : BernoulliRBM or SpinRBM
-        The model.
+    model : BernoulliRBM, SpinRBM or Ising
+        The model; an Ising one as the machine of two layers that `Ising.to_spin_rbm` has.
     n_temperatures : int
         Laws from the base to the model, both included: K + 1 >= 2. Not used if `betas` is an array.
     n_chains : int
@@ -73,11 +73,11 @@ def ais(
     betas : array_like, (K + 1,), or "adaptive", optional
         The s: increasing from 0 to 1; at even distances if not given. With "adaptive" they are placed by 64
         pilot chains, which are not used again, so that the increments' standard deviations are about equal.
-    base : array_like, (n_visible,), optional
+    base : array_like, (n_visible,) or (n_spins,), optional
         Biases a_0 of the base, p_0 ∝ exp(a_0.v), below 2^40 (2^12 for a float32 model); those of the model,
         times beta, if not given.
-    data : array_like, (n_samples, n_visible), optional
-        Visible states: a_0 gives the base their means, shrunk towards the middle by one count.
+    data : array_like, (n_samples, n_visible) or (n_samples, n_spins), optional
+        States: a_0 gives the base their means, shrunk towards the middle by one count.
     beta : float
         Inverse temperature, 0 or >= 2^-100.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
@@ -103,7 +103,8 @@ def ais(
         the states that 64 Gibbs chains of 100 steps pass, half of them from fair coins. `details`:
 
         - ``log_weights`` (n_chains,), ``betas``, ``base_log_z``, ``pareto_k``, ``seconds``;
-        - ``visible`` (n_chains, n_visible): where the chains ended; with the weights, samples of the model;
+        - ``visible`` (n_chains, n_visible): where the chains ended; with the weights, samples of the model
+          (of an Ising one that has two sublattices, of the first);
         - ``path_sampling``, ``path_sampling_stderr``: ln Z by thermodynamic integration over the same chains,
           Σ_k ⟨Δ_k⟩ + Var Δ_k / 2 for the increments Δ_k: right to second order in the distances, for
           chains in equilibrium. Far from `log_z`, chains lag behind;
@@ -138,7 +139,7 @@ def ais(
 
 
 def reverse_ais(
-    model: BernoulliRBM | SpinRBM,
+    model: BernoulliRBM | SpinRBM | Ising,
     samples: Any = None,
     n_temperatures: int = 1000,
     n_chains: int = 100,
@@ -161,11 +162,11 @@ def reverse_ais(
 
     Parameters
     ----------
-    model : BernoulliRBM or SpinRBM
-        The model.
-    samples : array_like, (n_chains, n_visible), optional
-        Independent samples of the model's visible units to start from, one a chain. If not given: exact ones
-        where the smaller layer has at most 20 units, else the ends of Gibbs chains.
+    model : BernoulliRBM, SpinRBM or Ising
+        The model; an Ising one as the machine of two layers that `Ising.to_spin_rbm` has.
+    samples : array_like, (n_chains, n_visible) or (n_chains, n_spins), optional
+        Independent samples of the model's visible units or spins to start from, one a chain. If not given:
+        exact ones where the smaller layer has at most 20 units, else the ends of Gibbs chains.
     n_temperatures : int
         As in `ais`.
     n_chains : int
@@ -275,7 +276,7 @@ class AisSandwich:
 
 
 def ais_sandwich(
-    model: BernoulliRBM | SpinRBM,
+    model: BernoulliRBM | SpinRBM | Ising,
     n_temperatures: int = 1000,
     n_chains: int = 100,
     *,
@@ -294,8 +295,8 @@ def ais_sandwich(
 
     Parameters
     ----------
-    model : BernoulliRBM or SpinRBM
-        The model.
+    model : BernoulliRBM, SpinRBM or Ising
+        The model; an Ising one as the machine of two layers that `Ising.to_spin_rbm` has.
     n_temperatures, n_chains : int
         As in `ais`; backwards there are as many chains as `samples`, if those are given.
     samples, n_burn_in : optional

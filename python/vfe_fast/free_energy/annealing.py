@@ -29,9 +29,10 @@ from .. import _core
 from ..arguments import inverse_temperature
 from ..arrays import Array, borrow
 from ..files import read_arrays, write_arrays
-from ..models import BernoulliRBM, SpinRBM
+from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
+from ..models.spin_layers import SpinLayers
 
 __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 
@@ -44,7 +45,7 @@ _FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """An RBM as one of units 0/1 at the inverse temperature 1, which is how all of this knows it.
+    """A model as an RBM of units 0/1 at the inverse temperature 1, which is how all of this knows it.
 
     Attributes
     ----------
@@ -59,6 +60,8 @@ class Target:
     biases : ndarray, (n_visible,)
         The law of its visible units without couplings, in log-odds. Those of `rbm` are other ones for spins:
         they take back what couplings to 0s and 1s are off by, so they have signs that the model has not.
+    layers : SpinLayers or None
+        The machine that an Ising model is read as.
     """
 
     rbm: BernoulliRBM
@@ -66,24 +69,42 @@ class Target:
     spins: bool
     beta: float
     biases: Array
+    layers: SpinLayers | None
 
     @classmethod
     def of(cls, model: Any, beta: Any) -> Target:
         """Check a model and its temperature."""
-        if not isinstance(model, (BernoulliRBM, SpinRBM)):
-            raise TypeError(f"model: expected a BernoulliRBM or a SpinRBM, got {type(model).__name__}")
+        if not isinstance(model, (BernoulliRBM, SpinRBM, Ising)):
+            raise TypeError(f"model: expected a BernoulliRBM, SpinRBM or Ising, got {type(model).__name__}")
         beta = inverse_temperature(beta)
-        spins = isinstance(model, SpinRBM)
-        rbm, constant = model.to_bernoulli() if isinstance(model, SpinRBM) else (model, 0.0)
-        if beta != 1.0:
-            rbm = BernoulliRBM(*((beta * p.astype(np.float64)).astype(rbm.dtype) for p in rbm.parameters))
-        biases = (2.0 if spins else 1.0) * beta * model.visible_bias.astype(np.float64)
-        return cls(rbm, -beta * constant, spins, beta, biases)
+        at, shift, layers = beta, 0.0, None
+        machine: BernoulliRBM | SpinRBM
+        if isinstance(model, Ising):
+            layers = model.to_spin_rbm(beta=beta)
+            machine, at, shift = layers.rbm, 1.0, layers.constant
+        else:
+            machine = model
+        spins = isinstance(machine, SpinRBM)
+        rbm, constant = machine.to_bernoulli() if isinstance(machine, SpinRBM) else (machine, 0.0)
+        if at != 1.0:
+            rbm = BernoulliRBM(*((at * p.astype(np.float64)).astype(rbm.dtype) for p in rbm.parameters))
+        biases = (2.0 if spins else 1.0) * at * machine.visible_bias.astype(np.float64)
+        return cls(rbm, shift - at * constant, spins, beta, biases, layers)
+
+    @property
+    def n_units(self) -> int:
+        """Units that the caller knows: visible ones, or spins of an Ising model."""
+        return self.rbm.n_visible if self.layers is None else len(self.layers.order)
+
+    def visible(self, of_units: Array) -> Array:
+        """What is given of those units, (..., n_units), of the visible ones."""
+        return of_units if self.layers is None else self.layers.visible(of_units)
 
     def bits(self, states: Any, name: str) -> Array:
         """Visible states of the model, checked, as 0s and 1s."""
         if self.spins:
-            bits: Array = (as_spins(borrow(states, name)[0], self.rbm.n_visible, name) > 0).astype(np.uint8)
+            up = as_spins(borrow(states, name)[0], self.n_units, name) > 0
+            bits: Array = self.visible(up).astype(np.uint8)
         else:
             bits = as_states(states, name)
         if bits.shape[1] != self.rbm.n_visible:
@@ -111,9 +132,9 @@ class Target:
         array, _ = borrow(base, "base")
         if array.dtype.kind not in "fiu":
             raise TypeError(f"base: expected numbers, got {array.dtype}")
-        if array.shape != (self.rbm.n_visible,):
-            raise ValueError(f"base: expected ({self.rbm.n_visible},), got {array.shape}")
-        biases = array.astype(np.float64)
+        if array.shape != (self.n_units,):
+            raise ValueError(f"base: expected ({self.n_units},), got {array.shape}")
+        biases = self.visible(array.astype(np.float64))
         n_bits = 12 if self.rbm.dtype == np.float32 else 40  # what is rounded relative to it is the model's
         if not np.all(np.abs(biases) < 2.0**n_bits):
             raise ValueError(f"base: expected finite numbers below 2^{n_bits}, got {np.abs(biases).max():g}")

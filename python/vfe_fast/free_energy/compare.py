@@ -30,6 +30,7 @@ from .result import FreeEnergy, FreeEnergyWarning
 from .tap import tap
 from .thermodynamic_integration import thermodynamic_integration
 from .variational import variational
+from .wang_landau import wang_landau
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,14 @@ def _laplace(model: GaussianRBM, *, beta: float, rng: Any, num_threads: int | No
     return laplace(model, chains.visible, beta=beta)
 
 
+def _wang_landau(
+    model: Ising, *, beta: float, rng: Any, num_threads: int | None, **options: Any
+) -> FreeEnergy:
+    """At one temperature from the density of states, learned less well than for all of them."""
+    quick = {"final_increment": 1e-4, "max_sweeps": 100_000, "n_sweeps": 20_000} | options
+    return wang_landau(model, rng=rng, num_threads=num_threads, **quick).free_energy(beta)
+
+
 #: In the order of the table.
 METHODS: dict[str, Method] = {
     "exact": Method(functools.partial(exact, max_seconds=60.0), (*_DISCRETE, GaussianRBM), is_random=False),
@@ -68,12 +77,13 @@ METHODS: dict[str, Method] = {
     "cumulant_expansion": Method(functools.partial(cumulant_expansion, means="mean_field"), _DISCRETE),
     "tap 2": Method(functools.partial(tap, order=2), _DISCRETE, takes_data=True),
     "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),
-    "importance": Method(importance, _BINARY),
+    "importance": Method(importance, _DISCRETE),
     "thermodynamic_integration": Method(thermodynamic_integration, _BINARY),
     "mbar": Method(mbar, _DISCRETE),
     "laplace": Method(_laplace, (GaussianRBM,)),
-    "ais": Method(ais, _BINARY, takes_data=True),
-    "reverse_ais": Method(reverse_ais, _BINARY, takes_data=True),
+    "wang_landau": Method(_wang_landau, (Ising,)),
+    "ais": Method(ais, _DISCRETE, takes_data=True),
+    "reverse_ais": Method(reverse_ais, _DISCRETE, takes_data=True),
 }
 
 

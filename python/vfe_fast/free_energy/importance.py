@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, memory_for, threads
 from ..arrays import Array, borrow
-from ..models import BernoulliRBM, SpinRBM
+from ..models import BernoulliRBM, Ising, SpinRBM
 from ..random import seed
 from .annealing import Path, Target
 from .log_weights import LogMean, estimate
@@ -26,7 +26,7 @@ _MUCH_UNSEEN = 0.1
 
 
 def importance(
-    model: BernoulliRBM | SpinRBM,
+    model: BernoulliRBM | SpinRBM | Ising,
     q: Literal["biases", "uniform"] | npt.ArrayLike | None = None,
     n_samples: int = 10_000,
     *,
@@ -43,9 +43,9 @@ def importance(
 
     Parameters
     ----------
-    model : BernoulliRBM or SpinRBM
-        The model.
-    q : {"biases", "uniform"} or array_like, (n_visible,), optional
+    model : BernoulliRBM, SpinRBM or Ising
+        The model; an Ising one as `Ising.to_spin_rbm` has it.
+    q : {"biases", "uniform"} or array_like, (n_visible,) or (n_spins,), optional
         The law: what the visible biases alone would make of the units (the default), fair coins (simple Monte
         Carlo), or the units' means ⟨v_i⟩, inside (0, 1), of spins inside (-1, 1).
     n_samples : int
@@ -125,19 +125,18 @@ def _unseen(path: Path, start: Array, largest: float, key: int, num_threads: int
 
 def _log_odds(target: Target, q: Any) -> Array:
     """q in units 0/1."""
-    n_visible = target.rbm.n_visible
     if q is None or (isinstance(q, str) and q == "biases"):
         return target.biases
     if isinstance(q, str):
         if q != "uniform":
             raise ValueError(f"q: expected 'biases', 'uniform' or means, got {q!r}")
-        return np.zeros(n_visible)
+        return np.zeros(target.rbm.n_visible)
     array, _ = borrow(q, "q")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"q: expected numbers, got {array.dtype}")
-    if array.shape != (n_visible,):
-        raise ValueError(f"q: expected ({n_visible},), got {array.shape}")
-    means = array.astype(np.float64)
+    if array.shape != (target.n_units,):
+        raise ValueError(f"q: expected ({target.n_units},), got {array.shape}")
+    means = target.visible(array.astype(np.float64))
     least = -1.0 if target.spins else 0.0
     if not np.all((means > least) & (means < 1.0)):
         raise ValueError(f"q: expected {least:g} < mean < 1 of every unit")

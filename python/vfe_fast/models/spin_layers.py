@@ -77,7 +77,7 @@ class SpinLayers:
         ndarray, (n_samples, n_visible)
         """
         first = np.argsort(self.order)[: self.rbm.n_visible]
-        visible: Array = np.ascontiguousarray(np.asarray(s)[:, first])
+        visible: Array = np.ascontiguousarray(np.asarray(s)[..., first])
         return visible
 
 
