@@ -215,6 +215,26 @@ def test_sampled_terms_are_within_their_errors() -> None:
     assert np.abs(np.mean(z, axis=0)).max() < 4.7 / np.sqrt(60)
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "spin", "ising"])
+def test_the_bound_needs_no_samples(kind: str) -> None:
+    """E of the means is its mean under independent units; where hidden ones are summed it is not."""
+    model = models(0.4)[kind]
+    for options in ({}, {"means": "mean_field"}):
+        exact = cumulant_expansion(model, 1, beta=BETA, rng=3, **options)
+        found = cumulant_expansion(model, 1, beta=BETA, n_samples=500, rng=3, **options)
+        assert found.kind == exact.kind == "upper_bound"
+        assert found.value == pytest.approx(exact.value, rel=1e-12)
+        assert found.details["energy"] == pytest.approx(exact.details["energy"], rel=1e-12)
+        assert found.stderr == 0.0
+        assert cumulant_expansion(model, 4, beta=BETA, n_samples=500, rng=3, **options).details[
+            "bound"
+        ] == pytest.approx(exact.value, rel=1e-12)
+    if kind != "ising":
+        summed = cumulant_expansion(model, 1, beta=BETA, sum_hidden=True)
+        found = cumulant_expansion(model, 1, beta=BETA, sum_hidden=True, n_samples=500, rng=3)
+        assert 0 < abs(found.log_z - summed.log_z) < 5 * found.stderr
+
+
 def test_many_units_are_sampled() -> None:
     model = vf.BernoulliRBM(*random_parameters(60, 12, scale=0.05, dtype=np.float32))
     found = cumulant_expansion(model, 3, rng=1)

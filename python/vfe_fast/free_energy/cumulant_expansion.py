@@ -160,14 +160,19 @@ def cumulant_expansion(
         if couplings is not None:
             traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
         energy, entropy = float(energies.mean()), trial.entropy()
-    log_z = float(series.value)
+    log_z, stderr, bound = float(series.value), float(series.stderr), float(-series.partial_sums[0] / beta)
+    if not is_exact and not sum_hidden:
+        energy = system.mean_energy(trial)
+        bound = energy - entropy / beta
+        if series.best_order == 1:
+            log_z, stderr = -beta * bound, 0.0
     problem = _problem(series, is_exact)
     if problem and not series.diverges:  # which the series has said itself
         warnings.warn(f"cumulant_expansion: {problem}", SeriesWarning, stacklevel=2)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,
-        stderr=float(series.stderr),
+        stderr=stderr,
         kind="upper_bound" if series.best_order == 1 else "asymptotic",
         ess=np.inf if is_exact else float(series.ess),
         converged=not problem,
@@ -175,7 +180,7 @@ def cumulant_expansion(
         details={
             "series": series,
             "cumulants": values / beta ** np.arange(1, order + 1),
-            "bound": float(-series.partial_sums[0] / beta),
+            "bound": bound,
             "energy": energy,
             "entropy": entropy,
             "exact": is_exact,
@@ -252,6 +257,15 @@ class _System:
             return of_spins
         clamped: Array = self.model.free_energy(states, beta=self.beta)
         return clamped
+
+    def mean_energy(self, trial: _Trial) -> float:
+        """⟨E⟩_q where E is a sum over pairs: E of the means."""
+        m = np.exp(trial.log_on) + self.low * np.exp(trial.log_off)
+        if isinstance(self.model, Ising):
+            pairs = 0.5 * float(m @ self.model.couplings @ m)
+        else:
+            pairs = float(m[: self.sizes[0]] @ self.model.weights @ m[self.sizes[0] :])
+        return -float(m @ self.biases) - pairs
 
 
 @dataclass(frozen=True)
