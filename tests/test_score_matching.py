@@ -242,6 +242,11 @@ def test_a_run_continues_bit_for_bit(tmp_path):
         (lambda g, b, x: ratio_matching_objective(g, x), TypeError, "rbm: expected a BernoulliRBM"),
         (lambda g, b, x: ratio_matching_objective(b, x[:, :3]), ValueError, "data"),
         (lambda g, b, x: vf.train(b, np.ones((4, 3)), method="score_matching"), TypeError, "real units"),
+        (
+            lambda g, b, x: vf.train(vf.SpinRBM.from_bernoulli(b), np.ones((4, 3)), method="denoising"),
+            TypeError,
+            "real units for it, got one of binary units",
+        ),
         (lambda g, b, x: vf.train(g, x, method="ratio_matching"), TypeError, "binary units"),
         (
             lambda g, b, x: vf.train(g, x, method=functools.partial(DenoisingScoreMatching, noise=-1.0)),

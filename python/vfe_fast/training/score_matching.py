@@ -196,7 +196,7 @@ class ScoreMatching:
 
     def __init__(self, rbm: Machine, settings: SamplerSettings) -> None:
         if not isinstance(rbm, GaussianRBM):
-            raise TypeError(f"method: expected a model of real units for it, got {type(rbm).__name__}")
+            raise TypeError("method: expected a model of real units for it, got one of binary units")
         self.rbm = rbm
         self.settings = settings
 
