@@ -237,6 +237,34 @@ def test_checkpoint_continues(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatc
         reverse_ais(model, None, 200, 100, rng=4, checkpoint=path)
 
 
+@pytest.mark.parametrize("way", ["up", "back"])
+def test_checkpoint_of_a_sandwich(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    model = random_rbm(30, 20, scale=0.2, seed=2)
+
+    def both(**options: Any) -> list[np.ndarray]:
+        found = ais_sandwich(model, 200, 100, betas="adaptive", rng=4, **options)
+        return [each.details["log_weights"] for each in (found.forward, found.reverse)]
+
+    expected = both()
+    advance, moves = annealing_module.Run.advance, []
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        if len(self.betas) == 200:  # no pilots
+            moves.append("up" if self.betas[0] == 0 else "back")
+        if moves.count(way) > 4:
+            raise KeyboardInterrupt
+        return advance(self, *args)
+
+    files = {"up": tmp_path / "chains.npz", "back": tmp_path / "chains.reverse.npz"}
+    with monkeypatch.context() as patch:
+        patch.setattr(annealing_module.Run, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            both(checkpoint=files["up"])
+    assert 0 < int(np.load(files[way])["done"]) < 199
+    assert files["back"].exists() == (way == "back")
+    assert np.array_equal(both(checkpoint=files["up"]), expected)
+
+
 def test_adaptive_schedule() -> None:
     """Increments of about the same spread, where even distances give very different ones."""
     weights, a, b = random_parameters(12, 8, seed=5)

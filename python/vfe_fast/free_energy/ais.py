@@ -7,6 +7,7 @@ import os
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 from typing import Any, Literal
 
 import numpy as np
@@ -290,6 +291,7 @@ def ais_sandwich(
     num_threads: int | None = None,
     executor: Executor | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> AisSandwich:
     """Estimate ln Z from below and from above: `ais` and `reverse_ais` on one schedule.
 
@@ -311,6 +313,8 @@ def ais_sandwich(
         Threads to use; the result does not depend on it.
     executor, progress : optional
         As in `ais`.
+    checkpoint : path_like, optional
+        As in `ais`, of the way up; that of the way back is beside it, ``run.reverse.npz`` of ``run.npz``.
 
     Returns
     -------
@@ -327,8 +331,11 @@ def ais_sandwich(
         "n_temperatures": n_temperatures, "n_chains": n_chains, "base": base, "data": data, "beta": beta,
         "rng": key, "num_threads": num_threads, "executor": executor, "progress": progress,
     }  # fmt: skip
-    forward = ais(model, betas=betas, **shared)
+    forward = ais(model, betas=betas, checkpoint=checkpoint, **shared)
     shared["betas"] = forward.details["betas"]
+    if checkpoint is not None:
+        file = FilePath(checkpoint)
+        shared["checkpoint"] = file.with_name(f"{file.stem}.reverse{file.suffix}")
     return AisSandwich(forward, reverse_ais(model, samples, n_burn_in=n_burn_in, **shared))
 
 
