@@ -89,6 +89,24 @@ def test_out_of_memory_is_an_error_and_no_more(both: Any) -> None:
     both(fill)
 
 
+def test_memory_is_used_again() -> None:
+    """By what fits without wasting more than half of a block; the processor that plays a GPU keeps none by itself."""
+    library = os.environ.get("VFE_CUDA_ON_HOST")
+    if not library:
+        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
+    code = (
+        "import sys, numpy as np; from vfe_fast import _core; from vfe_fast.device import DeviceArray;"
+        "_core.use_cuda_library(sys.argv[1]);"
+        "place = lambda array: array.array.ctypes.data;"
+        "first = DeviceArray(np.ones(1000)); at = place(first); del first;"
+        "small, again, other = (DeviceArray(np.zeros(n)) for n in (10, 900, 900));"
+        "assert place(small) != at == place(again) != place(other);"
+        "assert not any(array.numpy().any() for array in (small, again, other))"
+    )
+    environment = os.environ | {"VFE_CUDA_CACHE": "1"}
+    subprocess.run([sys.executable, "-c", code, library], env=environment, check=True)
+
+
 def test_streams(both: Any) -> None:
     def draw(device: str) -> Any:
         if device == "cpu":

@@ -1,6 +1,7 @@
 #include <runtime/device.hpp>
 
 #include <chrono>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -23,6 +24,15 @@ struct Idle {
   cudaStream_t stream;
 };
 constexpr std::size_t most_idle_bytes = std::size_t{1} << 30, granule = 512;
+
+// VFE_CUDA_CACHE=0: every block is new and of the size asked for, so that who watches memory sees where arrays end.
+bool keeps_blocks() {
+  static const bool keeps = [] {
+    const char* given = std::getenv("VFE_CUDA_CACHE");
+    return given == nullptr || std::string(given) != "0";
+  }();
+  return keeps;
+}
 
 std::mutex mutex;
 std::vector<Idle> idle;
@@ -103,7 +113,9 @@ bool on_device(const void* pointer) {
 }
 
 Memory::Memory(std::size_t bytes)
-    : bytes_((bytes + granule - 1) / granule * granule), device_(current_device()), stream_(cuda::stream()) {
+    : bytes_(keeps_blocks() ? (bytes + granule - 1) / granule * granule : bytes),
+      device_(current_device()),
+      stream_(cuda::stream()) {
   if (bytes_ == 0) return;
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream_, &capturing), "the stream");
@@ -123,7 +135,7 @@ Memory::Memory(std::size_t bytes)
 
 Memory::~Memory() {
   if (data_ == nullptr) return;
-  {
+  if (keeps_blocks()) {
     const std::lock_guard lock(mutex);
     if (idle_bytes + bytes_ <= most_idle_bytes) {
       try {
