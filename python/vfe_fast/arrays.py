@@ -128,6 +128,11 @@ def finite_reals(
     return np.ascontiguousarray(array), give_back
 
 
+def in_host(array: Array) -> Array:
+    """Copy what a kernel left on a device; what is in host memory is given as it is."""
+    return _core.to_host(array) if _core.on_device(array) else array
+
+
 def real_parameters(x: Any, name: str) -> Array:
     """Copy model parameters: float32 and float64 keep their dtype, Python numbers become float64."""
     array, _ = borrow(x, name)

@@ -11,6 +11,7 @@ import pytest
 import vfe_fast as vf
 from test_cumulants import exact, largest_terms, skewed
 from vfe_fast import _core
+from vfe_fast.device import DeviceArray
 from vfe_fast.statistics import CumulantAccumulator, cumulants
 
 
@@ -227,3 +228,89 @@ def test_series(both: Any) -> None:
         cpu, cuda = both(lambda device: vf.log_mean_exp_cumulants(V, order=6, device=device))
     np.testing.assert_allclose(cuda.partial_sums, cpu.partial_sums, rtol=1e-11)
     np.testing.assert_allclose(cuda.partial_sums_stderr, cpu.partial_sums_stderr, rtol=1e-8)
+
+
+@pytest.mark.parametrize("order", [2, 4, 7])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_of_a_device(both: Any, dtype: Any, weighted: bool, order: int) -> None:
+    """The same bits as of arrays that are moved there, and they stay."""
+    x = skewed(3, 2, 700).astype(dtype)
+    w = np.random.default_rng(1).uniform(0.2, 3.0, (2, 700)) if weighted else None
+
+    def run(device: str) -> list[np.ndarray]:
+        if device == "cpu":
+            return []
+        there = DeviceArray(x), None if w is None else DeviceArray(w)
+        found, moved = (
+            cumulants(there[0], order, weights=there[1]),
+            cumulants(x, order, weights=w, device=device),
+        )
+        for name in ("values", "stderr", "stderr_independent"):
+            of_device, of_host = getattr(found, name), getattr(moved, name)
+            assert _core.on_device(of_device.array)
+            assert isinstance(of_host, np.ndarray)
+            assert np.array_equal(of_device.numpy(), of_host, equal_nan=weighted)
+        mixed = cumulants(there[0], order, weights=w)
+        assert np.array_equal(mixed.values.numpy(), moved.values)
+        mixed = cumulants(x, order, weights=there[1], device=device)
+        assert np.array_equal(mixed.values, moved.values)
+        return []
+
+    both(run)
+
+
+def test_layouts_on_a_device(both: Any) -> None:
+    """Samples along any axis of a view; nothing is copied."""
+    x = skewed(4, 30, 5)
+
+    def run(device: str) -> None:
+        if device == "cpu":
+            return
+        for layout in (lambda a: a, lambda a: a.T, lambda a: a[::-1, 3:, ::2], lambda a: a[1]):
+            view, there = layout(x), DeviceArray.of(layout(DeviceArray(x).array))
+            for axis in range(view.ndim):
+                found = cumulants(there, 2, axis=axis)
+                expected = cumulants(view, 2, axis=axis)
+                np.testing.assert_allclose(found.values.numpy(), expected.values, rtol=1e-11, atol=1e-13)
+                np.testing.assert_allclose(found.stderr.numpy(), expected.stderr, rtol=1e-8)
+        for empty in (np.empty((0, 10)), np.empty((3, 0, 10))):
+            assert cumulants(DeviceArray(empty)).values.shape == (*empty.shape[:-1], 8)
+
+    both(run)
+
+
+def test_accumulator_of_a_device(both: Any) -> None:
+    x = skewed(2, 300)
+
+    def run(device: Any) -> Any:
+        move: Any = DeviceArray if device == "cuda" else np.asarray
+        acc = CumulantAccumulator(2, device=device)
+        for part in np.split(np.arange(300), [1, 50, 120]):
+            acc.update(move(x[:, part]))
+        with pytest.raises(ValueError, match=r"x: expected \(2,\) and samples along axis, got \(7, 3\)"):
+            acc.update(move(np.ones((7, 3))))
+        return acc.result()
+
+    hold(*both(run), x)
+
+
+def test_what_a_device_refuses(both: Any) -> None:
+    def run(device: str) -> None:
+        if device == "cpu":
+            return
+        x, w = skewed(300), np.ones(300)
+        w[200] = np.nan
+        with pytest.raises(ValueError, match=r"^weights: expected finite numbers >= 0"):
+            cumulants(DeviceArray(x), weights=DeviceArray(w))
+        with pytest.raises(TypeError, match=r"^weights: expected float64 on a device, got float32"):
+            cumulants(DeviceArray(x), weights=DeviceArray(w.astype("f4")))
+        with pytest.raises(vf.TargetUnavailableError, match="weights: expected an array in host memory"):
+            cumulants(x, weights=DeviceArray(w))
+        with pytest.raises(vf.TargetUnavailableError, match="x: expected an array in host memory"):
+            cumulants(DeviceArray(x), device="cpu")
+        few = np.zeros(300)
+        few[[5, 200]] = 1.0
+        assert np.isnan(cumulants(DeviceArray(x), 3, weights=DeviceArray(few)).values.numpy()[2])
+
+    both(run)

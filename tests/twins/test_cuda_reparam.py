@@ -9,6 +9,8 @@ import pytest
 
 import vfe_fast as vf
 from oracles import reparam as oracle
+from vfe_fast import _core
+from vfe_fast.device import DeviceArray
 
 WITH_SPREAD = ("gaussian", "laplace", "logistic", "log_normal")
 FAMILIES = (*WITH_SPREAD, "concrete", "gumbel_softmax")
@@ -95,3 +97,80 @@ def test_what_is_not_finite_is_found(both: Any, family: str, width: int) -> None
     chosen["mu"][1, 3] = np.nan
     with pytest.raises(ValueError, match=r"mu: .* got nan at \(1, 3"):
         vf.reparameterize(**chosen, rng=1, device="cuda")
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (9, 5), (3, 140)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_arrays_of_a_device(both: Any, family: str, dtype: Any, shape: tuple[int, int]) -> None:
+    """The results are there, too, backward as well; of the prior, as much as the kernel reads."""
+
+    def run(device: str) -> list[Any]:
+        found = []
+        move: Any = DeviceArray if device == "cuda" else np.asarray
+        for prior_rows in (None, 0, 1):
+            chosen = arguments(family, shape, dtype, prior_rows)
+            mu, prior = chosen.pop("mu"), chosen.pop("prior")
+            if prior is not None:
+                prior = tuple(map(move, prior)) if isinstance(prior, list) else move(prior)
+            chosen |= {name: move(chosen[name]) for name in ("log_var",) if name in chosen}
+            z = vf.reparameterize(move(mu), **chosen, prior=prior, n_samples=2, rng=3)
+            given = [np.cos(np.arange(x.size)).astype(dtype) for x in map(in_host, (z.sample, z.kl, z.log_q))]
+            whole = tuple(g.reshape(x.shape) for g, x in zip(given, (z.sample, z.kl, z.log_q), strict=True))
+            results = every_result(z, tuple(map(move, whole)))
+            assert device == "cpu" or all(_core.on_device(x.array) for x in results)
+            found += map(in_host, results)
+        return found
+
+    cpu, cuda = both(run)
+    for a, b in zip(cpu, cuda, strict=True):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        assert np.array_equal(a, b)
+
+
+def in_host(x: Any) -> np.ndarray:
+    return x.numpy() if isinstance(x, DeviceArray) else x
+
+
+def test_arrays_of_here_and_there(both: Any) -> None:
+    """Results are where mu is."""
+    mu, log_var = (np.linspace(a, 1, 12, dtype=np.float32).reshape(3, 4) for a in (-1, 0.3))
+    expected = vf.reparameterize(mu, log_var, rng=2, prior=(0.2, 0.1)).sample
+
+    def run(device: str) -> Any:
+        if device == "cuda":
+            there = vf.reparameterize(DeviceArray(mu), log_var, rng=2, prior=(0.2, 0.1))
+            assert np.array_equal(there.sample.numpy(), expected)
+            (grad, _) = there.backward(grad_kl=np.ones(3, np.float32))
+            assert isinstance(grad, DeviceArray)
+            here = vf.reparameterize(mu, DeviceArray(log_var), rng=2, prior=(0.2, 0.1), device="cuda")
+            assert np.array_equal(here.sample, expected)
+
+    both(run)
+
+
+def test_what_a_device_refuses(both: Any) -> None:
+    def run(device: str) -> None:
+        if device == "cpu":
+            return
+        mu = np.zeros((3, 4), np.float32)
+        there, bad = DeviceArray(mu), mu.copy()
+        across = DeviceArray.of(there.array.T)
+        bad[2, 1] = np.inf
+        with pytest.raises(ValueError, match="mu: expected an array in C order"):
+            vf.reparameterize(across, DeviceArray(mu.T))
+        with pytest.raises(ValueError, match="log_var: expected an array in C order"):
+            vf.reparameterize(DeviceArray(mu.T), DeviceArray.of(there.array.T))
+        with pytest.raises(ValueError, match="prior: expected an array in C order"):
+            vf.reparameterize(there, there, prior=(DeviceArray(np.zeros(1, np.float32)), 0.0))
+        with pytest.raises(ValueError, match="prior: expected an array in C order"):
+            vf.reparameterize(there, there, prior=(there, DeviceArray(np.zeros(4, np.float32))))
+        with pytest.raises(ValueError, match=r"log_var: expected finite numbers, got inf at \(2, 1\)"):
+            vf.reparameterize(there, DeviceArray(bad))
+        with pytest.raises(ValueError, match=r"grad_log_q: expected finite numbers, got nan at \(0, 1\)"):
+            vf.reparameterize(there, there).backward(grad_log_q=DeviceArray(np.array([[0, np.nan, 0]], "f4")))
+        with pytest.raises(vf.TargetUnavailableError, match="mu: expected an array in host memory"):
+            vf.reparameterize(there, there, device="cpu")
+
+    both(run)

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,47 @@ def test_another_library_takes_and_gives(both: Any) -> None:
     assert np.array_equal(cpu, cuda)
 
 
+class Foreign:
+    """Another library's array, its own consumer of DLPack."""
+
+    def __init__(self, of: Any) -> None:
+        assert of.__dlpack_device__() == (2, 0)
+        self.taken = DeviceArray.of(_core.borrow_device_array(of.__dlpack__(stream=1)))
+
+    def __array_namespace__(self) -> Any:
+        return SimpleNamespace(from_dlpack=Foreign)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.taken.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        assert options == {"stream": 1}
+        return self.taken.__dlpack__(**options)
+
+
+def test_results_are_of_the_callers_kind(both: Any) -> None:
+    """In a row the arrays of another library pass from kernel to kernel."""
+    rbm = vf.BernoulliRBM(*random_parameters(12, 7, dtype=np.float32))
+    states = np.random.default_rng(3).integers(0, 2, (40, 12)).astype(np.float32)
+
+    def run(device: str) -> list[np.ndarray]:
+        move: Any = np.asarray if device == "cpu" else lambda x: Foreign(DeviceArray(x))
+        v, _ = vf.gibbs(rbm, move(states), 2, rng=1)
+        energies, means = rbm.free_energy(v), rbm.mean_hidden(v)
+        k = vf.cumulants(energies, 4)
+        z = vf.reparameterize(means, means, 2, rng=3)
+        grad_mu, grad_log_var = z.backward(grad_sample=z.sample, grad_kl=energies)
+        found = [k.values, k.stderr, k.stderr_independent, v, energies, means, z.sample, z.kl, z.log_q]
+        found += [grad_mu, grad_log_var]
+        assert device == "cpu" or all(type(x) is Foreign for x in found)
+        return found if device == "cpu" else [x.taken.numpy() for x in found]
+
+    cpu, cuda = both(run)
+    for here, there in zip(cpu[:3], cuda[:3], strict=True):  # cumulants, within their bound
+        np.testing.assert_allclose(there, here, rtol=1e-9)
+    assert all(map(np.array_equal, cpu[3:], cuda[3:]))
+
+
 def test_a_device_array_stays_out_of_other_kernels(both: Any) -> None:
     def use(device: str) -> None:
         if device == "cuda":
@@ -90,7 +132,7 @@ def test_out_of_memory_is_an_error_and_no_more(both: Any) -> None:
 
 
 def test_memory_is_used_again() -> None:
-    """By what fits without wasting more than half of a block; the processor that plays a GPU keeps none by itself."""
+    """By what fits without wasting half a block; left to itself the processor that plays a GPU keeps none."""
     library = os.environ.get("VFE_CUDA_ON_HOST")
     if not library:
         pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")

@@ -112,7 +112,7 @@ class ReparameterizedArrays(Reparameterized):
         """
         mu = self._arguments[1]
         given = [
-            None if x is None else _reals(x, name, mu.dtype)[0]
+            None if x is None else _reals(x, name, mu.dtype, self._cuda)[0]
             for x, name in (
                 (grad_sample, "grad_sample"),
                 (grad_kl, "grad_kl"),
@@ -137,7 +137,7 @@ def reparameterize(
     rng: Any = None,
     row_offset: int = 0,
     num_threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> ReparameterizedArrays:
     r"""Draw samples of a variational distribution q, with KL(q || prior) and log q, in one pass.
 
@@ -177,9 +177,10 @@ def reparameterize(
         the noise that they have in the whole.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
-    device : {"cpu", "cuda"}
-        Where the kernel runs, `backward` too; the arrays are moved there and back. The result does not depend
-        on it.
+    device : {"cpu", "cuda"}, optional
+        Where the kernel runs, `backward` too: where `mu` is, if not given. Arrays in host memory are moved to
+        a CUDA device; those that are there must be in C order. Results are where `mu` is. They do not depend
+        on the device.
 
     Returns
     -------
@@ -207,10 +208,10 @@ def reparameterize(
     >>> grad_mu.tolist()
     [[0.5, -1.0]]
     """
-    cuda = on_cuda(device)
+    cuda = on_cuda(device, mu)
     arguments, give_back = prepared(
         mu, log_var, n_samples, family, split_prior(prior, family), temperature, seed(rng), row_offset,
-        num_threads,
+        num_threads, cuda,
     )  # fmt: skip
     try:
         sample, kl, log_q = _core.reparameterize(*arguments, cuda=cuda)
@@ -243,14 +244,15 @@ def prepared(
     key: int,
     row_offset: int,
     num_threads: int | None,
+    cuda: bool = False,
 ) -> tuple[tuple[Any, ...], GiveBack]:
     """Turn what users pass into the arguments of both kernels; the adapters start here, too."""
     chosen = _FAMILIES.get(family) if isinstance(family, str) else None
     if chosen is None:
         raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, got {family!r}")
-    location, give_back = _reals(mu, "mu", None)
-    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype)[0]
-    prior_mean, prior_log_var = _prior(prior, location)
+    location, give_back = _reals(mu, "mu", None, cuda)
+    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype, cuda)[0]
+    prior_mean, prior_log_var = _prior(prior, location, cuda)
     if temperature is None:
         temperature = 1.0
     elif family not in RELAXED:
@@ -263,35 +265,46 @@ def prepared(
     return arguments, give_back
 
 
-def _reals(x: Any, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, GiveBack]:
+def _reals(x: Any, name: str, dtype: np.dtype[Any] | None, cuda: bool) -> tuple[Array, GiveBack]:
     """View an array in C order; Python's numbers become float64, or the dtype given."""
-    array, give_back = borrow(x, name)
+    array, give_back = borrow(x, name, cuda=cuda)
     if array.dtype.kind in "iuf" and not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__"):
         array = array.astype(np.float64 if dtype is None else dtype)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
-        array = np.array(array, order="C")
+        array = _in_order(array, name)
     return array, give_back
 
 
-def _prior(prior: tuple[Any, Any], location: Array) -> tuple[Array | None, Array | None]:
+def _in_order(array: Array, name: str) -> Array:
+    """Copy to C order what is in host memory."""
+    if _core.on_device(array):
+        raise ValueError(f"{name}: expected an array in C order, as it is on a device")
+    return np.array(array, order="C")
+
+
+def _prior(prior: tuple[Any, Any], location: Array, cuda: bool) -> tuple[Array | None, Array | None]:
     """What `split_prior` gives as rows that the kernel reads, both of as many."""
-    mean, log_var = (None if x is None else _rows(x, location) for x in prior)
+    mean, log_var = (None if x is None else _rows(x, location, cuda) for x in prior)
     if mean is not None and log_var is not None and len(mean) != len(log_var):
-        mean, log_var = (np.array(np.broadcast_to(x, location.shape), order="C") for x in (mean, log_var))
+        mean, log_var = (
+            x if x.shape == location.shape else _in_order(np.broadcast_to(x, location.shape), "prior")
+            for x in (mean, log_var)
+        )
     return mean, log_var
 
 
-def _rows(x: Any, location: Array) -> Array:
-    array, _ = _reals(x, "prior", location.dtype)
+def _rows(x: Any, location: Array, cuda: bool) -> Array:
+    array, _ = _reals(x, "prior", location.dtype, cuda)
     if array.dtype != location.dtype:
         raise TypeError(f"prior: expected {location.dtype} like mu, got {array.dtype}")
     rows = (1, *location.shape[1:])
     try:
         if array.shape == location.shape:
             return array
-        return np.ascontiguousarray(np.broadcast_to(array, rows))
+        of_row: Array = np.broadcast_to(array, rows)
     except ValueError:
         raise ValueError(
             f"prior: expected numbers, {rows[1:]} or {location.shape}, got {array.shape}"
         ) from None
+    return of_row if of_row.flags.c_contiguous else _in_order(of_row, "prior")

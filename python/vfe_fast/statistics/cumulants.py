@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import array_shape, count, memory_for, on_cuda, threads
-from ..arrays import Array, GiveBack, borrow
+from ..arrays import Array, GiveBack, borrow, in_host
 
 __all__ = ["CumulantAccumulator", "Cumulants", "cumulants"]
 
@@ -61,13 +61,16 @@ class Cumulants:
         Analytic, from the second and fourth cumulant; the square of ``stderr`` over this is the statistical
         inefficiency. nan for weighted samples.
         """
-        n, variance, fourth = self.n, self._first_four[..., 1], self._first_four[..., 3]
+        first_four = in_host(self._first_four)
+        n, variance, fourth = self.n, first_four[..., 1], first_four[..., 3]
         with np.errstate(invalid="ignore", divide="ignore"):
             of_mean = np.sqrt(variance / n)
             # var k_2 = kappa_4 / n + 2 kappa_2^2 / (n - 1), without bias
             of_variance = np.sqrt((2 * n * variance**2 + (n - 1) * fourth) / (n * (n + 1.0)))
         found = np.stack([of_mean, of_variance], axis=-1)
-        return self._give_back(np.full_like(found, np.nan) if self._weighted else found)
+        if self._weighted:
+            found = np.full_like(found, np.nan)
+        return self._give_back(_core.to_device(found) if _core.on_device(self._first_four) else found)
 
     @property
     def order(self) -> int:
@@ -83,7 +86,7 @@ def cumulants(
     weights: Any = None,
     unbiased: bool = True,
     num_threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> Cumulants:
     r"""Estimate the first cumulants of samples, with standard errors.
 
@@ -103,9 +106,10 @@ def cumulants(
         products over distinct samples); else cumulants of the empirical distribution.
     num_threads : int, optional
         Threads to use; the result does not depend on it.
-    device : {"cpu", "cuda"}
-        Where the kernel runs; samples are moved there and results back, which agree within the bound of
-        docs/cumulants.md.
+    device : {"cpu", "cuda"}, optional
+        Where the kernel runs: where `x` is, if not given. Samples in host memory are moved to a CUDA device
+        and results back; those that are there stay, as do their results. They agree within the bound of
+        docs/cumulants.md. Weights on a device are float64, and rows with too few > 0 are nan.
 
     Returns
     -------
@@ -131,8 +135,8 @@ def cumulants(
     >>> k.values.round(6).tolist()
     [3.8, 9.7, 46.8]
     """
-    order = count(order, "order", 1, MOST_ORDERS + 1)
-    samples, shared, give_back = samples_and_weights(x, axis, weights, order if unbiased else 1)
+    order, cuda = count(order, "order", 1, MOST_ORDERS + 1), on_cuda(device, x)
+    samples, shared, give_back = samples_and_weights(x, axis, weights, order if unbiased else 1, cuda=cuda)
     n = samples.shape[-1]
     if n < (order if unbiased else 1):
         raise ValueError(f"x: expected n >= {order if unbiased else 1} samples along axis, got {n}")
@@ -141,7 +145,7 @@ def cumulants(
         values, stderr, _, _ = _core.cumulants(
             samples, shared,
             order=max(order, _LEAST), unbiased=bool(unbiased), counts=counts, wanted="ve",
-            num_threads=threads(num_threads), cuda=on_cuda(device),
+            num_threads=threads(num_threads), cuda=cuda,
         )  # fmt: skip
     assert values is not None
     assert stderr is not None
@@ -168,7 +172,8 @@ class CumulantAccumulator:
     num_threads : int, optional
         Threads to use; the result does not depend on it.
     device : {"cpu", "cuda"}
-        Where chunks are summed and estimates made. The sums are kept in host memory.
+        Where chunks are summed and estimates made; those that are on it already are not moved. The sums are
+        kept in host memory.
 
     Raises
     ------
@@ -232,9 +237,10 @@ class CumulantAccumulator:
         if (weights is not None) != self.weighted:
             expected = "weights, for a weighted accumulator" if self.weighted else "none"
             raise ValueError(f"weights: expected {expected}")
-        samples, shared, _ = samples_and_weights(x, axis, weights, 0)
+        samples, shared, _ = samples_and_weights(x, axis, weights, 0, cuda=self._cuda)
         if samples.shape[:-1] != self.shape:
-            raise ValueError(f"x: expected {self.shape} and samples along axis, got {np.shape(x)}")
+            got = np.moveaxis(samples, -1, axis).shape
+            raise ValueError(f"x: expected {self.shape} and samples along axis, got {got}")
         n = samples.shape[-1]
         if n == 0:
             return
@@ -250,7 +256,7 @@ class CumulantAccumulator:
                 wanted="s", num_threads=self._num_threads, cuda=self._cuda,
             )  # fmt: skip
         assert new is not None
-        new = new.reshape(-1, len(pieces), new.shape[-1])
+        new = in_host(new).reshape(-1, len(pieces), new.shape[-1])
         if fill:
             assert sums is not None
             sums = np.concatenate(
@@ -346,22 +352,29 @@ def jackknife(values: Array, replicates: Array, counts: Array) -> Array:
     return found
 
 
-def _numbers(x: Any, name: str) -> tuple[Array, GiveBack]:
+def _numbers(x: Any, name: str, cuda: bool) -> tuple[Array, GiveBack]:
     """View float32 or float64 samples; Python's numbers are converted."""
-    array, give_back = borrow(x, name)
+    array, give_back = borrow(x, name, cuda=cuda)
     if not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__") and array.dtype.kind in "iuf":
         array = array.astype(np.float64)
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{name}: expected dtype float32 or float64 in native byte order, got {array.dtype}")
-    return array if array.flags.aligned else array.copy(), give_back
+    if array.flags.aligned:
+        return array, give_back
+    if _core.on_device(array):
+        raise TypeError(f"{name}: expected an array that is aligned in memory")
+    return array.copy(), give_back
 
 
-def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Array, Array | None, GiveBack]:
+def samples_and_weights(
+    x: Any, axis: Any, weights: Any, least: int, *, cuda: bool = False
+) -> tuple[Array, Array | None, GiveBack]:
     """Samples along the last axis, weights of their shape in float64 if there are any, and the way back.
 
-    At least so many weights of a row must be positive.
+    At least so many weights of a row must be positive; those on a device (`cuda`: both may be) are not looked
+    at.
     """
-    array, give_back = _numbers(x, "x")
+    array, give_back = _numbers(x, "x", cuda)
     if array.ndim == 0:
         raise ValueError("x: expected at least one axis, got a number")
     try:
@@ -372,7 +385,10 @@ def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Ar
         raise ValueError(f"axis: expected an axis of {array.ndim}, got {axis}")
     shared = None
     if weights is not None:
-        of, _ = _numbers(weights, "weights")
+        of, _ = _numbers(weights, "weights", cuda)
+        there = _core.on_device(of)
+        if there and of.dtype != np.float64:
+            raise TypeError(f"weights: expected float64 on a device, got {of.dtype}")
         if of.ndim == 1 and of.shape[0] == array.shape[axis]:
             of = of.reshape(-1, *[1] * (array.ndim - 1 - axis % array.ndim))
         try:
@@ -383,10 +399,11 @@ def samples_and_weights(x: Any, axis: Any, weights: Any, least: int) -> tuple[Ar
                 f"{of.shape}"
             ) from None
         shared = np.moveaxis(shared, axis, -1)
-        of = np.moveaxis(of.reshape(*[1] * (array.ndim - of.ndim), *of.shape), axis, -1)
-        positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)
-        if positive < least:
-            raise ValueError(f"weights: expected {least} > 0 in every row, got {positive}")
+        if not there:
+            of = np.moveaxis(of.reshape(*[1] * (array.ndim - of.ndim), *of.shape), axis, -1)
+            positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)
+            if positive < least:
+                raise ValueError(f"weights: expected {least} > 0 in every row, got {positive}")
     return np.moveaxis(array, axis, -1), shared, give_back
 
 
@@ -394,8 +411,17 @@ def _result(
     values: Array, stderr: Array, order: int, n: int, n_blocks: int, unbiased: bool, weighted: bool,
     give_back: GiveBack,
 ) -> Cumulants:  # fmt: skip
-    first, errors = (np.ascontiguousarray(a[..., :order]) for a in (values, stderr))
+    first, errors = (_first_of(a, order) for a in (values, stderr))
     return Cumulants(give_back(first), give_back(errors), n, n_blocks, unbiased, weighted, values, give_back)
+
+
+def _first_of(array: Array, order: int) -> Array:
+    """As many columns, where the array is."""
+    if not _core.on_device(array):
+        return np.ascontiguousarray(array[..., :order])
+    if order == array.shape[-1]:
+        return array
+    return _core.to_device(np.ascontiguousarray(_core.to_host(array)[..., :order]))
 
 
 def _plain(array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -9,8 +10,6 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 using Optional = std::optional<Doubles>;
-
-Doubles doubles(std::vector<py::ssize_t> shape) { return Doubles(std::move(shape)); }
 
 // Joins two parts' sums of every row.
 template <int width, int powers>
@@ -30,14 +29,15 @@ void join(const double* a, const double* b, double* out, py::ssize_t n) {
 }  // namespace
 
 void bind_cumulants(py::module_& module) {
-  // A part of what the kernel gives: values, errors, estimates without each block, sums; None for what is not wanted.
-  const auto outputs = [](const std::vector<py::ssize_t>& batch, std::int64_t order, const std::string& wanted,
-                          py::ssize_t n_blocks, py::ssize_t size) {
+  // A part of what the kernel gives, where x is: values, errors, estimates without each block, sums; None for what is
+  // not wanted.
+  const auto outputs = [](const py::array& x, const std::vector<py::ssize_t>& batch, std::int64_t order,
+                          const std::string& wanted, py::ssize_t n_blocks, py::ssize_t size) {
     const auto of = [&](char letter, std::vector<py::ssize_t> first, std::vector<py::ssize_t> last) -> Optional {
       if (wanted.find(letter) == std::string::npos) return std::nullopt;
       first.insert(first.end(), batch.begin(), batch.end());
       first.insert(first.end(), last.begin(), last.end());
-      return doubles(std::move(first));
+      return new_array_like(x, py::dtype::of<double>(), first);
     };
     return std::tuple{of('v', {}, {order}), of('e', {}, {order}), of('r', {n_blocks}, {order}),
                       of('s', {}, {n_blocks, size})};
@@ -67,7 +67,7 @@ void bind_cumulants(py::module_& module) {
         const std::int64_t size =
             kernels::sums_size(width, kernels::weight_powers(width, weights.has_value(), unbiased));
         auto [values, errors, replicates, sums] =
-            outputs({shape.begin(), shape.end()}, order, wanted, counts.size(), size);
+            outputs(x, {shape.begin(), shape.end()}, order, wanted, counts.size(), size);
         bool bad_weights = false;
         run(&runtime::KernelTable::cumulants,
             {real,
@@ -122,7 +122,7 @@ void bind_cumulants(py::module_& module) {
           throw ArgumentError("sums: expected (n_rows, n_blocks, " + std::to_string(size) + "), got " +
                               shape_text(sums));
         }
-        auto [values, errors, replicates, none] = outputs({sums.shape(0)}, order, wanted, counts.size(), size);
+        auto [values, errors, replicates, none] = outputs(sums, {sums.shape(0)}, order, wanted, counts.size(), size);
         bool bad_weights = false;
         run(&runtime::KernelTable::cumulants,
             {kernels::Real::float64,
@@ -164,7 +164,7 @@ void bind_cumulants(py::module_& module) {
             : size == kernels::sums_size(large, large) ? join<large, large>
                                                        : nullptr;
         if (of_size == nullptr) throw ArgumentError("a: expected power sums, got " + shape_text(a));
-        Doubles out = doubles({a.shape(), a.shape() + a.ndim()});
+        Doubles out(std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()));
         of_size(a.data(), b.data(), out.mutable_data(), a.size() / size);
         return out;
       },

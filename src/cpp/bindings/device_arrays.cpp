@@ -72,6 +72,13 @@ DLDataType type_of(const py::dtype& dtype) {
   return {code, static_cast<std::uint8_t>(8 * dtype.itemsize()), 1};
 }
 
+// What stands for it. NumPy would give an array without an address memory of its own.
+py::array describe(const py::dtype& dtype, const std::vector<py::ssize_t>& shape,
+                   const std::vector<py::ssize_t>& strides, void* data, const py::capsule& owner) {
+  static char of_nothing;
+  return {dtype, shape, strides, data != nullptr ? data : &of_nothing, owner};
+}
+
 // Takes over what a DLPack capsule owns.
 py::array borrow_device_array(const py::capsule& capsule) {
   auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
@@ -92,7 +99,7 @@ py::array borrow_device_array(const py::capsule& capsule) {
     auto* owned = static_cast<DLManagedTensor*>(pointer);
     if (owned->deleter != nullptr) owned->deleter(owned);
   });
-  return {dtype, shape, strides, static_cast<std::byte*>(tensor.data) + tensor.byte_offset, owner};
+  return describe(dtype, shape, strides, static_cast<std::byte*>(tensor.data) + tensor.byte_offset, owner);
 }
 
 struct Export {
@@ -108,7 +115,7 @@ py::capsule lend_device_array(const py::array& array, std::int32_t device_id) {
     owned->shape.push_back(array.shape(d));
     owned->strides.push_back(array.strides(d) / array.itemsize());
   }
-  owned->managed = {{const_cast<void*>(array.data()),
+  owned->managed = {{array.size() > 0 ? const_cast<void*>(array.data()) : nullptr,
                      {cuda_device, device_id},
                      static_cast<std::int32_t>(array.ndim()),
                      type_of(array.dtype()),
@@ -142,7 +149,7 @@ py::array new_device_array(const py::dtype& dtype, const std::vector<py::ssize_t
   void* data = memory->get();
   const py::capsule owner(memory.release(), owner_name,
                           [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); });
-  return {dtype, shape, data, owner};
+  return describe(dtype, shape, {}, data, owner);
 }
 
 namespace {
@@ -155,14 +162,14 @@ py::array to_device(const py::array& host) {
   return array;
 }
 
+}  // namespace
+
 py::array to_host(const py::array& array) {
   if ((array.flags() & py::array::c_style) == 0) throw ArgumentError("array: expected one in C order");
   py::array host(array.dtype(), std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
   cuda::side().copy(host.mutable_data(), array.data(), static_cast<std::size_t>(array.nbytes()));
   return host;
 }
-
-}  // namespace
 
 bool on_device(const py::array& array) {
   py::object base = array.base();

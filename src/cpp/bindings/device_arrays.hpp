@@ -19,6 +19,9 @@ py::array new_array_like(const py::array& like, const py::dtype& dtype, const st
 // The same of packed states.
 Words new_words_like(const py::array& like, std::int64_t n_states, std::int64_t n_words);
 
+// A copy in host memory of a C-ordered array on the device.
+py::array to_host(const py::array& array);
+
 void bind_device_arrays(py::module_& module);
 
 }  // namespace vfe::bindings

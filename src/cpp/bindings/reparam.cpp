@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "../numerics/noise.hpp"
+#include "device_arrays.hpp"
 #include "kernels.hpp"
 
 namespace vfe::bindings {
@@ -24,7 +25,8 @@ std::int64_t first_bad(const T* x, std::int64_t n, bool infinity_is_bad) {
   return -1;
 }
 
-void refuse(const py::array& array, const char* name, bool infinity_is_bad) {
+void refuse(const py::array& given, const char* name, bool infinity_is_bad) {
+  const py::array array = on_device(given) ? to_host(given) : given;
   const bool single = array.itemsize() == 4;
   const std::int64_t at = single ? first_bad(static_cast<const float*>(array.data()), array.size(), infinity_is_bad)
                                  : first_bad(static_cast<const double*>(array.data()), array.size(), infinity_is_bad);
@@ -49,15 +51,16 @@ void refuse(const py::array& array, const char* name, bool infinity_is_bad) {
 // What forward and backward share.
 struct Call {
   kernels::ReparamArgs args{};
+  py::array mu;
   std::vector<py::ssize_t> shape;  // of mu
   std::vector<std::pair<const char*, const py::array*>> inputs;
   bool not_finite = false;
   runtime::Device device;
 
-  Call(Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
+  Call(Family family, const py::array& mu_, const Optional& log_var, const Optional& prior_mean,
        const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
        std::int64_t row_offset, int num_threads, bool cuda)
-      : device(device_of(cuda)) {
+      : mu(mu_), device(device_of(cuda)) {
     args.real = real_of(mu, "mu");
     args.family = family;
     const bool choice = family == Family::gumbel_softmax;
@@ -102,6 +105,9 @@ struct Call {
     return array.data();
   }
 
+  // Where mu is.
+  py::array result(const std::vector<py::ssize_t>& of_shape) const { return new_array_like(mu, mu.dtype(), of_shape); }
+
   // Of what was not finite: the input that is to blame, else a result that is no number.
   void launch(std::initializer_list<std::pair<const char*, const py::array*>> results) {
     run(&runtime::KernelTable::reparam, args, device);
@@ -133,8 +139,8 @@ void bind_reparam(py::module_& module) {
         check(call.args);
         std::vector<py::ssize_t> of_samples = call.shape;
         of_samples.insert(of_samples.begin(), n_samples);
-        py::array sample = new_array(call.args.real, of_samples), kl = new_array(call.args.real, {call.shape[0]}),
-                  log_q = new_array(call.args.real, {n_samples, call.shape[0]});
+        py::array sample = call.result(of_samples), kl = call.result({call.shape[0]}),
+                  log_q = call.result({n_samples, call.shape[0]});
         call.args.sample = sample.mutable_data();
         call.args.kl = kl.mutable_data();
         call.args.log_q = log_q.mutable_data();
@@ -163,13 +169,13 @@ void bind_reparam(py::module_& module) {
         if (grad_sample) call.args.grad_sample = call.take(*grad_sample, "grad_sample", of_samples);
         if (grad_kl) call.args.grad_kl = call.take(*grad_kl, "grad_kl", {call.shape[0]});
         if (grad_log_q) call.args.grad_log_q = call.take(*grad_log_q, "grad_log_q", {n_samples, call.shape[0]});
-        py::array grad_mu = new_array(call.args.real, call.shape);
+        py::array grad_mu = call.result(call.shape);
         call.args.grad_mu = grad_mu.mutable_data();
         if (kernels::is_relaxed(family)) {
           call.launch({{"gradient", &grad_mu}});
           return std::tuple{grad_mu, Optional()};
         }
-        py::array grad_log_var = new_array(call.args.real, call.shape);
+        py::array grad_log_var = call.result(call.shape);
         call.args.grad_log_var = grad_log_var.mutable_data();
         call.launch({{"gradient", &grad_mu}, {"gradient", &grad_log_var}});
         return std::tuple{grad_mu, Optional(grad_log_var)};
