@@ -198,6 +198,7 @@ void run(const kernels::FreeEnergyArgs& args) {
   if (args.n_states == 0) return;
   runtime::Cache used_once;
   const T* weights = Weights<T>::of(args.prepared != nullptr ? *args.prepared : used_once, rbm);
+  on_device(weights);  // throws if they have been brought to another one
   const Input<T> visible_bias(static_cast<const T*>(rbm.visible_bias), rbm.n_visible),
       hidden_bias(static_cast<const T*>(rbm.hidden_bias), rbm.n_hidden);
   const std::int64_t words = ceil_div(rbm.n_visible, 64);

@@ -275,6 +275,8 @@ void gibbs(const kernels::GibbsArgs& args) {
   runtime::Cache& cache = args.prepared != nullptr ? *args.prepared : used_once;
   const Layers& layers = layers_of(cache, rbm, form);
   const BothBiases& biases = BothBiases::of(cache, rbm);
+  // Throws if they have been made on another device.
+  for (const double* kept : {layers.to_hidden.unit.data(), biases.hidden.values.data()}) on_device(kept);
   const std::int64_t visible_words = ceil_div(rbm.n_visible, 64), hidden_words = ceil_div(rbm.n_hidden, 64);
   const Input<std::uint64_t> start(args.start, args.n_chains * visible_words);
   const Input<std::uint64_t> clamped(args.clamped, args.n_clamped * visible_words);

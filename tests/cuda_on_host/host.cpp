@@ -31,7 +31,11 @@ constexpr std::size_t fence = 4096;
 constexpr unsigned char unwritten = 0xFF;
 
 std::mutex mutex;
-std::map<const unsigned char*, std::size_t> blocks;
+struct Block {
+  std::size_t bytes;
+  int device;
+};
+std::map<const unsigned char*, Block> blocks;
 std::size_t left = std::size_t{2} << 30;  // "on the device"
 // A block that is used again is not filled again, and its fences are looked at when it is freed.
 const int no_cache = setenv("VFE_CUDA_CACHE", "0", 0);
@@ -58,7 +62,8 @@ cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   std::memset(found, unwritten, bytes + 2 * fence);
   auto* begin = static_cast<unsigned char*>(found) + fence;
   left -= bytes;
-  blocks[begin] = bytes;
+  blocks[begin] = {bytes, 0};
+  cudaGetDevice(&blocks[begin].device);
   *data = begin;
   return cudaSuccess;
 }
@@ -67,8 +72,8 @@ cudaError_t cudaFree(void* data) {
   const std::lock_guard lock(mutex);
   const auto block = blocks.find(static_cast<const unsigned char*>(data));
   if (block == blocks.end()) return cudaErrorInvalidValue;
-  if (!whole(block->first, block->second)) stop("a kernel wrote beside an array");
-  left += block->second;
+  if (!whole(block->first, block->second.bytes)) stop("a kernel wrote beside an array");
+  left += block->second.bytes;
   std::free(static_cast<unsigned char*>(data) - fence);
   blocks.erase(block);
   return cudaSuccess;
@@ -78,8 +83,8 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   const std::lock_guard lock(mutex);
   const auto* byte = static_cast<const unsigned char*>(pointer);
   auto block = blocks.upper_bound(byte);
-  const bool ours = block != blocks.begin() && (--block, byte < block->first + block->second);
-  *attributes = {ours ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, 0};
+  const bool ours = block != blocks.begin() && (--block, byte < block->first + block->second.bytes);
+  *attributes = {ours ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, ours ? block->second.device : -1};
   return cudaSuccess;
 }
 

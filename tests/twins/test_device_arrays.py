@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import vfe_fast as vf
-from conftest import random_parameters
+from conftest import cuda_on_host, random_parameters
 from vfe_fast import _core
 from vfe_fast.device import DeviceArray
 
@@ -147,6 +147,28 @@ def test_memory_is_used_again() -> None:
     )
     environment = os.environ | {"VFE_CUDA_CACHE": "1"}
     subprocess.run([sys.executable, "-c", code, library], env=environment, check=True)
+
+
+def test_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays, and what is kept of a model; the processor that plays a GPU says which one is in use."""
+    with cuda_on_host():
+        rbm, v = vf.BernoulliRBM(*random_parameters(5, 4)), np.zeros((3, 5))
+        states = DeviceArray(v)
+        calls = (
+            lambda: vf.gibbs(rbm, states, device="cuda"),
+            lambda: vf.gibbs(rbm, v, device="cuda"),
+            lambda: rbm.free_energy(v, device="cuda"),
+            lambda: vf.cumulants(states, 2),
+            lambda: vf.reparameterize(states, states),
+        )
+        for call in calls:
+            call()
+        monkeypatch.setenv("VFE_ON_HOST_DEVICE", "1")
+        for call in calls:
+            with pytest.raises(ValueError, match="on CUDA device 1, which is in use, got one on device 0"):
+                call()
+        fresh = vf.BernoulliRBM(*random_parameters(5, 4))
+        assert vf.gibbs(fresh, v, device="cuda")[0].shape == (3, 5)
 
 
 def test_streams(both: Any) -> None:

@@ -109,7 +109,7 @@ bool on_device(const void* pointer) {
   }
   if (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged) return false;
   if (attributes.type == cudaMemoryTypeDevice && attributes.device != current_device()) {
-    throw ArgumentError("device: expected arrays on CUDA device " + std::to_string(current_device()) +
+    throw ArgumentError("device: expected arrays and models on CUDA device " + std::to_string(current_device()) +
                         ", which is in use, got one on device " + std::to_string(attributes.device));
   }
   return true;
