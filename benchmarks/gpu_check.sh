@@ -50,7 +50,7 @@ part() {
   esac
   [ "$status" = 0 ] && return
   failed=1
-  tail -n +$((lines + 1)) "$log" | grep -E '^(FAILED|ERROR|E  )|[Ee]rror:|ERROR SUMMARY|passed|failed' | tail -n 8 |
+  tail -n +$((lines + 1)) "$log" | grep -E '^(FAILED|ERROR|E  )|[Ee]rror( at|:)|version|SUMMARY|passed|failed' | tail -n 8 |
     cut -c 1-300 | sed 's/^/    /' | tee -a "$report"
   return "$status"
 }
@@ -75,6 +75,7 @@ architecture=$(head -n 1 <<<"$gpu" | cut -d , -f 2 | tr -d ' .')
 
 build() {
   local nvcc pybind11 generator=()
+  rm -rf "$work/site"
   nvcc=$(first_of "${CUDACXX:-nvcc}" /usr/local/cuda/bin/nvcc) || nothing "no nvcc here (CUDACXX, PATH, /usr/local/cuda)"
   export CUDACXX=$nvcc
   say "$("$nvcc" --version | grep release), $("$python" --version), $(nproc) cores"
@@ -84,7 +85,7 @@ build() {
     -Dpybind11_DIR="$pybind11" -DVFE_CUDA=ON -DVFE_CUDA_ON_HOST=OFF -DVFE_CUDA_ARCHITECTURES="$architecture" \
     -DCMAKE_CUDA_FLAGS=--resource-usage || return
   part build compile 330 cmake --build "$work/cmake" --target _core -j "$(nproc)" || return
-  rm -rf "$work/site" && mkdir -p "$work/site" && cp -r python/vfe_fast "$work/site/" || return
+  mkdir -p "$work/site" && cp -r python/vfe_fast "$work/site/" || return
   rm -f "$work"/site/vfe_fast/_core*.so && cp "$work"/cmake/_core*.so "$work/site/vfe_fast/" || return
   part build import 60 "$python" -c "import vfe_fast as vf; vf.show_config(); c = vf.show_config('dict')
 assert not c['cuda_problem'], c['cuda_problem']
@@ -104,7 +105,9 @@ pytest_part() {
 tests() { for file in tests/twins/test_*.py; do pytest_part tests 60 "$file"; done; }
 
 benches() {
-  for name in $("$python" -m benchmarks.gpu --list); do
+  local names
+  names=$("$python" -m benchmarks.gpu --list) || { say "benchmarks.gpu cannot be imported"; failed=1; return; }
+  for name in $names; do
     part benches "bench $name" 75 "$python" -m benchmarks.gpu "$name" --json "$out/gpu.json"
     grep "^$name: " "$out/benches.log" | sed 's/^/    /' | tee -a "$report"
   done
