@@ -66,7 +66,8 @@ def test_products_against_mpmath(target, shape, scale):
         assert result.log_z == pytest.approx(expected.log_z, rel=BOUND)
         assert result.details["product_form"] == (scale < 1000)
         result = vf.free_energy.exact(rbm, moments=True)
-        fits = scale < 60 or (scale == 60 and shape != (8, 40))  # four factors, to either side of e^300
+        # Four factors, to either side of e^300; the twin takes fewer at a time.
+        fits = scale < 60 or (scale == 60 and (shape != (8, 40) or target == "cuda"))
         assert result.details["product_form"] == fits
         assert result.log_z == pytest.approx(expected.log_z, rel=BOUND)
         assert result.moments.energy == pytest.approx(expected.energy, rel=BOUND)

@@ -185,7 +185,7 @@ def _shapes(*arrays: Any, backward: bool, options: tuple[Any, ...], given: tuple
     return [jax.core.ShapedArray(shape, location.dtype) for shape in shapes]
 
 
-_ELSEWHERE = "{}: expected a computation on the CPU, got one on {}; this version has CPU kernels only"
+_ELSEWHERE = "{}: expected a computation on the CPU, got one on {}, for which this primitive has no kernel"
 
 
 def _primitive(name: str, argument: str, run: Callable[..., Any], shapes: Callable[..., Any]) -> Any:

@@ -110,9 +110,8 @@ def exact(
         here (of an Ising model: at a rate typical of matrix products) times the executor's workers. An RBM's
         that takes less than about a second is not estimated, and done.
     device : {"cpu", "cuda"}
-        Where the states of an RBM are summed; there is no CUDA kernel for Ising models, nor for a
-        GaussianRBM, which is read as one. The results agree within the accuracy stated, not in all bits,
-        so a checkpoint is continued on the device it was begun on. No GPU has run it yet.
+        Where states are summed. The results agree within the accuracy stated, not in all bits, so a
+        checkpoint is continued on the device it was begun on. No GPU has run it yet.
     num_threads : int, optional
         Threads to use; the result does not depend on it. The matrix products of an Ising model are the
         affair of NumPy's BLAS: it uses all cores unless the package threadpoolctl is installed.

@@ -100,7 +100,7 @@ def _check(x: Any, name: str) -> None:
     if x.device.type not in ("cpu", "meta"):
         raise _core.TargetUnavailableError(
             f"{name}: expected a tensor in host memory, got one on {x.device}; "
-            "this version has CPU kernels only, no CUDA kernel"
+            "the operator has no CUDA kernel, but vfe_fast.reparameterize takes arrays on a device"
         )
     if x.dtype != torch.float32 and x.dtype != torch.float64:
         raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}")
