@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vfe_fast as vf
+
 torch = pytest.importorskip("torch")
 vft = pytest.importorskip("vfe_fast.torch", exc_type=ImportError)
 
@@ -567,13 +569,15 @@ def models_equal(a: Any, b: Any) -> bool:
     )
 
 
-def test_checkpoint_goes_on_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [1e-3, vf.training.LinearDecay(1e-2, 1e-4, 4)], ids=["constant", "falling"])
+def test_checkpoint_goes_on_to_the_bit(tmp_path: Path, rate: Any) -> None:
     x = (np.random.default_rng(0).random((60, 16)) < 0.3).astype(np.float32)
 
     def run(n_epochs: int, checkpoint: Path | None) -> tuple[Any, Any]:
         torch.manual_seed(0)
         vae = vft.VAE.mlp(16, 2, hidden=(8,))
         how = {"objective": vft.IWAE(3), "batch_size": 25, "valid": x[:10], "checkpoint": checkpoint}
+        how["learning_rate"] = rate
         return vae, vft.fit(vae, x, n_epochs=n_epochs, rng=5, **how)
 
     whole, history = run(4, None)
@@ -585,10 +589,39 @@ def test_checkpoint_goes_on_to_the_bit(tmp_path: Path) -> None:
             k: v for k, v in b.items() if k != "seconds"
         }
     with pytest.raises(ValueError, match="batch_size = 10"):
-        vft.fit(whole, x, objective=vft.IWAE(3), batch_size=10, checkpoint=tmp_path / "run.npz")
+        vft.fit(
+            whole,
+            x,
+            objective=vft.IWAE(3),
+            batch_size=10,
+            learning_rate=rate,
+            checkpoint=tmp_path / "run.npz",
+        )
     (tmp_path / "run.npz").write_bytes(b"PK\x03\x04nothing")
     with pytest.raises(ValueError, match="truncated or foreign"):
         vft.fit(whole, x, checkpoint=tmp_path / "run.npz")
+
+
+def test_learning_rate_is_that_of_the_epoch() -> None:
+    """The first update by Adam moves each parameter by the rate, whatever the gradient; 0 moves none."""
+    x = (np.random.default_rng(0).random((30, 16)) < 0.3).astype(np.float32)
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(16, 2, hidden=(8,))
+    before = [p.detach().clone() for p in vae.parameters()]
+    moved = []
+
+    def look(vae: Any, record: Any) -> None:
+        moved.append(
+            max(float((p.detach() - b).abs().max()) for p, b in zip(vae.parameters(), before, strict=True))
+        )
+
+    def rate(epoch: float) -> float:
+        return [0.01, 0.0, 0.02][int(epoch)]
+
+    vft.fit(vae, x, n_epochs=3, batch_size=30, learning_rate=rate, callback=look, rng=0)
+    assert moved[0] == pytest.approx(0.01, rel=1e-3)
+    assert moved[1] == moved[0]
+    assert moved[2] > moved[0] + 0.01
 
 
 def test_each_epoch_sees_every_row_once_in_another_order() -> None:

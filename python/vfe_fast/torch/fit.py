@@ -16,6 +16,7 @@ from ..files import read_arrays, write_arrays
 from ..random import generator, seed
 from ..training.loop import History
 from ..training.progress import ProgressBar
+from ..training.schedules import described
 from .evaluate import as_rows
 from .objectives import ELBO, Bound
 from .vae import VAE
@@ -33,7 +34,7 @@ def fit(
     objective: Callable[..., Bound] | None = None,
     n_epochs: int = 10,
     batch_size: int = 100,
-    learning_rate: float = 1e-3,
+    learning_rate: float | Callable[[float], float] = 1e-3,
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
     valid: Any = None,
     callback: Callable[[VAE, dict[str, float]], dict[str, float] | None] | None = None,
@@ -58,8 +59,9 @@ def fit(
         Epochs in all, those of a checkpoint included.
     batch_size : int
         Rows of a minibatch.
-    learning_rate : float
-        Of Adam.
+    learning_rate : float or callable
+        Of Adam: a number, or a function of the epochs that are done, such as the schedules of
+        `vfe_fast.training`.
     optimizer : callable, optional
         Takes the parameters and makes another optimizer of PyTorch's; `learning_rate` is then not used.
     valid : array_like or Tensor, (n_valid, n_visible), optional
@@ -97,14 +99,15 @@ def fit(
     x = as_rows(vae, data)
     held_out = None if valid is None else as_rows(vae, valid)
     parameters = [p for p in vae.parameters() if p.requires_grad]
-    rate = real(learning_rate, "learning_rate")
+    schedule = learning_rate if callable(learning_rate) else None
+    rate = real(learning_rate if schedule is None else schedule(0.0), "learning_rate", 0.0)
     made = torch.optim.Adam(parameters, lr=rate) if optimizer is None else optimizer(parameters)
     continued = checkpoint is not None and os.path.exists(checkpoint)
     settings = {
         "objective": repr(objective),
         "batch_size": batch_size,
         "n_data": len(x),
-        "learning_rate": rate,
+        "learning_rate": rate if schedule is None else described(schedule),
     }
     key, seconds = seed(rng), 0.0
     records: list[dict[str, float]] = []
@@ -120,6 +123,9 @@ def fit(
                     interrupted = True
                     break
                 begin = time.perf_counter()
+                if schedule is not None and optimizer is None:
+                    rate = real(schedule(float(epoch)), "learning_rate", 0.0)
+                    made.param_groups[0]["lr"] = rate
                 record = {"epoch": epoch + 1.0}
                 record |= _epoch(vae, x, objective, made, batch_size, key, epoch)
                 seconds += time.perf_counter() - begin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 import zlib
@@ -23,6 +22,7 @@ from .gradients import Diverged, Gradient, Method, SamplerSettings
 from .machines import Bits, Trained, machine_of
 from .methods import named
 from .progress import ProgressBar
+from .schedules import described
 from .state import Record, RunState
 from .updates import Ascent
 
@@ -178,7 +178,7 @@ def train(
     settings = {
         "method": method_name,
         "batch_size": batch_size,
-        "learning_rate": _describe(learning_rate),
+        "learning_rate": described(learning_rate),
         "optimizer": ascent.optimizer,
         "momentum": ascent.momentum,
         "weight_decay": ascent.weight_decay,
@@ -403,12 +403,3 @@ class _Run:
             batch=state.batch + 1,
             update=state.update + 1,
         )
-
-
-def _describe(learning_rate: float | Callable[[float], float]) -> str:
-    """Name a learning rate in the checkpoint: its value, its fields if it is a dataclass, or its name."""
-    if not callable(learning_rate):
-        return repr(real(learning_rate, "learning_rate", 0.0))
-    if dataclasses.is_dataclass(learning_rate):
-        return repr(learning_rate)  # its fields; a plain function is known by its name alone
-    return str(getattr(learning_rate, "__qualname__", type(learning_rate).__qualname__))

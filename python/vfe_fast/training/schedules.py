@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..arguments import real
@@ -59,3 +61,12 @@ class ExponentialDecay:
     def __call__(self, epoch: float) -> float:
         """Learning rate at `epoch` (fractions of an epoch count)."""
         return float(self.start * 2.0 ** (-epoch / self.half_life))
+
+
+def described(learning_rate: float | Callable[[float], float]) -> str:
+    """Name a learning rate in the checkpoint: its value, its fields if it is a dataclass, or its name."""
+    if not callable(learning_rate):
+        return repr(real(learning_rate, "learning_rate", 0.0))
+    if dataclasses.is_dataclass(learning_rate):
+        return repr(learning_rate)  # its fields; a plain function is known by its name alone
+    return str(getattr(learning_rate, "__qualname__", type(learning_rate).__qualname__))
