@@ -841,6 +841,25 @@ def test_what_is_no_checkpoint_is_refused_and_kept(tmp_path: Path, content: str)
 # --- callbacks, history, progress -----------------------------------------------------------------
 
 
+def test_printed_history() -> None:
+    """The epochs with metrics, or all; of many the first and the last five."""
+    records = tuple(
+        {"epoch": n, "seconds": n / 8, **({"score": -1 / 3} if n % 2 == 0 else {})} for n in range(1, 6)
+    )
+    assert str(vf.training.History(records, True, 0.625)).split("\n") == [
+        "History(5 epochs, 0.625 s, interrupted)",
+        "epoch  seconds      score",
+        "    2     0.25  -0.333333",
+        "    4      0.5  -0.333333",
+    ]
+    plain = tuple({"epoch": float(n)} for n in range(1, 13))
+    first_ten, all_twelve = (str(vf.training.History(plain[:n], False, 0.0)).split("\n") for n in (10, 12))
+    assert [line.strip() for line in first_ten[2:]] == [str(n) for n in range(1, 11)]
+    assert [line.strip() for line in all_twelve[2:]] == [*"12345", "...", "8", "9", "10", "11", "12"]
+    empty = vf.training.History((), False, 0.0)
+    assert str(empty) == repr(empty) == "History(0 epochs, 0 s)"
+
+
 def test_callbacks_and_history() -> None:
     run = Run("cd")
     seen: list[tuple[int, int, int | None]] = []

@@ -29,11 +29,12 @@ from .updates import Ascent
 __all__ = ["History", "train"]
 
 OFFSET_RATE = 0.01  # share of the newest minibatch in the offsets of a centered run
+_SHOWN = 5  # epochs at either end of a printed history
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
-    """What happened in training.
+    """What happened in training; printed, a table of the epochs in which most was recorded.
 
     Attributes
     ----------
@@ -65,6 +66,21 @@ class History:
         found = [(r["epoch"], r[name]) for r in self.records if name in r]
         epochs, values = zip(*found, strict=True) if found else ((), ())
         return np.array(epochs, dtype=np.float64), np.array(values, dtype=np.float64)
+
+    def __repr__(self) -> str:
+        ended = ", interrupted" if self.interrupted else ""
+        return f"History({len(self.records)} epochs, {self.seconds:.3g} s{ended})"
+
+    def __str__(self) -> str:
+        fewest = min(map(len, self.records), default=0)
+        rows = [r for r in self.records if len(r) > fewest] or list(self.records)
+        names = list(dict.fromkeys(name for r in rows for name in r))
+        table = [names, *([f"{r[name]:.6g}" if name in r else "" for name in names] for r in rows)]
+        if len(rows) > 2 * _SHOWN:
+            table[1 + _SHOWN : -_SHOWN] = [["..." for _ in names]]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ("  ".join(map(str.rjust, row, widths)) for row in table if names)
+        return "\n".join([repr(self), *lines])
 
 
 def train(
