@@ -346,6 +346,43 @@ def test_numbers_in_a_list_are_checked() -> None:
         vf.BernoulliRBM([[1.0, 2.0]], [0.5], [0.25, float("nan")])
 
 
+def test_bad_numbers_have_a_place() -> None:
+    """The first of them, and what it is; in the model's own checks as in the kernels'."""
+    w, a, b = (np.zeros(shape, np.float32) for shape in [(4, 3), 4, 3])
+    bad, large = w.copy(), b.copy()
+    bad[2, 1] = bad[3, 0] = np.nan
+    large[2] = -(2.0**100)
+    for kind in (vf.BernoulliRBM, vf.SpinRBM, vf.GaussianRBM):
+        with pytest.raises(ValueError, match=r"^weights: expected .* 2\^100, got nan at \(2, 1\)$"):
+            kind(bad, a, b)
+        with pytest.raises(ValueError, match=r"^hidden_bias: expected .* 2\^100, got -1.26\S* at \(2,\)$"):
+            kind(w, a, large)
+    with pytest.raises(ValueError, match=r"^hidden_bias: .* at \(2,\)$"):
+        vf.BernoulliRBM(w, a, b).with_biases(hidden_bias=large)
+    with pytest.raises(ValueError, match=r"^sigma: .*got -1 at \(3,\)$"):
+        vf.GaussianRBM(w, a, b, [1.0, 1.0, 1.0, -1.0])
+    with pytest.raises(ValueError, match=r"^fields: expected .* 2\^900, got inf at \(1,\)$"):
+        vf.Ising(np.zeros((2, 2)), [0.0, np.inf])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_python_numbers_take_the_dtype_of_the_weights(dtype: Any) -> None:
+    w = np.ones((2, 1), dtype)
+    for numbers in ([0.1, 2], (0.1, 2)):
+        for model in (vf.BernoulliRBM(w, numbers, [3]), vf.GaussianRBM(w, [1, 2], [3], numbers)):
+            assert [p.dtype for p in model.parameters] == [dtype] * len(model.parameters)
+            assert dtype(0.1) in (model.parameters[1][0], model.parameters[-1][0])
+        assert vf.Ising(np.zeros((2, 2), dtype), numbers).fields.tolist() == [dtype(0.1), 2.0]
+    rbm = vf.BernoulliRBM(w, [0, 0], [0])
+    rbm.set_parameters(rbm.weights, [0.1, 2], [3])
+    assert rbm.visible_bias.tolist() == [dtype(0.1), 2.0]
+    with named(ValueError, "visible_bias"):
+        vf.BernoulliRBM(np.ones((2, 1), np.float32), [1e300, 0.0], [0.0])
+    other = np.float64 if dtype is np.float32 else np.float32
+    with pytest.raises(TypeError, match=r"^visible_bias: expected float\d\d like weights, got float\d\d$"):
+        vf.BernoulliRBM(w, np.zeros(2, other), [0])
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_wide_states_in_any_layout(layout: str) -> None:
     """Several words a state, and a last word that is not full."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..arguments import real
-from ..arrays import Array, real_parameters
+from ..arrays import Array, borrow, real_parameters
 from . import files
 
 __all__ = ["RBM", "BinaryRBM", "Parametric", "rbm_parameters"]
@@ -37,8 +37,9 @@ class Parametric:
         Parameters
         ----------
         path : path_like
-            Written as safetensors if it ends in ``.safetensors``, else as ``.npz``, which has checksums: a
-            flipped bit is found there, and not in safetensors.
+            Taken as it is, no ending is added. Written as safetensors if it ends in ``.safetensors``, else,
+            whatever the ending, as ``.npz``, which has checksums: a flipped bit is found there, and not in
+            safetensors.
 
         Raises
         ------
@@ -218,24 +219,50 @@ class BinaryRBM(RBM):
 
 
 def _like(own: Array, bias: Any, name: str) -> Array:
-    if not isinstance(bias, np.ndarray) and not hasattr(bias, "__dlpack__"):
-        bias = np.asarray(bias, own.dtype)
-    array = real_parameters(bias, name)
+    array = parameters_like(own, bias, name)
     if array.shape != own.shape:
         raise ValueError(f"{name}: expected {own.shape}, got {array.shape}")
     return array
+
+
+def parameters_like(first: Array, x: Any, name: str) -> Array:
+    """Copy parameters that must have the dtype of the `first`, which Python numbers take."""
+    if not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__"):
+        x, _ = borrow(x, name)
+        with np.errstate(over="ignore"):  # what overflows is refused
+            x = x.astype(first.dtype) if x.dtype.kind in "iuf" else x
+    return real_parameters(x, name)
+
+
+def refuse(array: Array, bad: Array, name: str, expected: str) -> None:
+    """Raise if some numbers are `bad`, with the first of them and where it is."""
+    if bad.any():
+        at = tuple(map(int, np.argwhere(bad)[0]))
+        raise ValueError(f"{name}: expected {expected}, got {array[at]:g} at {at}")
+
+
+def refuse_large(array: Array, name: str) -> None:
+    """Raise if some numbers are not finite, or so large that an energy might overflow."""
+    exponent = 100 if array.dtype == np.float32 else 900
+    refuse(array, ~(np.abs(array) < 2.0**exponent), name, f"finite numbers below 2^{exponent}")
 
 
 def rbm_parameters(
     weights: Any, visible_bias: Any, hidden_bias: Any, known: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Copy weights and biases, checked and read-only; weights that are `known` were checked before."""
+    own = real_parameters(weights, "weights")
     parameters = (
-        real_parameters(weights, "weights"),
-        real_parameters(visible_bias, "visible_bias"),
-        real_parameters(hidden_bias, "hidden_bias"),
+        own,
+        parameters_like(own, visible_bias, "visible_bias"),
+        parameters_like(own, hidden_bias, "hidden_bias"),
     )
-    _core.check_rbm(*parameters, biases_only=parameters[0] is known)
+    try:
+        _core.check_rbm(*parameters, biases_only=own is known)
+    except ValueError:
+        for name, array in zip(RBM.names, parameters, strict=True):
+            refuse_large(array, name)  # says where
+        raise
     for array in parameters:
         array.setflags(write=False)
     return parameters

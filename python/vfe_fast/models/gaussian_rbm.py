@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arguments import count, float_dtype, memory_for, on_cuda, real, threads
-from ..arrays import Array, borrow_states, finite_reals, real_parameters
+from ..arrays import Array, borrow_states, finite_reals
 from ..random import generator, seed
-from .base import RBM, rbm_parameters
+from .base import RBM, parameters_like, rbm_parameters, refuse
 from .ising import Ising
 
 __all__ = ["GaussianRBM"]
@@ -30,7 +30,7 @@ class GaussianRBM(RBM):
     Parameters
     ----------
     weights : array_like, (n_visible, n_hidden)
-        W. float32 or float64; the others must have the same dtype.
+        W. float32 or float64; the others must have the same dtype, which Python numbers take.
     visible_bias : array_like, (n_visible,)
         a.
     hidden_bias : array_like, (n_hidden,)
@@ -340,18 +340,15 @@ def _gaussian_parameters(
 ) -> tuple[Array, Array, Array, Array]:
     """Copy them, checked and read-only; σ = 1 if it is None."""
     weights, visible_bias, hidden_bias = rbm_parameters(weights, visible_bias, hidden_bias, known)
-    sigma = np.ones_like(visible_bias) if sigma is None else real_parameters(sigma, "sigma")
+    sigma = np.ones_like(visible_bias) if sigma is None else parameters_like(weights, sigma, "sigma")
     if sigma.shape != visible_bias.shape:
         raise ValueError(f"sigma: expected (n_visible,) = {visible_bias.shape}, got {sigma.shape}")
     if sigma.dtype != weights.dtype:
         raise TypeError(f"sigma: expected {weights.dtype} like weights, got {sigma.dtype}")
     with np.errstate(all="ignore"):
         precision = 1 / (sigma * sigma)
-    bad = sigma[~((sigma > 0) & (precision > 0) & (precision < np.inf))]
-    if bad.size:
-        raise ValueError(
-            f"sigma: expected numbers > 0 whose 1 / sigma^2 is in range of {sigma.dtype}, got {bad[0]}"
-        )
+    bad = ~((sigma > 0) & (precision > 0) & (precision < np.inf))
+    refuse(sigma, bad, "sigma", f"numbers > 0 whose 1 / sigma^2 is in range of {sigma.dtype}")
     sigma.setflags(write=False)
     return weights, visible_bias, hidden_bias, sigma
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arguments import inverse_temperature
 from ..arrays import Array, borrow, real_parameters
-from .base import Parametric
+from .base import Parametric, parameters_like, refuse_large
 
 if TYPE_CHECKING:
     from .spin_layers import SpinLayers
@@ -27,7 +27,8 @@ class Ising(Parametric):
     Parameters
     ----------
     couplings : array_like, (n_spins, n_spins)
-        J: symmetric, with a zero diagonal. float32 or float64; the fields must have the same dtype.
+        J: symmetric, with a zero diagonal. float32 or float64; the fields must have the same
+        dtype, which Python numbers take.
     fields : array_like, (n_spins,), optional
         h; zero if not given.
 
@@ -61,18 +62,13 @@ class Ising(Parametric):
             )
         if fields is None:
             fields = np.zeros(len(couplings), couplings.dtype)
-        fields = real_parameters(fields, "fields")
+        fields = parameters_like(couplings, fields, "fields")
         if fields.shape != couplings.shape[:1]:
             raise ValueError(f"fields: expected (n_spins,) = {couplings.shape[:1]}, got {fields.shape}")
         if fields.dtype != couplings.dtype:
             raise TypeError(f"fields: expected {couplings.dtype} like couplings, got {fields.dtype}")
-        limit = 2.0 ** (100 if couplings.dtype == np.float32 else 900)
         for name, values in (("couplings", couplings), ("fields", fields)):
-            bad = values[~(np.abs(values) < limit)]
-            if bad.size:
-                raise ValueError(
-                    f"{name}: expected finite numbers below 2^{np.log2(limit):.0f}, got {bad[0]}"
-                )
+            refuse_large(values, name)
         if np.diagonal(couplings).any():
             raise ValueError("couplings: expected a zero diagonal: s_i^2 = 1 is a constant")
         if not np.array_equal(couplings, couplings.T):

@@ -25,7 +25,7 @@ class SpinRBM(BinaryRBM):
     Parameters
     ----------
     weights : array_like, (n_visible, n_hidden)
-        W. float32 or float64; the biases must have the same dtype.
+        W. float32 or float64; the biases must have the same dtype, which Python numbers take.
     visible_bias : array_like, (n_visible,)
         a.
     hidden_bias : array_like, (n_hidden,)
