@@ -287,6 +287,20 @@ def test_bad_model_files(tmp_path: Path, capsys: Capture, command: str, bad: str
     assert not (tmp_path / "samples.npy").exists()
 
 
+def test_what_takes_too_long_is_said_in_words_of_a_shell(tmp_path: Path, capsys: Capture) -> None:
+    """2^60 states: the option that allows them where there is one, and no advice where there is none."""
+    random_rbm(60, 60, scale=0.1).save(tmp_path / "model.npz")
+    error = fail(capsys, "log-z", tmp_path / "model.npz", "--max-seconds", "5")
+    assert "(--max-seconds = 5). Raise --max-seconds" in error
+    assert "--method ais" in error
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).integers(0, 2, (50, 60), np.uint8))
+    training = ["train", tmp_path / "data.npy", "--output", tmp_path / "m.npz", "--hidden", "60", "--quiet"]
+    for option in (["--method", "exact"], ["--exact-every", "1"]):
+        error = fail(capsys, *training, *option)
+        assert error.startswith(f"vfe-fast: {option[0]}:")
+        assert "max" not in error
+
+
 BAD_DATA = {
     "missing": lambda path: None,
     "empty": lambda path: path.write_bytes(b""),

@@ -29,6 +29,8 @@ _OPTIONS = {
     "num_threads": "--threads",
     "rng": "--seed",
     "every": "--exact-every",
+    "callbacks": "--exact-every",
+    "method": "--method",
     "n_gibbs_steps": "--steps",
     "n_steps": "--steps",
     "n_epochs": "--epochs",
@@ -48,6 +50,9 @@ _OPTIONS = {
     "order": "--order",
     "alpha": "--alpha",
 }
+
+# What the library advises to do, in a shell.
+_ADVICE = {"max_seconds": "--max-seconds", "free_energy.": "--method "}
 
 # Their names in a shell, where a space would be in the way.
 _METHODS = {name.replace(" ", "_"): name for name in ALL_METHODS}
@@ -82,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
         name, colon, rest = str(error).partition(":")
+        for word, option in _ADVICE.items():
+            rest = rest.replace(word, option)
         print(f"vfe-fast: {_OPTIONS.get(name, name)}{colon}{rest}", file=sys.stderr)
         return 1
 

@@ -16,7 +16,7 @@ from ..free_energy.exact import exact
 from ..models import GaussianRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling import GibbsChains
-from .gradients import Gradient
+from .gradients import Gradient, too_long
 from .machines import Trained
 
 __all__ = [
@@ -118,7 +118,13 @@ class ExactLogLikelihood(_EveryFewEpochs):
         self.data = _data_sets(data)
 
     def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
-        log_z = exact(epoch.rbm, num_threads=epoch.num_threads).log_z
+        try:
+            log_z = exact(epoch.rbm, num_threads=epoch.num_threads).log_z
+        except ValueError as error:
+            raise ValueError(
+                f"callbacks: ExactLogLikelihood enumerates all states: {too_long(error)}; "
+                "AisLogLikelihood samples"
+            ) from error
         return _log_likelihoods(epoch, self.data, log_z)
 
 
