@@ -19,6 +19,14 @@ CASES = [
     (100, 70, 280, 280, 8),  # enough chains and steps for sums of 16 bits
 ]
 
+# With work for eight threads, but one tile or two: the threads share a tile's visible units, in parts
+# that are no whole words. Several blocks of samples, of which one has chains as well.
+SHARED = [
+    (784, 20, 1100, 700, 2),
+    (1030, 65, 700, 600, 1),
+    (517, 64, 900, 1300, 1),
+]
+
 
 def problem(n_visible, n_hidden, n_data, n_chains, dtype):
     rng = np.random.default_rng(n_visible)
@@ -121,6 +129,21 @@ def test_same_bits(keep_target, persistent, dtype):
             results = contrast(rbm, data, start if persistent else None, 6, 0, num_threads)
             found.add(b"".join(x.tobytes() for x in results))
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", SHARED)
+def test_parts_of_a_tile(target, case, dtype, persistent):
+    """Shared out among threads: the averages against NumPy's, the same bits as by one."""
+    *shape, n_steps = case
+    rbm, data, start = problem(*shape, dtype)
+    bits = set()
+    for num_threads in (1, 2, 3, 5, 8):
+        found = contrast(rbm, data, start if persistent else None, n_steps, num_threads=num_threads)
+        bits.add(b"".join(x.tobytes() for x in found))
+        assert_averages(rbm, data, _core.unpack_states(found[5], rbm.n_visible), found)
+    assert len(bits) == 1
 
 
 def test_bad_arguments():
