@@ -176,3 +176,10 @@ def test_in_a_run() -> None:
         epochs, values = history.metric(name)
         assert epochs.tolist() == [2, 4, 5]
         assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("kind", [ExactLogLikelihood, AisLogLikelihood, PseudoLogLikelihood])
+def test_nothing_to_evaluate(kind: Any) -> None:
+    """A callback without data would record nothing, and nobody would know why."""
+    with pytest.raises(ValueError, match=r"^data: expected at least one data set by name"):
+        kind(every=2)

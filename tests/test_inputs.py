@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -363,6 +364,16 @@ def test_bad_numbers_have_a_place() -> None:
         vf.GaussianRBM(w, a, b, [1.0, 1.0, 1.0, -1.0])
     with pytest.raises(ValueError, match=r"^fields: expected .* 2\^900, got inf at \(1,\)$"):
         vf.Ising(np.zeros((2, 2)), [0.0, np.inf])
+
+
+@pytest.mark.parametrize("clamped", [[0, 1, 1], [[1], [0]], 1, np.zeros((2, 2, N_VISIBLE))])
+def test_clamped_of_another_shape(rbm: vf.BernoulliRBM, clamped: Any) -> None:
+    """Both shapes that it may have are named, and what it had, as it was given."""
+    shape = re.escape(str(np.shape(clamped)))
+    both = rf"\({N_VISIBLE},\) or \(n_chains, {N_VISIBLE}\)"
+    for call in (vf.gibbs, lambda rbm, v, clamped: vf.GibbsChains(rbm, len(v), start=v, clamped=clamped)):
+        with pytest.raises(ValueError, match=rf"^clamped: expected {both}, .*got {shape}$"):
+            call(rbm, np.zeros((2, N_VISIBLE)), clamped=clamped)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

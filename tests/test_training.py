@@ -858,6 +858,7 @@ def test_printed_history() -> None:
     assert [line.strip() for line in all_twelve[2:]] == [*"12345", "...", "8", "9", "10", "11", "12"]
     empty = vf.training.History((), False, 0.0)
     assert str(empty) == repr(empty) == "History(0 epochs, 0 s)"
+    assert repr(vf.training.History(plain[:1], False, 1.0)) == "History(1 epoch, 1 s)"
 
 
 def test_callbacks_and_history() -> None:
@@ -1134,11 +1135,14 @@ def test_bias_vanishes_where_it_should() -> None:
     assert vf.training.gradient_bias(rbm, data, method="exact", n_estimates=20).relative < 1e-12
     found = vf.training.gradient_bias(rbm, data, method="pcd", n_chains=500, n_estimates=2000, rng=1)
     assert np.abs(found.bias.visible_hidden / found.stderr.visible_hidden).max() < 5
+    # Nothing but noise: of 24 weights, not independent; as of 8, a false alarm in 5,000.
+    assert 0.25 < found.relative / found.noise < 3
+    assert repr(found) == f"GradientBias(relative={found.relative:.3g}, noise={found.noise:.3g})"
     short, long = (
-        vf.training.gradient_bias(rbm, data, n_gibbs_steps=k, n_estimates=400, rng=2).relative
-        for k in (1, 20)
+        vf.training.gradient_bias(rbm, data, n_gibbs_steps=k, n_estimates=400, rng=2) for k in (1, 20)
     )
-    assert long < short
+    assert long.relative < short.relative
+    assert short.relative > 4 * short.noise  # there is a bias
     for name, bad in (("method", "other"), ("n_estimates", 19), ("data", data[:, :3]), ("n_gibbs_steps", 0)):
         with pytest.raises(ValueError, match=f"^{name}: expected"):
             vf.training.gradient_bias(**{"rbm": rbm, "data": data, name: bad})

@@ -399,5 +399,10 @@ def _mask(clamped: Any, n_visible: int) -> Words | None:
     if clamped is None:
         return None
     array, _ = borrow(clamped, "clamped")
+    if array.ndim not in (1, 2) or array.shape[-1] != n_visible:
+        raise ValueError(
+            f"clamped: expected ({n_visible},) or (n_chains, {n_visible}), 1 where a unit keeps its value, "
+            f"got {array.shape}"
+        )
     packed, _ = borrow_states(array[None] if array.ndim == 1 else array, n_visible, "clamped")
     return packed

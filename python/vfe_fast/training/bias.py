@@ -22,7 +22,7 @@ __all__ = ["GradientBias", "gradient_bias"]
 _BLOCKS = 20  # of consecutive estimates, whose means tell the error: chains remember
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientBias:
     """The mean error of a gradient estimate.
 
@@ -44,7 +44,19 @@ class GradientBias:
     @property
     def relative(self) -> float:
         """Norm of the weights' bias over that of their exact gradient; noise counts as bias."""
-        return float(np.linalg.norm(self.bias.visible_hidden) / np.linalg.norm(self.gradient.visible_hidden))
+        return self._relative(self.bias)
+
+    @property
+    def noise(self) -> float:
+        """What `relative` would be about if there were no bias: the same of the standard errors."""
+        return self._relative(self.stderr)
+
+    def _relative(self, part: Statistics) -> float:
+        return float(np.linalg.norm(part.visible_hidden) / np.linalg.norm(self.gradient.visible_hidden))
+
+    def __repr__(self) -> str:
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a gradient that is zero
+            return f"GradientBias(relative={self.relative:.3g}, noise={self.noise:.3g})"
 
 
 def gradient_bias(

@@ -75,6 +75,8 @@ def _samples(data: Any, name: str) -> Array:
 
 
 def _data_sets(data: Mapping[str, Any]) -> dict[str, Array]:
+    if not data:
+        raise ValueError("data: expected at least one data set by name, as in test=v")
     return {name: _samples(v, name) for name, v in data.items()}
 
 

@@ -69,7 +69,8 @@ class History:
 
     def __repr__(self) -> str:
         ended = ", interrupted" if self.interrupted else ""
-        return f"History({len(self.records)} epochs, {self.seconds:.3g} s{ended})"
+        epochs = "1 epoch" if len(self.records) == 1 else f"{len(self.records)} epochs"
+        return f"History({epochs}, {self.seconds:.3g} s{ended})"
 
     def __str__(self) -> str:
         fewest = min(map(len, self.records), default=0)
