@@ -86,6 +86,16 @@ def test_demo_without_an_extra(
     assert "the extra 'demo'" in message
 
 
+def test_an_extra_is_named_once(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says how to install it is not told again by the command line."""
+    for name in [name for name in sys.modules if name.startswith("vfe_fast.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = fail(capsys, "vae", "train")
+    assert "pip install" in message
+    assert "the extra" not in message
+
+
 @pytest.mark.parametrize("method", ["cd", "pcd", "exact"])
 def test_train(tmp_path: Path, capsys: Capture, data: Path, method: str) -> None:
     def trained(name: str) -> vf.BernoulliRBM:

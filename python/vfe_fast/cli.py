@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except ModuleNotFoundError as error:
         extra = error.name if error.name in ("safetensors", "torch") else "demo"
-        print(f"vfe-fast: {error}; it comes with the extra '{extra}'", file=sys.stderr)
+        advice = "" if "pip install" in str(error) else f"; it comes with the extra '{extra}'"
+        print(f"vfe-fast: {error}{advice}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
         name, colon, rest = str(error).partition(":")
