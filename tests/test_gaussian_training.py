@@ -97,8 +97,10 @@ def test_gradient(centered: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_averages_over_data(target: str, dtype: Any) -> None:
-    rbm, data = model(70, 40, scale=0.1, dtype=dtype), samples(300, 70).astype(dtype)
+@pytest.mark.parametrize("n_samples", [300, 9000])  # at once, and in pieces of 4,096
+def test_averages_over_data(target: str, dtype: Any, n_samples: int) -> None:
+    rbm, data = model(70, 40, scale=0.1, dtype=dtype), samples(n_samples, 70).astype(dtype)
+    data[n_samples // 2 :] += 0.5  # pieces differ
     found = clamped(rbm, data)
     w, _, b, sigma = (p.astype(np.float64) for p in rbm.parameters)
     v = data.astype(np.float64)
@@ -106,7 +108,7 @@ def test_averages_over_data(target: str, dtype: Any) -> None:
     tolerance: Any = {"rtol": 0, "atol": 3e-6 if dtype == np.float32 else 1e-13}
     np.testing.assert_allclose(found.visible, v.mean(axis=0), **tolerance)
     np.testing.assert_allclose(found.hidden, h.mean(axis=0), **tolerance)
-    np.testing.assert_allclose(found.visible_hidden, v.T @ h / 300, **tolerance)
+    np.testing.assert_allclose(found.visible_hidden, v.T @ h / n_samples, **tolerance)
     np.testing.assert_allclose(found.squares, (v**2).mean(axis=0), **tolerance)
     assert found.visible_hidden.dtype == dtype
     one = clamped(rbm, data, 1)

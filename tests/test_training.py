@@ -264,6 +264,17 @@ def test_means_of_many_states_in_float32() -> None:
     np.testing.assert_allclose(visible, [66_667 / 200_000, 0.0, 66_667 / 200_000], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_averages_of_many_states(dtype: Any) -> None:
+    """In pieces of 4,096, the last of another size, whose averages differ: each counts by its states."""
+    rbm = random_rbm(5, 3, scale=0.7, dtype=dtype)
+    v = (np.random.default_rng(1).random((9000, 5)) < np.linspace(0.1, 0.6, 9000)[:, None]).astype(np.uint8)
+    found, expected = clamped(rbm, packed(v)), data_averages(rbm.parameters, v)
+    for mine, theirs in zip((found.visible_hidden, found.visible, found.hidden), expected, strict=True):
+        assert mine.dtype == dtype
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5 if dtype == np.float32 else 1e-13)
+
+
 def test_what_diverges_is_named() -> None:
     data = skewed_data(20, 4)
     with pytest.raises(ValueError, match=r"^fast_rate: "):

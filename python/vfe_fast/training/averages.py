@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -82,36 +82,43 @@ def difference(data: Statistics, model: Statistics) -> Contrast:
 def clamped(rbm: Machine, visible: Array, num_threads: int | None = None) -> Statistics:
     """Averages over given visible states, packed or real, the hidden units at their conditional mean.
 
-    No BLAS: its threads would wait, spinning, where the kernels' run.
+    Of many states some at a time: their hidden means are forgotten when they are added. No BLAS: its threads
+    would wait, spinning, where the kernels' run.
     """
+    n_samples, n_threads = len(visible), threads(num_threads)
+    if n_samples <= _STATES:
+        return _of_some(rbm, visible, n_threads)
+    sums: dict[str, Any] = {}
+    for first in range(0, n_samples, _STATES):
+        states = visible[first : first + _STATES]
+        for name, average in vars(_of_some(rbm, states, n_threads)).items():
+            if average is not None:
+                sums[name] = sums.get(name, 0.0) + len(states) * average.astype(np.float64)
+    return Statistics(**{name: (x / n_samples).astype(rbm.dtype) for name, x in sums.items()})
+
+
+def clamped_means(rbm: Machine, visible: Array, num_threads: int | None = None) -> tuple[Array, Array]:
+    """⟨v⟩ and ⟨h⟩ alone."""
+    averages = clamped(rbm, visible, num_threads)
+    return averages.visible, averages.hidden
+
+
+def _of_some(rbm: Machine, visible: Array, num_threads: int) -> Statistics:
     if isinstance(rbm, GaussianRBM):
-        return _clamped_reals(rbm, visible, threads(num_threads))
+        return _of_reals(rbm, visible, num_threads)
     parameters, prepared = rbm.prepared
-    n_threads = threads(num_threads)
     _, hidden = _core.free_energy(
         *parameters, visible,
-        beta=1.0, free_energy=False, mean_hidden=True, num_threads=n_threads, prepared=prepared,
+        beta=1.0, free_energy=False, mean_hidden=True, num_threads=num_threads, prepared=prepared,
     )  # fmt: skip
-    pairs, counts = _core.pair_sums(visible, rbm.n_visible, hidden, num_threads=n_threads)
+    pairs, counts = _core.pair_sums(visible, rbm.n_visible, hidden, num_threads=num_threads)
     size = rbm.dtype.type(len(visible))
     pairs /= size
     mean_hidden = hidden.mean(axis=0, dtype=np.float64).astype(rbm.dtype)
     return Statistics(counts.astype(rbm.dtype) / size, mean_hidden, pairs)
 
 
-def clamped_means(rbm: Machine, visible: Array, num_threads: int | None = None) -> tuple[Array, Array]:
-    """⟨v⟩ and ⟨h⟩ alone, over states of any number, some at a time."""
-    visible_sum, hidden_sum = np.zeros(rbm.n_visible), np.zeros(rbm.n_hidden)
-    for first in range(0, len(visible), _STATES):
-        states = visible[first : first + _STATES]
-        averages = clamped(rbm, states, num_threads)
-        visible_sum += len(states) * averages.visible.astype(np.float64)
-        hidden_sum += len(states) * averages.hidden.astype(np.float64)
-    means = (visible_sum / len(visible), hidden_sum / len(visible))
-    return means[0].astype(rbm.dtype), means[1].astype(rbm.dtype)
-
-
-def _clamped_reals(rbm: GaussianRBM, visible: Array, num_threads: int) -> Statistics:
+def _of_reals(rbm: GaussianRBM, visible: Array, num_threads: int) -> Statistics:
     kind, n_samples = rbm.dtype.type, len(visible)
     weights, _, hidden_bias, sigma = rbm.parameters
     fields = _core.product(visible / sigma**2, weights, hidden_bias, num_threads=num_threads)
