@@ -70,6 +70,17 @@ def test_energy():
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_energy_of_many_states(dtype):
+    """In pieces of 4,096, the last of another size: those of all states, looked up."""
+    w, a, b = random_parameters(5, 4, dtype=dtype)
+    k, j = np.random.default_rng(2).integers(0, (32, 16), (9000, 2)).T
+    found = vf.BernoulliRBM(w, a, b).energy(all_states(5)[k], all_states(4)[j])
+    expected = energies(*(p.astype(np.float64) for p in (w, a, b)))[k, j]
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=1e-6 if dtype == np.float32 else 1e-14)
+
+
 def test_mean_hidden_is_the_gradient_of_the_free_energy():
     w, a, b = random_parameters(6, 3)
     v, step = all_states(6), 1e-5

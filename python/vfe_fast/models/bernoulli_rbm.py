@@ -15,6 +15,8 @@ from .base import BinaryRBM, rbm_parameters
 
 __all__ = ["BernoulliRBM"]
 
+_STATES = 4096  # that are in memory as float64 at a time
+
 
 class BernoulliRBM(BinaryRBM):
     r"""A restricted Boltzmann machine: visible and hidden units that are 0 or 1.
@@ -149,12 +151,15 @@ class BernoulliRBM(BinaryRBM):
         packed_h, _ = borrow_states(h, self.n_hidden, "h")
         if len(packed_v) != len(packed_h):
             raise ValueError(f"h: expected n_samples = {len(packed_v)} like v, got {len(packed_h)}")
-        visible = _core.unpack_states(packed_v, self.n_visible).astype(np.float64)
-        hidden = _core.unpack_states(packed_h, self.n_hidden).astype(np.float64)
         weights, visible_bias, hidden_bias = (p.astype(np.float64) for p in self.parameters)
-        fields = _core.product(visible, weights, hidden_bias, num_threads=threads(num_threads))
-        pull = (fields * hidden).sum(axis=1)
-        return give_back((-(visible * visible_bias).sum(axis=1) - pull).astype(self.dtype))
+        energies = np.empty(len(packed_v), self.dtype)
+        for first in range(0, len(energies), _STATES):
+            some = slice(first, first + _STATES)
+            visible = _core.unpack_states(packed_v[some], self.n_visible).astype(np.float64)
+            hidden = _core.unpack_states(packed_h[some], self.n_hidden).astype(np.float64)
+            fields = _core.product(visible, weights, hidden_bias, num_threads=threads(num_threads))
+            energies[some] = -(visible * visible_bias).sum(axis=1) - (fields * hidden).sum(axis=1)
+        return give_back(energies)
 
     def free_energy(
         self,
