@@ -133,15 +133,16 @@ def test_training_raises_the_likelihood(method: str, learn_sigma: bool) -> None:
     rbm = vf.GaussianRBM.from_data(data, 4, rng=3)
     start = mean_log_likelihood(free_parameters(rbm), data)
     sigma = rbm.sigma
+    # CD-1 finds σ slowly. The scores of narrow clusters are steep: at 0.02 likelihoods jump by nats between
+    # epochs, and the last hangs on how a BLAS rounds; at 0.005 twelve seeds gain 0.72 to 0.78.
+    steep = learn_sigma and method in ("score_matching", "sliced")
+    rate = 0.005 if steep else 0.1 if learn_sigma and method == "cd" else 0.02
     vf.train(
         rbm, data, method=method, n_epochs=150, batch_size=50, n_chains=100, learn_sigma=learn_sigma, rng=4,
-        learning_rate=0.1 if learn_sigma and method == "cd" else 0.02,  # CD-1 finds σ slowly
+        learning_rate=rate,
     )  # fmt: skip
-    after = mean_log_likelihood(free_parameters(rbm), data)
-    gain = 1.0 if learn_sigma else 0.3  # two narrow clusters: most is to be gained by σ,
-    assert after > start + (
-        0.05 if learn_sigma and method == "score_matching" else gain
-    )  # where it stays behind
+    gain = 0.6 if steep else 1.0 if learn_sigma else 0.3  # two narrow clusters: most is to be gained by σ
+    assert mean_log_likelihood(free_parameters(rbm), data) > start + gain
     assert np.array_equal(rbm.sigma, sigma) != learn_sigma
 
 
