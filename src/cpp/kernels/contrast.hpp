@@ -11,14 +11,18 @@
 // Shapes: states are packed bits, chain or sample first, as in gibbs.hpp; n_data, n_chains >= 1.
 //
 // Precision: fields and decisions as in gibbs.hpp. Means are in the dtype of the model, relative error <= 4 ulp given
-// the field. Averages are sums in that dtype of means over n_data or n_chains, 64 samples at a time in a fixed order:
-// absolute error <= ((n_data + n_chains) / 64 + 15) 2 eps of what the means are; of <h> alone 64 eps more.
-// eps = 2^-24 or 2^-53.
+// the field. Averages are sums in that dtype of means over n_data or n_chains: absolute error <= ((n_data + n_chains) /
+// 64 + 15) 2 eps of what the means are; of <h> alone 64 eps more. eps = 2^-24 or 2^-53.
+//
+// Order: samples, then chains, are one sequence; of CD two, and pairs go on with the second where the first has ended.
+// Pairs take sixteen of a sequence at a time, s_n m_n with m_n = +-<h_n> / n: of each four (1 + 2) + (3 + 4), of the
+// four fours the same, and that is added to the sum. <h> takes 64 m_n at a time, one after the other, and adds their
+// sum; it begins a new 64 at every 256th of the sequence and at the first chain.
 //
 // Randomness: the draws are those of `gibbs` for chains 0, 1, ...: step t of n_steps takes v from step first_step + t
 // of its stream, and h from step first_step + t + 1 (the first h of CD from first_step; its last is not drawn). So
 // chains at fixed parameters are those of `gibbs`, seen half a step later. The same bits for any num_threads and
-// instruction set; a twin must add up averages in the same order.
+// instruction set; a twin must add up averages in the order above.
 #pragma once
 
 #include "gibbs.hpp"
