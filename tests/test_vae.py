@@ -509,6 +509,36 @@ def test_compiled_networks_are_called_and_give_the_same() -> None:
     assert len(parts) == 2
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"data": 255 * np.eye(16)}, r"^data: expected numbers in \[0, 1\], got 255 at \(0, 0\)"),
+        ({"data": np.eye(16), "valid": -np.eye(16)}, r"^valid: expected numbers in \[0, 1\], got -1 at"),
+        ({"data": np.ones((4, 7))}, r"^data: expected n_visible = 16, got \(4, 7\)"),
+        ({"data": np.full((4, 16), np.nan)}, "^data: expected finite numbers"),
+        ({"data": np.ones(16)}, r"^data: expected \(n_data, n_visible\)"),
+        ({"data": "pixels"}, r"^data: expected \(n_data, n_visible\) numbers"),
+        ({"data": np.eye(16), "objective": "elbo"}, "^objective: expected one such as"),
+        ({"data": np.eye(16), "max_seconds": "a"}, "^max_seconds: expected a real number"),
+        ({"data": np.eye(16), "vae": 3}, "^vae: expected a VAE, got int"),
+    ],
+)
+def test_bad_arguments_of_training(how: Any, message: str) -> None:
+    given = {"vae": vft.VAE.mlp(16, 2, hidden=(8,)), "n_epochs": 1} | how
+    with pytest.raises((TypeError, ValueError), match=message):
+        vft.fit(given.pop("vae"), given.pop("data"), **given)
+
+
+@pytest.mark.parametrize("bad", [3.0, -1.0, 0.5])
+def test_categories_are_whole_numbers_below_their_count(bad: float) -> None:
+    vae = vft.VAE.mlp(4, 2, hidden=(8,), likelihood=vft.Categorical(3))
+    x = np.array([[0.0, 1.0, 2.0, 1.0], [0.0, 0.0, bad, 0.0]])
+    with pytest.raises(ValueError, match=rf"^data: expected categories 0, ..., 2, got {bad:g} at \(1, 2\)"):
+        vft.evaluate(vae, x, n_samples=10, iwae=())
+    x[1, 2] = 2
+    assert np.isfinite(vft.evaluate(vae, x, n_samples=10, iwae=()).nll).all()
+
+
 @pytest.mark.parametrize("side", [8, 7])
 def test_convolutional_networks_have_the_shapes_of_images(side: int) -> None:
     torch.manual_seed(0)

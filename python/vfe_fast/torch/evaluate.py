@@ -148,6 +148,7 @@ def evaluate(
     >>> bool((result.nll.mean() <= result.iwae[5].mean()) and result.free_energy.converged)
     True
     """
+    x = as_rows(vae, data)
     if vae.temperature != 1:
         raise ValueError(f"vae: expected one of temperature 1, got {vae.temperature}")
     n_samples, order = count(n_samples, "n_samples", 2), count(order, "order", 1, MOST_ORDERS + 1)
@@ -155,7 +156,6 @@ def evaluate(
         raise ValueError(f"n_samples: expected more than order = {order}, got {n_samples}")
     for k in iwae:
         count(k, "iwae", 1, n_samples + 1)
-    x = as_rows(vae, data)
     was_training = vae.training
     vae.eval()
     try:
@@ -173,17 +173,23 @@ def evaluate(
     return Evaluation(iwae=bounds, active=active, n_samples=n_samples, **joined)
 
 
-def as_rows(vae: VAE, data: Any) -> torch.Tensor:
-    """Data as a matrix of the dtype of the model."""
+def as_rows(vae: VAE, data: Any, name: str = "data") -> torch.Tensor:
+    """Data as a matrix of the dtype of the model, looked at by its likelihood."""
+    if not isinstance(vae, VAE):
+        raise TypeError(f"vae: expected a VAE, got {type(vae).__name__}")
     dtype = next(vae.parameters()).dtype
     try:
         x = torch.as_tensor(data).to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"data: expected (n_data, n_visible) numbers: {error}") from error
+        raise TypeError(f"{name}: expected (n_data, n_visible) numbers: {error}") from error
     if x.ndim != 2 or len(x) == 0:
-        raise ValueError(f"data: expected (n_data, n_visible), n_data >= 1, got {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected (n_data, n_visible), n_data >= 1, got {tuple(x.shape)}")
+    if vae.recipe is not None and x.shape[1] != vae.recipe["n_visible"]:
+        raise ValueError(f"{name}: expected n_visible = {vae.recipe['n_visible']}, got {tuple(x.shape)}")
     if not torch.isfinite(x).all():
-        raise ValueError("data: expected finite numbers, got others")
+        raise ValueError(f"{name}: expected finite numbers, got others")
+    if hasattr(vae.likelihood, "check"):
+        vae.likelihood.check(x, name)
     return x
 
 

@@ -94,10 +94,14 @@ def fit(
         If the loss is no longer finite; the model keeps the parameters before that update.
     """
     objective = ELBO() if objective is None else objective
+    if not callable(objective):
+        raise TypeError(f"objective: expected one such as ELBO(), got {objective!r}")
+    if max_seconds is not None:
+        max_seconds = real(max_seconds, "max_seconds")
     n_epochs, batch_size = count(n_epochs, "n_epochs", 0), count(batch_size, "batch_size")
     checkpoint_every = count(checkpoint_every, "checkpoint_every")
     x = as_rows(vae, data)
-    held_out = None if valid is None else as_rows(vae, valid)
+    held_out = None if valid is None else as_rows(vae, valid, "valid")
     parameters = [p for p in vae.parameters() if p.requires_grad]
     schedule = learning_rate if callable(learning_rate) else None
     rate = real(learning_rate if schedule is None else schedule(0.0), "learning_rate", 0.0)

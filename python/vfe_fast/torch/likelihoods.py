@@ -26,6 +26,11 @@ class Bernoulli(nn.Module):
         """Numbers that the decoder must give for `n_visible` units."""
         return n_visible
 
+    def check(self, x: torch.Tensor, name: str) -> None:
+        """Refuse what is no probability, such as pixels up to 255."""
+        if not ((x >= 0) & (x <= 1)).all():
+            raise ValueError(f"{name}: expected numbers in [0, 1], got {_bad(x, (x < 0) | (x > 1))}")
+
     def log_prob(self, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Sum over units of ln p(x | z).
 
@@ -156,6 +161,14 @@ class Categorical(nn.Module):
         """Numbers that the decoder must give for `n_visible` units."""
         return n_visible * self.n_categories
 
+    def check(self, x: torch.Tensor, name: str) -> None:
+        """Refuse what is no category."""
+        bad = (x < 0) | (x >= self.n_categories) | (x != x.floor())
+        if bad.any():
+            raise ValueError(
+                f"{name}: expected categories 0, ..., {self.n_categories - 1}, got {_bad(x, bad)}"
+            )
+
     def _logits(self, output: torch.Tensor) -> torch.Tensor:
         return output.unflatten(-1, (-1, self.n_categories))
 
@@ -197,3 +210,8 @@ class Categorical(nn.Module):
 
 
 LIKELIHOODS: dict[str, Any] = {"bernoulli": Bernoulli, "gaussian": Gaussian, "categorical": Categorical}
+
+
+def _bad(x: torch.Tensor, bad: torch.Tensor) -> str:
+    at = tuple(bad.nonzero()[0].tolist())
+    return f"{float(x[at]):g} at {at}"

@@ -87,7 +87,7 @@ class VAE(nn.Module):
         is then taken by sample.
     likelihood : {"bernoulli", "gaussian"} or Module
         See `Bernoulli`, `Gaussian`, `Categorical`; or any module with ``log_prob(x, output)``,
-        ``mean(output)`` and ``sample(output)``.
+        ``mean(output)`` and ``sample(output)``, and if it likes ``check(x, name)``, which refuses data.
     posterior : {"gaussian", "laplace", "logistic", "log_normal", "concrete"}
         Family of q, as in `reparameterize`.
     flow : Module, optional
