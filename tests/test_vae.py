@@ -142,6 +142,17 @@ def test_objectives_are_unbiased(name: str) -> None:
     np.testing.assert_array_less(np.abs(mean - partial_sums(vae, x, order)[:, -1]), SIGMAS * error)
 
 
+@pytest.mark.parametrize("beta", [0.3, 4.0])
+def test_beta_counts_the_divergence_that_often(beta: float) -> None:
+    """From the closed form of the divergence of two normal laws."""
+    vae, x = linear(), rows()
+    mu, log_var = vae.encode(x)
+    divergence = (mu**2 + torch.exp(log_var) - 1 - log_var).sum(1) / 2
+    plain, bound = (objective(vae, x, rng=2) for objective in (vft.ELBO(3), vft.BetaELBO(beta, 3)))
+    torch.testing.assert_close(bound.value - plain.value, (1 - beta) * divergence)
+    assert bound.kind == ("upper_bound" if beta >= 1 else None)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 2.0])
 def test_bounds_grow_with_samples_and_stay_below(alpha: float) -> None:
     """IWAE is alpha 0. Every mean is below ln p(x), and nearer with more samples for alpha < 1."""
