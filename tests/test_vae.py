@@ -684,6 +684,21 @@ def test_each_epoch_sees_every_row_once_in_another_order() -> None:
     assert len(set(noise)) == len(noise) == 8
 
 
+def test_record_of_an_epoch_is_the_mean_over_rows() -> None:
+    """With a last batch that is smaller, of numbers that training does not move."""
+    x = np.linspace(0, 1, 60 * 16, dtype=np.float32).reshape(60, 16) ** 2
+
+    def first_unit(vae: Any, rows: Any, rng: Any) -> Any:
+        return vft.Bound(
+            rows[:, 0] + 0 * next(vae.parameters()).sum(), None, {"first": float(rows[:, 0].mean())}
+        )
+
+    vae = vft.VAE.mlp(16, 2, hidden=(8,))
+    (record,) = vft.fit(vae, x, objective=first_unit, n_epochs=1, batch_size=25, rng=0).records
+    assert record["objective"] == pytest.approx(x[:, 0].mean(), rel=1e-6)
+    assert record["first"] == pytest.approx(x[:, 0].mean(), rel=1e-6)
+
+
 def test_interrupt_keeps_whole_updates() -> None:
     x = np.zeros((50, 16), np.float32)
     torch.manual_seed(0)
