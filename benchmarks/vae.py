@@ -92,6 +92,8 @@ def run(
     setting, (train, valid, test) = SETTINGS[options.name], parts
     torch.manual_seed(seed)
     vae = vft.VAE.mlp(train.shape[1], setting.n_latents, hidden=setting.hidden)
+    if options.compile:
+        vae.compile()
     kept = None
     if options.checkpoints is not None:
         options.checkpoints.mkdir(exist_ok=True)
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5000, help="of a row, for -ln p(x)")
     parser.add_argument("--only", nargs="+", type=int, metavar="N", help="objectives by number, from 0")
     parser.add_argument("--threads", type=int, help="of PyTorch and of the kernels")
+    parser.add_argument("--compile", action="store_true", help="the networks, by PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add a line a run")
     parser.add_argument("--report", type=Path, metavar="FILE", help="train nothing: the table of these runs")
     parser.add_argument(
