@@ -25,6 +25,8 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 def count(value: Any, name: str, least: int = 1, below: int = _MAX_COUNT) -> int:
     """Check a whole number."""
+    if type(value) is int and least <= value < below:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if not least <= value < below:

@@ -285,6 +285,8 @@ def _in_order(array: Array, name: str) -> Array:
 
 def _prior(prior: tuple[Any, Any], location: Array, cuda: bool) -> tuple[Array | None, Array | None]:
     """What `split_prior` gives as rows that the kernel reads, both of as many."""
+    if prior[0] is None:
+        return None, None
     mean, log_var = (None if x is None else _rows(x, location, cuda) for x in prior)
     if mean is not None and log_var is not None and len(mean) != len(log_var):
         mean, log_var = (
