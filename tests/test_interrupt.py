@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -183,7 +185,7 @@ def test_a_handler_that_raises_nothing_ends_nothing() -> None:
 
 
 def test_fork_after_a_threaded_call() -> None:
-    """Nothing survives a call that a fork could break: no pool, no lock."""
+    """Helpers that wait for the next call are sent home, and the child does not look for them."""
     code = """
     import multiprocessing
     import numpy as np
@@ -215,6 +217,33 @@ def test_fork_after_a_threaded_call() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "same\n", "")
 
 
+def test_fork_while_helpers_wait() -> None:
+    """A child that took the helpers of its parent for its own would wait for ever."""
+    code = """
+    import os
+    import vfe_fast as vf
+
+    draw = vf.random.normal
+    expected = draw(100_000, rng=0, num_threads=2).sum()
+    for _ in range(60):
+        draw(100_000, rng=0, num_threads=2)
+        child = os.fork()
+        found = draw(100_000, rng=0, num_threads=2).sum()
+        if child == 0:
+            os._exit(int(found != expected))
+        assert os.waitpid(child, 0)[1] == 0 and found == expected
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_call_leaves_no_thread_behind() -> None:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
@@ -240,6 +269,28 @@ def test_a_call_leaves_no_thread_behind() -> None:
     while len(list(tasks.iterdir())) > before and time.monotonic() < deadline:
         time.sleep(0.01)  # a joined thread leaves /proc a moment later
     assert len(list(tasks.iterdir())) <= before
+
+
+def test_helpers_round_as_their_caller_does() -> None:
+    """Those that have waited since a call of another mode, too: results do not depend on threads."""
+    if platform.machine() != "x86_64" or not sys.platform.startswith("linux"):
+        pytest.skip("the number of the mode is that of Linux on x86")
+    libm, upward, to_nearest = ctypes.CDLL("libm.so.6"), 0x800, 0
+
+    def draw(num_threads: int) -> np.ndarray:
+        return vf.random.normal(100_000, rng=1, num_threads=num_threads)
+
+    nearest, found = draw(1), []
+    for _ in range(50):
+        draw(2)
+        libm.fesetround(upward)  # at once: the helper waits 0.1 ms
+        found.append(draw(2))
+        alone = draw(1)
+        libm.fesetround(to_nearest)
+    for x in found:
+        np.testing.assert_array_equal(x, alone)
+    assert (nearest != alone).any()
+    np.testing.assert_array_equal(draw(2), nearest)
 
 
 def test_concurrent_calls() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..statistics.cumulants import cumulants
@@ -25,15 +26,21 @@ def cumulant_terms(log_weights: torch.Tensor, order: int) -> torch.Tensor:
 
 
 class _LogMeanExp(torch.autograd.Function):
-    """Shares are kept from the way there: the gradient is one product."""
+    """Shares are kept from the way there: the gradient is one product.
+
+    In NumPy, since PyTorch's exponential of a few thousand numbers wakes all its threads, which then stay on
+    the processors that a kernel needs.
+    """
 
     @staticmethod
     def forward(ctx: Any, log_weights: torch.Tensor) -> torch.Tensor:
-        top = log_weights.amax(0)
-        shares = torch.exp(log_weights - top)
-        total = shares.sum(0)
-        ctx.save_for_backward(shares.div_(total))
-        return top + torch.log(total / len(log_weights))
+        x = log_weights.detach().numpy()
+        top = x.max(axis=0)
+        with np.errstate(all="ignore"):
+            shares = np.exp(x - top)
+            total = shares.sum(axis=0)
+            ctx.save_for_backward(torch.from_numpy(shares / total))
+            return torch.from_numpy(top + np.log(total / len(x)))
 
     @staticmethod
     @torch.autograd.function.once_differentiable

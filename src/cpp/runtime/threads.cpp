@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <mutex>
@@ -15,6 +14,7 @@
 #endif
 
 #include "errors.hpp"
+#include "helpers.hpp"
 
 namespace vfe::runtime {
 namespace {
@@ -28,9 +28,7 @@ struct Loop {
   std::atomic<std::int64_t> next_task{0};
   std::atomic<bool> stop{false};
   std::atomic<bool> interrupted{false};
-  std::mutex mutex;  // guards the members below
-  std::condition_variable helper_done;
-  std::int64_t n_helpers = 0;
+  std::mutex mutex;  // guards the member below
   std::exception_ptr error;
 };
 
@@ -81,44 +79,13 @@ void run_guarded(Loop& loop, const Work& work) {
 // Runs `work` on up to n_threads - 1 helpers and on this thread.
 template <class Work>
 void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work) {
-  std::vector<std::thread> helpers;
-  try {
-    helpers.reserve(static_cast<std::size_t>(n_threads > 1 ? n_threads - 1 : 0));
-    for (std::int64_t t = 1; t < n_threads; ++t) {
-      {
-        const std::lock_guard lock(loop.mutex);
-        ++loop.n_helpers;
-      }
-      try {
-        helpers.emplace_back([&] {
-          run_guarded(loop, work);
-          const std::lock_guard lock(loop.mutex);
-          --loop.n_helpers;
-          loop.helper_done.notify_one();
-        });
-      } catch (...) {
-        const std::lock_guard lock(loop.mutex);
-        --loop.n_helpers;
-        throw;
-      }
-    }
-  } catch (const std::exception&) {
-    // No more threads, or no memory for them: those there do the work.
-  }
-
+  const auto guarded = [&] { run_guarded(loop, work); };
+  Helpers helpers(n_threads - 1, guarded);
   const Restored<bool> caller(is_caller, true);
   next_poll = std::chrono::steady_clock::now() + poll_interval;
-  run_guarded(loop, work);
-  {
-    // Out of work before its helpers, the caller goes on listening for a signal.
-    std::unique_lock lock(loop.mutex);
-    while (!loop.helper_done.wait_for(lock, poll_interval, [&] { return loop.n_helpers == 0; })) {
-      lock.unlock();
-      poll_caller(loop);
-      lock.lock();
-    }
-  }
-  for (std::thread& helper : helpers) helper.join();
+  guarded();
+  // Out of work before its helpers, the caller goes on listening for a signal.
+  while (!helpers.done_within(poll_interval)) poll_caller(loop);
   if (loop.interrupted.load()) throw Interrupted();
   if (loop.error) std::rethrow_exception(loop.error);
 }

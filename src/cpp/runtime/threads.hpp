@@ -1,7 +1,7 @@
-// Parallel loops and the way out of them. The only place that starts a thread.
+// Parallel loops and the way out of them.
 //
-// Threads live for one call: nothing survives it, so forking after a call is safe, and there is no
-// pool to hold a lock. Work is split in tasks whose results do not depend on who runs them.
+// Work is split in tasks whose results do not depend on who runs them: the caller, and helpers (helpers.hpp) that are
+// gone a moment after the call.
 #pragma once
 
 #include <cstdint>
