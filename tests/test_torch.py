@@ -18,6 +18,7 @@ from vfe_fast import _core
 
 torch = pytest.importorskip("torch")
 vft = pytest.importorskip("vfe_fast.torch", exc_type=ImportError)
+draw_with_log_prior = pytest.importorskip("vfe_fast.torch.operator").draw_with_log_prior
 
 DOC = Path(__file__).parents[1] / "docs" / "reparameterize.md"
 KEY = 2**63 + 11  # more than operators can take as it is
@@ -173,10 +174,6 @@ def test_layouts() -> None:
 
 def test_what_autograd_refuses() -> None:
     mu, log_var = (x.requires_grad_() for x in tensors(parameters("gaussian", 4, 7)))
-    z = vft.reparameterize(mu, log_var, rng=0)
-    (once,) = torch.autograd.grad((z.sample**2).sum(), mu, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        once.sum().backward()
     moved = mu * 1
     z = vft.reparameterize(moved, log_var, rng=0)
     moved += 1
@@ -186,6 +183,51 @@ def test_what_autograd_refuses() -> None:
         vft.reparameterize(mu, log_var, prior=(mu[0], 0.0))
     with torch.no_grad():
         vft.reparameterize(mu, log_var, prior=(mu[0], 0.0))
+
+
+@pytest.mark.parametrize("by", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("of", ["sample", "kl", "log_q"])
+def test_second_derivatives_are_refused(of: str, by: tuple[bool, bool]) -> None:
+    """Also where the first is added to what can be differentiated: a penalty must not be a constant."""
+    mu, log_var = (
+        x.requires_grad_(k) for x, k in zip(tensors(parameters("gaussian", 4, 7)), by, strict=True)
+    )
+
+    def loss_of_operator() -> Any:
+        return getattr(vft.reparameterize(mu, log_var, rng=0), of).sum()
+
+    def loss_with_prior() -> Any:
+        names = "sample", "kl", "log_q", "log_prior"
+        return draw_with_log_prior(mu, log_var, 1, 0, 0)[names.index(of)].sum()
+
+    for loss in (loss_of_operator, loss_with_prior):
+        leaf = mu if by[0] else log_var
+        for function in (lambda x: x, torch.square):
+            (once,) = torch.autograd.grad(function(loss()), leaf, create_graph=True)
+            with pytest.raises(RuntimeError, match=r"expected to be differentiated by once"):
+                (loss() + (once**2).sum()).backward()
+    assert not torch.autograd.grad(loss(), leaf)[0].requires_grad
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # one call after another
+def test_vmap() -> None:
+    """Each call the same, with gradients; `torch.func.grad` is refused by PyTorch."""
+    batch, log_var = (
+        torch.randn(3, 4, 7, requires_grad=True),
+        tensors(parameters("gaussian", 4, 7))[1].float(),
+    )
+
+    def square(mu: Any) -> Any:
+        return vft.reparameterize(mu, log_var, rng=1).sample ** 2
+
+    found = torch.vmap(square)(batch)
+    (gradient,) = torch.autograd.grad(found.sum(), batch)
+    for k in range(3):
+        alone = batch.detach()[k].clone().requires_grad_()
+        assert torch.equal(found[k], square(alone))
+        assert torch.equal(gradient[k], torch.autograd.grad(square(alone).sum(), alone)[0])
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda mu: square(mu).sum())(batch[0])
 
 
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -213,6 +215,33 @@ def _is_plain(mu: torch.Tensor) -> bool:
     )
 
 
+def _once(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """As PyTorch's `once_differentiable`, which takes gradients for constants if those they come from are."""
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        if torch.is_grad_enabled():
+            parameters = ctx.saved_tensors[:2]
+            found = tuple(None if g is None else _NotTwice.apply(g, *parameters) for g in found)
+        return found
+
+    return checked
+
+
+class _NotTwice(torch.autograd.Function):
+    """A gradient as a function of the parameters, which has no derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor, *parameters: Any) -> torch.Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError("mu, log_var: expected to be differentiated by once, got a gradient's gradient")
+
+
 class _Call(torch.autograd.Function):
     """The same where nothing is compiled, in a fraction of what PyTorch spends on a call of an operator."""
 
@@ -222,7 +251,7 @@ class _Call(torch.autograd.Function):
         return _draw(*inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @_once
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         grad_mu, *grad_log_var = _pull(*grads, *ctx.saved_tensors, *ctx.options)
         return (grad_mu, grad_log_var[0] if grad_log_var else None, *(None,) * (2 + len(ctx.options)))
@@ -248,10 +277,10 @@ class _CallWithPrior(torch.autograd.Function):
         return sample, torch.from_numpy(kl), torch.from_numpy(log_q), torch.from_numpy(log_prior)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @_once
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         *_, sample = ctx.saved_tensors  # refused if somebody has changed one
-        *of_draw, of_log_prior = (None if g is None else g.contiguous().numpy() for g in grads)
+        *of_draw, of_log_prior = (None if g is None else g.detach().contiguous().numpy() for g in grads)
         found = _core.reparameterize_backward(
             *ctx.arguments, *of_draw, sample=sample.numpy(), grad_log_prior=of_log_prior
         )
