@@ -103,7 +103,7 @@ def reparameterize(
     [[0.5, -1.0]]
     """
     location = _reals(mu, "mu")
-    spread = None if log_var is None else _reals(log_var, "log_var")
+    spread = None if log_var is None else _reals(log_var, "log_var", location.dtype)
     pair = [None if x is None else _reals(x, "prior", location.dtype) for x in split_prior(prior, family)]
     options = (family, n_samples, temperature, row_offset, num_threads)
     _refuse_early(location, spread, pair, options)
@@ -299,8 +299,9 @@ def cumulants(x: Any, order: int = 4, *, unbiased: bool = True) -> Any:
     """
     samples = _reals(x, "x")
     n_orders = count(order, "order", 1, MOST_ORDERS + 1)
-    if samples.ndim < 1 or len(samples) < (n_orders if unbiased else 1):
-        raise ValueError(f"x: expected (n, ...), n >= order = {n_orders}, got {samples.shape}")
+    least = n_orders if unbiased else 1
+    if samples.ndim < 1 or len(samples) < least:
+        raise ValueError(f"x: expected (n, ...), n >= {least}, got {samples.shape}")
     return _differentiable_cumulants(samples, n_orders, bool(unbiased))
 
 
