@@ -70,6 +70,21 @@ def test_a_series_that_diverges_says_so() -> None:
     assert abs(found.pade - exact) < 0.1 * np.abs(found.partial_sums - exact).min()
 
 
+def test_three_terms_that_grow_say_so() -> None:
+    """-60, 904, -18109: the third is no correction. Of two terms nothing is said."""
+    V = gamma(30.0, 20_000)
+    with pytest.warns(SeriesWarning, match="diverges"):
+        found = log_mean_exp_cumulants(V, order=3)
+    assert found.diverges
+    assert found.best_order == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not log_mean_exp_cumulants(V, order=2).diverges
+        assert not log_mean_exp_cumulants(V / 100, order=3).diverges
+        two = log_mean_exp_cumulants(V / 100, order=3, lambda_=[0.5, 1.0])
+    assert str(two) == "2 cumulant series, (2,), 0 diverge"
+
+
 def test_normal_numbers_need_two_terms() -> None:
     V = np.random.default_rng(1).normal(1.0, 0.8, 100_000)
     found = log_mean_exp_cumulants(V, order=6)
@@ -83,7 +98,7 @@ def test_normal_numbers_need_two_terms() -> None:
 def test_false_alarms() -> None:
     """Series of normal numbers end at order 2: at most 1 % of data sets are said to diverge."""
     rng = np.random.default_rng(2)
-    for spread, order in ((0.3, 8), (0.8, 6), (5.0, 6), (10.0, 6)):
+    for spread, order in ((0.3, 8), (0.8, 6), (5.0, 6), (10.0, 6), (10.0, 3), (100.0, 3)):
         V = rng.normal(1.0, spread, (400, 2000))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SeriesWarning)
@@ -105,6 +120,15 @@ def test_samples_that_dominate() -> None:
     alone = log_mean_exp_cumulants(V, order=1)
     assert alone.ess == pytest.approx(1.0)
     assert alone.direct_stderr > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extreme = log_mean_exp_cumulants(1e100 * gamma(1.0, 99), order=2)  # squares of errors overflow
+    assert extreme.ess == 1
+    assert np.isnan(extreme.direct_stderr)
+    w[:] = 0
+    w[7] = 1
+    with pytest.raises(ValueError, match=r"^weights: expected some in two blocks"):
+        log_mean_exp_cumulants(V, order=2, weights=w)
 
 
 def test_errors_cover() -> None:

@@ -59,7 +59,8 @@ class Cumulants:
         """Standard errors of mean and variance if all samples were independent, (..., 2).
 
         Analytic, from the second and fourth cumulant; the square of ``stderr`` over this is the statistical
-        inefficiency. nan for weighted samples.
+        inefficiency. nan for weighted samples; that of the variance where the fourth cumulant is not known
+        (n < 4) or, of few samples, so negative that the estimated error has no root.
         """
         first_four = in_host(self._first_four)
         n, variance, fourth = self.n, first_four[..., 1], first_four[..., 3]
@@ -114,8 +115,8 @@ def cumulants(
     Returns
     -------
     Cumulants
-        In float64; arrays of the caller's kind. Rows with nan or infinite numbers are nan, as are orders
-        whose powers leave the range of float64.
+        In float64; arrays of the caller's kind. Rows with nan or infinite numbers are nan, and orders whose
+        sums of powers leave the range of float64 are nan or infinite.
 
     Raises
     ------
@@ -346,9 +347,10 @@ def jackknife(values: Array, replicates: Array, counts: Array) -> Array:
     F. Busing, E. Meijer, R. van der Leeden, Statistics and Computing 9 (1999) 3.
     """
     others = (counts.sum() / counts - 1).reshape(-1, *[1] * values.ndim)  # n / m - 1
-    off = replicates - values
-    mean = (others / (others + 1) * off).sum(axis=0)
-    found: Array = np.sqrt(((others * off - mean) ** 2 / others).mean(axis=0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = replicates - values
+        mean = (others / (others + 1) * off).sum(axis=0)
+        found: Array = np.sqrt(((others * off - mean) ** 2 / others).mean(axis=0))
     return found
 
 

@@ -59,11 +59,12 @@ class CumulantSeries:
     diverges : ndarray of bool
         Whether, at the last term that stands out from the noise (three standard errors; of order >= 4), two
         terms are not smaller than the two before (less the first, which only says where V is 0), one of which
-        stands out too.
+        stands out too. Of three terms, whether the last is not smaller than the second; fewer tell nothing.
     noisy : ndarray of bool
         Whether the last term is less than three standard errors: nothing can be said of the terms after it.
     direct, direct_stderr : ndarray
-        ln of the mean of exp(-λβV), of the same samples.
+        ln of the mean of exp(-λβV), of the same samples; the error is nan where one block of neighbors has
+        all of the mean.
     ess : ndarray
         Effective sample size of the direct estimate, (Σ e^(-λβV))² / Σ e^(-2λβV).
     n : int
@@ -94,7 +95,9 @@ class CumulantSeries:
 
     def __str__(self) -> str:
         if self.value.ndim:
-            return f"cumulant series of {self.value.shape} samples, {int(self.diverges.sum())} diverge"
+            return (
+                f"{self.value.size} cumulant series, {self.value.shape}, {int(self.diverges.sum())} diverge"
+            )
         lines = ["order         term            partial sum"]
         for r in range(self.order):
             lines.append(
@@ -212,6 +215,8 @@ def _cumulants_of(
     assert replicates is not None
     if not np.isfinite(values).all():
         raise ValueError("V: expected finite numbers whose powers up to `order` are finite, got others")
+    if shared is not None and np.isnan(replicates).any():
+        raise ValueError("weights: expected some in two blocks of neighbors, for the errors, got all in one")
     return values, replicates
 
 
@@ -295,13 +300,10 @@ def _summed(
     rest = np.maximum(padded[..., 1:-1], padded[..., 2:])
     rest[..., -1] = padded[..., order - 1] / 2  # nothing is known of what follows
     diverges = np.zeros(terms.shape[:-1], bool)
-    for r in range(3, order):  # the last term that stands out decides
-        last, before = (
-            significant[..., r - 1 : r + 1].max(axis=-1),
-            significant[..., max(r - 3, 1) : r - 1].max(
-                axis=-1
-            ),  # the first is as large as where V is 0 makes it
-        )
+    for r in range(min(3, order - 1), order) if order > 2 else ():  # the last term that stands out decides
+        last = significant[..., max(r - 1, 2) : r + 1].max(axis=-1)
+        # The first is as large as where V is 0 makes it.
+        before = significant[..., max(r - 3, 1) : max(r - 1, 2)].max(axis=-1)
         diverges = np.where(significant[..., r] > 0, (last >= before) & (before > 0), diverges)
     # Of a series that diverges, what noise may hide counts in full, and terms after the last that stands out
     # are larger, seen or not.
