@@ -113,6 +113,21 @@ def test_equal_weights_are_none() -> None:
             np.testing.assert_allclose(weighted.stderr, plain.stderr, rtol=1e-7)
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_weights_along_an_axis(axis: int, unbiased: bool) -> None:
+    """One weight a sample, and shapes that broadcast: where all axes have one length, only `axis` tells."""
+    x = skewed(12, 12, 12)
+    w = np.random.default_rng(3).uniform(0.2, 3.0, 12)
+    found = cumulants(x, order=4, axis=axis, weights=w, unbiased=unbiased).values
+    one = np.moveaxis(x, axis, -1)[3, 5]
+    expected = exact(one, 4, weights=w, unbiased=unbiased)
+    assert (np.abs(found[3, 5] - expected) <= 1e-9 * largest_terms(one, 4)).all()
+    whole = np.moveaxis(np.broadcast_to(w, x.shape), -1, axis)
+    again = cumulants(x, order=4, axis=axis, weights=whole, unbiased=unbiased).values
+    np.testing.assert_allclose(again, found, rtol=1e-9, atol=1e-12)
+
+
 def test_expectations_by_enumeration() -> None:
     """All samples of n = 8 coins of p = 1/4: the mean k-statistic is the cumulant, weighted or not."""
     coins = np.array(list(itertools.product([0.0, 1.0], repeat=8)))

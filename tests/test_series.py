@@ -57,6 +57,21 @@ def test_direct_estimate() -> None:
     assert found.direct_stderr == pytest.approx(w.std() / w.mean() / math.sqrt(3000), rel=0.3)
     huge = log_mean_exp_cumulants(V + 1e5, beta=2.0)
     assert huge.direct == pytest.approx(found.direct - 2e5, rel=1e-12)
+    share = np.random.default_rng(1).uniform(0.2, 2.0, 3000)
+    found = log_mean_exp_cumulants(V, beta=2.0, weights=share)
+    assert found.direct == pytest.approx(math.log((share * w).sum() / share.sum()), rel=1e-13)
+    assert found.ess == pytest.approx((share * w).sum() ** 2 / ((share * w) ** 2).sum(), rel=1e-12)
+
+
+def test_negative_temperatures() -> None:
+    """ln<exp(+V)>: as of -V, and far beyond what exp can hold."""
+    V = gamma(0.3, 3000)
+    found, mirrored = log_mean_exp_cumulants(V, beta=-1.5), log_mean_exp_cumulants(-V, beta=1.5)
+    for name in ("terms", "terms_stderr", "value", "pade", "direct", "direct_stderr", "ess"):
+        np.testing.assert_allclose(getattr(found, name), getattr(mirrored, name), rtol=1e-12)
+    assert (found.terms[:4] > 0).all()
+    far = log_mean_exp_cumulants(V + 1e4, beta=-1.5)
+    assert far.direct == pytest.approx(math.log(np.exp(1.5 * V).mean()) + 1.5e4, rel=1e-12)
 
 
 def test_a_series_that_diverges_says_so() -> None:
