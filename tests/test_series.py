@@ -46,6 +46,7 @@ def test_a_series_that_converges() -> None:
     assert abs(found.pade - found.direct) < off[-1]
     assert not found.diverges
     assert "best" in str(found)
+    assert not log_mean_exp_cumulants(gamma(0.3), order=4).noisy
 
 
 def test_direct_estimate() -> None:
@@ -190,6 +191,32 @@ def test_pade_is_exact_for_a_rational_function() -> None:
     assert found == pytest.approx(2 / 1.8, rel=1e-9)
     assert not poles
     assert _pade(np.array([2.0 * 1.25**r for r in range(6)]), 1)[1]  # with a pole at 0.8
+    # x / ((1 - x / 0.4) (1 - x / 0.6)) is positive at 1, with two poles before it.
+    two = np.array([2.5 ** (r + 1) - (1 / 0.6) ** (r + 1) for r in range(6)]) / (2.5 - 1 / 0.6)
+    found, poles = _pade(two, 2)
+    assert found == pytest.approx(1 / ((1 - 2.5) * (1 - 1 / 0.6)), rel=1e-9)
+    assert poles
+
+
+def test_pade_of_the_highest_degree_without_a_pole() -> None:
+    """Without each block alike; where every denominator vanishes on the way, the sum itself."""
+    from vfe_fast.statistics.series import _pade, _resummed
+
+    orders = np.arange(6)
+    # Of degree 2: 3 x / (1 + x / 2) - x / (1 + a x).
+    alternating, others = (3 * (-0.5) ** orders - (-a) ** orders for a in (0.8, 0.7))
+    value, left_out = _resummed(alternating, others[None])
+    assert value == pytest.approx(2 - 1 / 1.8, rel=1e-9)
+    assert left_out[0] == pytest.approx(2 - 1 / 1.7, rel=1e-9)
+    for growing in (2.0 * 1.25 ** orders[:3], 2.5 ** (orders + 1) - (1 / 0.6) ** (orders + 1)):
+        value, left_out = _resummed(growing, 1.01 * growing[None])
+        assert value == pytest.approx(growing.sum(), rel=1e-14)
+        assert left_out[0] == pytest.approx(1.01 * growing.sum(), rel=1e-14)
+    partly = np.array([1.0, -0.5, 0.2, -0.02, 0.3])  # a pole of degree 2, none of degree 1
+    (first, no_pole), (_, pole) = _pade(partly, 1), _pade(partly, 2)
+    assert not no_pole
+    assert pole
+    assert _resummed(partly, partly[None])[0] == first
 
 
 def test_no_perturbation() -> None:
