@@ -541,6 +541,32 @@ def test_prior_in_all_its_forms() -> None:
     np.testing.assert_allclose(other.kl, vf.reparameterize(mu, log_var, rng=0).kl, rtol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prior_of_each_row(target: str, family: str, dtype: Any) -> None:
+    """Rows with priors of their own are those of a call a row, whose prior is a row; gradients, too."""
+    mu, log_var = parameters(family, 5, 7, dtype)
+    rng = np.random.default_rng(8)
+    mean, spread = (rng.normal(size=mu.shape).astype(dtype) for _ in range(2))
+    relaxed = family not in WITH_SPREAD
+    whole = mean if relaxed else (mean, spread)
+    forms = [whole] if relaxed else [whole, (mean, spread[1]), (mean[1], spread), (mean, 0.4), (0.4, spread)]
+    for form in forms:
+        z = vf.reparameterize(mu, log_var, 2, family=family, prior=form, rng=6)
+        found = z.backward(None, np.arange(1, 6, dtype=dtype), None)
+        for k in range(5):
+            row = slice(k, k + 1)
+            of_row = [x[k] if np.shape(x) == mu.shape else x for x in ([form] if relaxed else form)]
+            one = vf.reparameterize(
+                mu[row], None if relaxed else log_var[row], 2, family=family,
+                prior=of_row[0] if relaxed else of_row, rng=6, row_offset=k,
+            )  # fmt: skip
+            assert one.kl[0] == z.kl[k]
+            alone = one.backward(None, np.array([k + 1], dtype), None)
+            for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (alone, found)), strict=True):
+                np.testing.assert_array_equal(a[0], b[k])
+
+
 def test_the_generator_advances() -> None:
     generator = np.random.default_rng(0)
     first, second = (vf.reparameterize(np.zeros((2, 3)), np.zeros((2, 3)), rng=generator) for _ in range(2))
