@@ -320,6 +320,18 @@ class TestSeed:
         assert vf.random.seed(generator) != vf.random.seed(generator)
         assert vf.random.seed(None) != vf.random.seed(None)  # false alarm: 2^-64
 
+    def test_all_bits_are_used(self):
+        """Each of the 64 is set in one of 80 seeds and not in another; false alarm: 64 / 2^79."""
+        generator = np.random.default_rng(1)
+        for draw in (
+            lambda _: vf.random.seed(generator),
+            lambda k: vf.random.seed(np.random.SeedSequence(k)),
+            lambda _: vf.random.seed(None),
+        ):
+            seeds = np.array([draw(k) for k in range(80)], np.uint64)
+            assert np.bitwise_or.reduce(seeds) == 2**64 - 1
+            assert np.bitwise_and.reduce(seeds) == 0
+
     @pytest.mark.parametrize("bad", [-1, 2**64])
     def test_out_of_range(self, bad):
         with pytest.raises(ValueError, match="rng"):
