@@ -47,6 +47,18 @@ def test_against_exact(kind: str, beta: float, method: Any) -> None:
     assert found.value == -found.log_z / beta
 
 
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.MbarWarning")
+def test_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is kept; both methods begin with what is there."""
+    model, path = vf.Ising(np.ones((3, 3)) - np.eye(3), [0.1, -0.2, 0.3]), tmp_path / "run.npz"
+    expected = [method(model, rng=3, **SHORT).log_z for method in (mbar, bar)]
+    assert mbar(model, rng=3, checkpoint=path, **SHORT).log_z == expected[0]
+    monkeypatch.setattr("vfe_fast.sampling.tempering.swaps", None)  # what a sweep needs
+    assert [m(model, rng=3, checkpoint=path, **SHORT).log_z for m in (mbar, bar)] == expected
+    with pytest.raises(ValueError, match=r"^checkpoint: .* belongs to another"):
+        bar(model, beta=0.9, rng=3, checkpoint=path, **SHORT)
+
+
 def torus(side: int) -> vf.Ising:
     numbers = np.arange(side * side).reshape(side, side)
     couplings = np.zeros((side * side, side * side))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +18,7 @@ import vfe_fast as vf
 from conftest import random_parameters, random_rbm
 from vfe_fast.free_energy import exact
 from vfe_fast.sampling import TemperingWarning, parallel_tempering
+from vfe_fast.sampling import tempering as tempering_module
 from vfe_fast.sampling.tempering import swaps
 
 
@@ -149,6 +155,119 @@ def test_same_bits() -> None:
     assert one.energies.tobytes() != parallel_tempering(rbm, 4, rng=4, **options).energies.tobytes()
 
 
+def run_bits(run: Any) -> list[bytes]:
+    states = run.chains.state
+    numbers = run.betas, run.energies, run.acceptance, run.round_trips, states.visible, states.hidden
+    return [np.asarray(each).tobytes() for each in numbers]
+
+
+OPTIONS: dict[str, Any] = {"n_ladders": 3, "n_sweeps": 40, "n_warmup": 21, "n_steps": 2, "rng": 3}
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.TemperingWarning")
+@pytest.mark.parametrize("kind", ["bits", "spins"])
+@pytest.mark.parametrize("sweep", [0, 1, 5, 6, 21, 22, 33, 60])
+@pytest.mark.parametrize("after_the_swap", [False, True])
+def test_checkpoint_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, sweep: int, after_the_swap: bool
+) -> None:
+    """Interrupted in whatever sweep of the warm-up (whose ladder moves at 2, 5, 10) or of the rest."""
+    parameters = random_parameters(9, 5, scale=0.8)
+    rbm: Any = vf.BernoulliRBM(*parameters) if kind == "bits" else vf.SpinRBM(*parameters)
+    path = tmp_path / "run.npz"
+    calls = []
+
+    def interrupted(*args: Any) -> Any:
+        found = swaps(*args) if after_the_swap else None
+        calls.append(args)
+        if len(calls) == sweep + 1:
+            raise KeyboardInterrupt
+        return found or swaps(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempering_module, "swaps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+    assert int(np.load(path)["step"]) == 2 * sweep
+    assert np.load(path)["energies"].shape == (4, 3, max(sweep - 21, 0))
+    found = parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+    expected = run_bits(parallel_tempering(rbm, 4, **OPTIONS))
+    assert run_bits(found) == expected
+    assert run_bits(parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)) == expected
+    found.chains.step(3)  # chains that were read go on
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.TemperingWarning")
+def test_checkpoint_belongs_to_one_run(tmp_path: Path) -> None:
+    parameters, path = random_parameters(9, 5, scale=0.8), tmp_path / "run.npz"
+    rbm = vf.BernoulliRBM(*parameters)
+    parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+    single = vf.BernoulliRBM(*(p.astype(np.float32) for p in parameters))
+    same_numbers = vf.BernoulliRBM(*(p.astype(np.float64) for p in single.parameters))
+    changes: list[dict[str, Any]] = [
+        {"rng": 4}, {"betas": 5}, {"beta": 1.1}, {"n_ladders": 2}, {"n_sweeps": 41}, {"n_warmup": 20},
+        {"n_steps": 1}, {"adapt": False}, {"model": vf.SpinRBM(*parameters)}, {"model": single},
+    ]  # fmt: skip
+    for change in changes:
+        with pytest.raises(ValueError, match=r"^checkpoint: .* belongs to another"):
+            parallel_tempering(**{"model": rbm, "betas": 4, "checkpoint": path, **OPTIONS, **change})
+    path.unlink()
+    parallel_tempering(single, 4, checkpoint=path, **OPTIONS)
+    with pytest.raises(ValueError, match=r"^checkpoint: .* belongs to another model"):
+        parallel_tempering(same_numbers, 4, checkpoint=path, **OPTIONS)
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.sampling.TemperingWarning")
+def test_damaged_checkpoint(tmp_path: Path) -> None:
+    rbm, path = random_rbm(9, 5), tmp_path / "run.npz"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="expected a checkpoint of parallel tempering"):
+        parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+    path.unlink()
+    parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+    whole = dict(np.load(path))
+    for name in set(whole) - {"format", "format_version", "identity", "seed"}:
+        np.savez(path, **{key: array for key, array in whole.items() if key != name})
+        with pytest.raises(ValueError, match=r"^checkpoint: .* is damaged"):
+            parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+        np.savez(path, **{**whole, name: np.full((2, 7), 7)})
+        with pytest.raises(ValueError, match=r"^checkpoint: .* is damaged"):
+            parallel_tempering(rbm, 4, checkpoint=path, **OPTIONS)
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "kill"])
+def test_checkpoint_of_a_process_that_was_stopped(tmp_path: Path, how: str) -> None:
+    """Stopped at a time of chance, the file has a part of the run, and the rest gives the same bits."""
+    path = tmp_path / "run.npz"
+    script = f"""
+import numpy as np, vfe_fast as vf
+from vfe_fast.sampling import parallel_tempering, tempering
+tempering._WRITE_SECONDS = 0.05
+rbm = vf.BernoulliRBM(np.full((9, 5), 0.3), np.linspace(-1, 0.5, 9), np.linspace(-2, 1, 5))
+run = lambda n, **more: parallel_tempering(rbm, 4, n_ladders=2, n_sweeps=n, n_warmup=100, rng=3, **more)
+if __name__ == "__main__":
+    run(1_000_000, checkpoint={str(path)!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert ("KeyboardInterrupt" in said) == (how == "Ctrl-C"), said
+    found = dict(np.load(path))
+    recorded = found["energies"].shape[2]
+    assert recorded > 0
+    assert int(found["step"]) == 100 + recorded
+    names: dict[str, Any] = {"__name__": "here"}
+    exec(script, names)
+    whole = names["run"](recorded)
+    assert whole.energies.tobytes() == found["energies"].tobytes()
+    assert whole.chains.state.visible.tobytes() == found["visible"].tobytes()
+    assert whole.round_trips == found["trips"]
+
+
 def test_mean_energies_agree_with_exact() -> None:
     rbm = random_rbm(8, 6, scale=0.8, seed=5)
     run = parallel_tempering(rbm, 5, beta=1.2, n_ladders=50, n_sweeps=400, rng=2)
@@ -176,6 +295,8 @@ def test_mean_energies_agree_with_exact() -> None:
         ({"n_steps": 1.0}, TypeError, "n_steps"),
         ({"rng": "a"}, TypeError, "rng"),
         ({"num_threads": 0}, ValueError, "num_threads"),
+        ({"checkpoint": 3}, TypeError, "checkpoint"),
+        ({"checkpoint": "no/such/folder/run.npz"}, FileNotFoundError, "checkpoint"),
     ],
 )
 def test_bad_input(options: dict[str, Any], error: type[Exception], name: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .arrays import Array
 
-__all__ = ["read_arrays", "write_arrays", "write_atomically"]
+__all__ = ["check_checkpoint", "read_arrays", "read_checkpoint", "write_arrays", "write_atomically"]
 
 # What NumPy and zipfile raise on files that are not what they seem: headers that lie about sizes and
 # offsets, encryption, unknown compression, pickles.
@@ -97,3 +97,30 @@ def read_arrays(
             raise ValueError(
                 f"{os.fspath(path)}: expected {what}, got another, truncated or foreign file ({detail})"
             ) from error
+
+
+def check_checkpoint(checkpoint: Any) -> None:
+    """Check where a run is to be kept; now, not when it is written first. None is nowhere."""
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint: expected a path, got {type(checkpoint).__name__}")
+    folder = os.path.dirname(os.path.abspath(checkpoint))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"checkpoint: expected a file in an existing folder, got {checkpoint}")
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], what: str, expected_format: tuple[str, str], identity: str, owner: str
+) -> dict[str, Array]:
+    """Read the arrays of a checkpoint of this format and version, and of this run and no other.
+
+    `what` and `owner` say in errors what the file should have been, and what else it may belong to.
+    """
+    name, (kind, version) = os.fspath(path), expected_format
+    arrays = read_arrays(path, what, kind)
+    if str(arrays.get("format_version", "")) != version:
+        raise ValueError(f"checkpoint: {name} has another format version than {version}")
+    if str(arrays.get("identity", "")) != identity:
+        raise ValueError(f"checkpoint: {name} belongs to another {owner}, or version of vfe_fast")
+    return arrays

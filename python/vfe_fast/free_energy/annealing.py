@@ -28,7 +28,7 @@ import numpy as np
 from .. import _core
 from ..arguments import inverse_temperature
 from ..arrays import Array, borrow
-from ..files import read_arrays, write_arrays
+from ..files import read_checkpoint, write_arrays
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
@@ -432,13 +432,10 @@ def _write(path: str | os.PathLike[str], identity: str, run: Run, parts: list[Ch
 
 def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) -> list[Chains]:
     name = os.fspath(path)
-    arrays = read_arrays(path, "a checkpoint of annealed chains", _FORMAT)
-    if str(arrays.get("format_version", "")) != _FORMAT_VERSION:
-        raise ValueError(f"checkpoint: {name} has another format version than {_FORMAT_VERSION}")
-    if str(arrays.get("identity", "")) != identity:
-        raise ValueError(
-            f"checkpoint: {name} belongs to another model, schedule, start, or version of vfe_fast"
-        )
+    arrays = read_checkpoint(
+        path, "a checkpoint of annealed chains", (_FORMAT, _FORMAT_VERSION), identity,
+        "model, schedule, start",
+    )  # fmt: skip
     if int(arrays.get("seed", -1)) != run.key:
         raise ValueError(f"checkpoint: {name} belongs to another seed than {run.key}")
     try:

@@ -10,6 +10,7 @@ M. Shirts, J. Chodera, J. Chem. Phys. 129 (2008) 124105; `windows` has the equat
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from typing import Any, TypeAlias
 
@@ -41,6 +42,7 @@ def mbar(
     n_warmup: int | None = None,
     rng: Any = None,
     num_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> FreeEnergy:
     r"""ln Z from all temperatures of a parallel-tempering run at once (MBAR).
 
@@ -53,7 +55,7 @@ def mbar(
         with the options that follow.
     beta : float
         Inverse temperature, > 0.
-    betas, n_ladders, n_sweeps, n_warmup, rng, num_threads
+    betas, n_ladders, n_sweeps, n_warmup, rng, num_threads, checkpoint
         As `vfe_fast.sampling.parallel_tempering` takes them; temperatures are from 0 to `beta`, of an Ising
         model from 0 to 1 of the machine.
 
@@ -91,8 +93,11 @@ def mbar(
     >>> abs(F.log_z - exact(rbm).log_z) < 4 * F.stderr  # doctest: +SKIP
     True
     """
-    options = {"n_ladders": n_ladders, "n_sweeps": n_sweeps, "n_warmup": n_warmup, "rng": rng}
-    run, log_z_0 = _run(model, run, beta, betas, {**options, "num_threads": num_threads})
+    options = {
+        "n_ladders": n_ladders, "n_sweeps": n_sweeps, "n_warmup": n_warmup, "rng": rng,
+        "num_threads": num_threads, "checkpoint": checkpoint,
+    }  # fmt: skip
+    run, log_z_0 = _run(model, run, beta, betas, options)
     solved = solve(_of_temperatures(run.betas, run.energies.reshape(-1)), _integrated(run))
     contrast = np.zeros((len(run.betas), 1))
     contrast[0], contrast[-1] = 1.0, -1.0
@@ -114,6 +119,7 @@ def bar(
     n_warmup: int | None = None,
     rng: Any = None,
     num_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> FreeEnergy:
     r"""ln Z as the sum of Bennett's acceptance ratios of neighboring temperatures (BAR).
 
@@ -121,7 +127,7 @@ def bar(
     ----------
     model : BernoulliRBM, SpinRBM or Ising
         The model.
-    run, beta, betas, n_ladders, n_sweeps, n_warmup, rng, num_threads
+    run, beta, betas, n_ladders, n_sweeps, n_warmup, rng, num_threads, checkpoint
         As `mbar` takes them.
 
     Returns
@@ -142,8 +148,11 @@ def bar(
     TypeError, ValueError
         If an argument is not as described.
     """
-    options = {"n_ladders": n_ladders, "n_sweeps": n_sweeps, "n_warmup": n_warmup, "rng": rng}
-    run, log_z_0 = _run(model, run, beta, betas, {**options, "num_threads": num_threads})
+    options = {
+        "n_ladders": n_ladders, "n_sweeps": n_sweeps, "n_warmup": n_warmup, "rng": rng,
+        "num_threads": num_threads, "checkpoint": checkpoint,
+    }  # fmt: skip
+    run, log_z_0 = _run(model, run, beta, betas, options)
     n_betas, n = len(run.betas), run.energies[0].size
     series, steps = np.zeros(run.energies.shape[1:]), np.zeros(n_betas - 1)
     overlaps, problem = np.zeros(n_betas - 1), ""

@@ -23,7 +23,7 @@ import numpy as np
 from .._core import version
 from ..arguments import threads
 from ..arrays import Array
-from ..files import read_arrays, write_arrays
+from ..files import check_checkpoint, read_checkpoint, write_arrays
 
 __all__ = ["RangeSum", "added", "check_how", "sum_ranges"]
 
@@ -138,13 +138,7 @@ def check_how(executor: Any, progress: Any, checkpoint: Any) -> None:
         raise TypeError(f"executor: expected a concurrent.futures.Executor, got {type(executor).__name__}")
     if not isinstance(progress, (bool, np.bool_)):
         raise TypeError(f"progress: expected True or False, got {type(progress).__name__}")
-    if checkpoint is None:
-        return
-    if not isinstance(checkpoint, (str, os.PathLike)):
-        raise TypeError(f"checkpoint: expected a path, got {type(checkpoint).__name__}")
-    folder = os.path.dirname(os.path.abspath(checkpoint))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"checkpoint: expected a file in an existing folder, got {checkpoint}")
+    check_checkpoint(checkpoint)
 
 
 def added(total: Array, row: Array) -> Array:
@@ -243,13 +237,10 @@ def _write(path: str | os.PathLike[str], identity: str, done: int, total: Array)
 
 def _read(path: str | os.PathLike[str], identity: str, task: RangeSum) -> tuple[int, Array]:
     name = os.fspath(path)
-    arrays = read_arrays(path, "a checkpoint of a sum over states", CHECKPOINT_FORMAT)
-    if str(arrays.get("format_version", "")) != FORMAT_VERSION:
-        raise ValueError(f"checkpoint: {name} has another format version than {FORMAT_VERSION}")
-    if str(arrays.get("identity", "")) != identity:
-        raise ValueError(
-            f"checkpoint: {name} belongs to another model, beta, kind of moments, or version of vfe_fast"
-        )
+    arrays = read_checkpoint(
+        path, "a checkpoint of a sum over states", (CHECKPOINT_FORMAT, FORMAT_VERSION), identity,
+        "model, beta, kind of moments",
+    )  # fmt: skip
     try:
         done, total = int(arrays["done"]), arrays["total"]
         if not 0 <= done <= task.n_ranges or total.shape != (task.row_size,) or total.dtype != np.float64:

@@ -11,18 +11,24 @@ its place would change that law.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from .. import _core
 from ..arguments import count, inverse_temperature, memory_for
 from ..arrays import Array
+from ..files import check_checkpoint, read_checkpoint, write_arrays
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
-from .gibbs import GibbsChains
+from .gibbs import ChainState, GibbsChains
 
 __all__ = ["Swaps", "Tempered", "TemperedRun", "TemperingWarning", "parallel_tempering", "swaps"]
 
@@ -31,6 +37,8 @@ Tempered: TypeAlias = BernoulliRBM | SpinRBM
 _ADAPTATIONS = 4  # rounds of the warm-up, each twice as long as the one before
 _LEAST_REJECTION = 1e-3  # so that temperatures stay apart where all swaps are accepted
 _FEW_TRIPS = 10
+_WRITE_SECONDS = 2.0  # between two checkpoints, and 20 times what one takes
+_FORMAT, _FORMAT_VERSION = "vfe_fast.tempering", "1"
 
 
 class TemperingWarning(UserWarning):
@@ -142,50 +150,91 @@ class TemperedRun:
         return self.chains.visible[rows], self.chains.hidden[rows]
 
 
-class _Ladders:
-    """Ladders of replicas, and where each has been; `trips` counts round trips."""
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where ladders are, and what was counted since their temperatures moved last; never changed in place."""
 
-    def __init__(
-        self, model: Tempered, betas: Array, n_ladders: int, n_steps: int, key: int, num_threads: int | None
-    ) -> None:
-        self.wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
-        self.betas, self.n_ladders, self.n_steps = betas, n_ladders, n_steps
-        self.num_threads = num_threads
-        self.chains = GibbsChains(model, n_ladders * len(betas), rng=key, num_threads=num_threads)
-        self.sweeps = 0
-        self.forget()
+    betas: Array
+    chains: ChainState
+    trips: int
+    phase: Array  # int8 (n_betas, n_ladders); 1: was hot, 2: and then cold
+    accepted: Array  # (n_betas - 1,): sum of probabilities
+    tried: Array
 
-    def forget(self) -> None:
-        """Begin to count."""
-        self.trips = 0
-        self.phase = np.zeros((len(self.betas), self.n_ladders), np.int8)  # 1: was hot, 2: and then cold
-        self.accepted, self.tried = np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
-
-    def sweep(self) -> Array:
-        """Gibbs steps, then swaps; the energies after them."""
-        self.chains.step(self.n_steps, beta=np.repeat(self.betas, self.n_ladders))
-        state = self.chains.state
-        energy = self.wide.energy(self.chains.visible, self.chains.hidden, num_threads=self.num_threads)
-        energy = energy.reshape(self.phase.shape)
-        rng = generator(state.seed, "tempering", self.sweeps)
-        found = swaps(energy, self.betas, self.sweeps % 2, rng)
-        order = found.order.ravel()
-        self.chains.state = replace(state, visible=state.visible[order], hidden=state.hidden[order])
-        self.accepted[found.lower] += found.probability.mean(axis=1)
-        self.tried[found.lower] += 1
-        self.phase = self.phase.ravel()[order].reshape(self.phase.shape)
-        hottest, coldest = self.phase[0], self.phase[-1]
-        self.trips += int((hottest == 2).sum())
-        hottest[:] = 1
-        coldest[coldest == 1] = 2
-        self.sweeps += 1
-        moved: Array = energy.ravel()[order].reshape(energy.shape)
-        return moved
+    @classmethod
+    def of(cls, betas: Array, chains: ChainState) -> _Place:
+        """Nothing counted so far."""
+        phase = np.zeros((len(betas), len(chains.visible) // len(betas)), np.int8)
+        return cls(betas, chains, 0, phase, np.zeros(len(betas) - 1), np.zeros(len(betas) - 1))
 
     @property
     def acceptance(self) -> Array:
         """Mean probability of each pair's swaps, 1 where none was tried."""
         return np.where(self.tried > 0, self.accepted / np.maximum(self.tried, 1), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """How ladders move, and everything but the key that what they give depends on."""
+
+    model: Tempered
+    betas: Array
+    n_ladders: int
+    n_sweeps: int
+    n_warmup: int
+    n_steps: int
+    adapt: bool
+
+    @cached_property
+    def wide(self) -> Tempered:
+        """The model in float64, for its energies."""
+        return type(self.model)(*(p.astype(np.float64) for p in self.model.parameters))
+
+    @cached_property
+    def identity(self) -> str:
+        """A name for it."""
+        digest = hashlib.sha256(f"{_core.version()} {type(self.model).__name__}".encode())
+        sizes = self.n_ladders, self.n_sweeps, self.n_warmup, self.n_steps, self.adapt
+        for array in (*self.model.parameters, self.betas, np.array(sizes)):
+            digest.update(f"{array.shape} {array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def sweeps(self, place: _Place) -> int:
+        """How many were made."""
+        return place.chains.step // self.n_steps
+
+    def sweep(self, place: _Place, chains: GibbsChains, num_threads: int | None) -> tuple[_Place, Array]:
+        """Gibbs steps, then swaps, then what the warm-up does; the energies after them."""
+        sweeps = self.sweeps(place)
+        chains.state = place.chains
+        chains.step(self.n_steps, beta=np.repeat(place.betas, self.n_ladders))
+        state = chains.state
+        energy = self.wide.energy(chains.visible, chains.hidden, num_threads=num_threads)
+        energy = energy.reshape(place.phase.shape)
+        found = swaps(energy, place.betas, sweeps % 2, generator(state.seed, "tempering", sweeps))
+        order = found.order.ravel()
+        accepted, tried = place.accepted.copy(), place.tried.copy()
+        accepted[found.lower] += found.probability.mean(axis=1)
+        tried[found.lower] += 1
+        phase = place.phase.ravel()[order].reshape(energy.shape)
+        hottest, coldest = phase[0], phase[-1]
+        trips = place.trips + int((hottest == 2).sum())
+        hottest[:] = 1
+        coldest[coldest == 1] = 2
+        state = replace(state, visible=state.visible[order], hidden=state.hidden[order])
+        moved = _Place(place.betas, state, trips, phase, accepted, tried)
+        return self._warmed(moved), energy.ravel()[order].reshape(energy.shape)
+
+    def _warmed(self, place: _Place) -> _Place:
+        """Count anew at the end of each round of the warm-up; temperatures move after all but the last."""
+        sweeps = self.sweeps(place)
+        if sweeps == self.n_warmup:  # of rounds the last is half of all
+            return _Place.of(place.betas, place.chains)
+        rounds = [self.n_warmup >> k for k in range(1, _ADAPTATIONS)] if self.adapt else []
+        if sweeps in rounds and place.tried.all():  # a single sweep tries every second pair
+            return _Place.of(_equal_rejection(place.betas, 1.0 - place.acceptance), place.chains)
+        return place
 
 
 def parallel_tempering(
@@ -200,6 +249,7 @@ def parallel_tempering(
     adapt: bool = True,
     rng: Any = None,
     num_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> TemperedRun:
     r"""Sample a model at a ladder of temperatures between which states travel.
 
@@ -231,6 +281,10 @@ def parallel_tempering(
         See `vfe_fast.random.seed`.
     num_threads : int, optional
         Threads to use; the sample does not depend on it.
+    checkpoint : path_like, optional
+        File that keeps the run, written two seconds after the last time (later, if that takes more than a
+        twentieth of the time) and when it ends or is interrupted. A run with the same arguments, an int for
+        `rng` among them, continues from it and gives the same bits.
 
     Returns
     -------
@@ -245,7 +299,7 @@ def parallel_tempering(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described.
+        If an argument is not as described, or `checkpoint` belongs to something else.
 
     Examples
     --------
@@ -261,36 +315,51 @@ def parallel_tempering(
     n_ladders = count(n_ladders, "n_ladders", below=1 << 31)
     n_sweeps = count(n_sweeps, "n_sweeps", below=1 << 56)
     n_warmup = n_sweeps // 2 if n_warmup is None else count(n_warmup, "n_warmup", 0, below=1 << 55)
+    n_steps, key = count(n_steps, "n_steps"), seed(rng)
+    check_checkpoint(checkpoint)
     with memory_for("n_sweeps", n_sweeps):
         energies = np.empty((len(ladder), n_ladders, n_sweeps))
     with memory_for("n_ladders", n_ladders):
-        replicas = _Ladders(model, ladder, n_ladders, count(n_steps, "n_steps"), seed(rng), num_threads)
-    _warm_up(replicas, n_warmup, adapt)
-    replicas.forget()
-    for sweep in range(n_sweeps):
-        energies[:, :, sweep] = replicas.sweep()
-    rejection = 1.0 - replicas.acceptance
+        chains = GibbsChains(model, n_ladders * len(ladder), rng=key, num_threads=num_threads)
+    run = _Run(model, ladder, n_ladders, n_sweeps, n_warmup, n_steps, bool(adapt))
+    place = _Place.of(ladder, chains.state)
+    if checkpoint is not None and os.path.exists(checkpoint):
+        place = _read(checkpoint, run, place, energies)
+    due = time.monotonic() + _WRITE_SECONDS
+    try:
+        while (sweep := run.sweeps(place)) < n_warmup + n_sweeps:
+            moved, energy = run.sweep(place, chains, num_threads)
+            if sweep >= n_warmup:
+                energies[:, :, sweep - n_warmup] = energy
+            place = moved
+            if checkpoint is not None and (begin := time.monotonic()) > due:
+                _write(checkpoint, run, place, energies)
+                due = time.monotonic() + max(_WRITE_SECONDS, 20 * (time.monotonic() - begin))
+    finally:
+        if checkpoint is not None:
+            _write(checkpoint, run, place, energies)
+    chains.state = place.chains
+    trips = place.trips
     with np.errstate(divide="ignore", over="ignore"):
-        ideal = len(ladder) * (2.0 + 2.0 * float((rejection / replicas.acceptance).sum()))
-    trips = replicas.trips
-    run = TemperedRun(
-        betas=replicas.betas,
+        ideal = len(ladder) * (2.0 + 2.0 * float(((1.0 - place.acceptance) / place.acceptance).sum()))
+    found = TemperedRun(
+        betas=place.betas,
         energies=energies,
-        acceptance=replicas.acceptance,
+        acceptance=place.acceptance,
         round_trips=trips,
         round_trip_time=len(ladder) * n_ladders * n_sweeps / trips if trips else math.inf,
         ideal_round_trip_time=ideal,
-        chains=replicas.chains,
+        chains=chains,
     )
-    if not run.converged:
+    if not found.converged:
         warnings.warn(
             f"{trips} round trips between the hottest and the coldest temperature in {n_sweeps} sweeps; the "
-            f"rarest swap has a probability of {run.acceptance.min():.2g}: more temperatures or n_sweeps are "
-            "needed",
+            f"rarest swap has a probability of {found.acceptance.min():.2g}: more temperatures or n_sweeps "
+            "are needed",
             TemperingWarning,
             stacklevel=2,
         )
-    return run
+    return found
 
 
 def _ladder(betas: Any, beta: float) -> Array:
@@ -312,15 +381,45 @@ def _ladder(betas: Any, beta: float) -> Array:
     return ladder
 
 
-def _warm_up(replicas: _Ladders, n_warmup: int, adapt: bool) -> None:
-    """Sweeps in rounds; temperatures move after each but the last, which is half of all."""
-    ends = [n_warmup >> k for k in reversed(range(_ADAPTATIONS))] if adapt else [n_warmup]
-    for end in ends:
-        while replicas.sweeps < end:
-            replicas.sweep()
-        if end < n_warmup and replicas.tried.all():  # a single sweep tries every second pair
-            replicas.betas = _equal_rejection(replicas.betas, 1.0 - replicas.acceptance)
-            replicas.forget()
+def _write(path: str | os.PathLike[str], run: _Run, place: _Place, energies: Array) -> None:
+    recorded = max(run.sweeps(place) - run.n_warmup, 0)
+    write_arrays(path, {
+        "format": _FORMAT, "format_version": _FORMAT_VERSION, "identity": run.identity,
+        "seed": np.uint64(place.chains.seed), "step": np.int64(place.chains.step),
+        "visible": place.chains.visible, "hidden": place.chains.hidden, "betas": place.betas,
+        "trips": np.int64(place.trips), "phase": place.phase, "accepted": place.accepted,
+        "tried": place.tried, "energies": energies[:, :, :recorded],
+    })  # fmt: skip
+
+
+def _read(path: str | os.PathLike[str], run: _Run, start: _Place, energies: Array) -> _Place:
+    """Where a run was; its energies go into those."""
+    name = os.fspath(path)
+    found = read_checkpoint(
+        path, "a checkpoint of parallel tempering", (_FORMAT, _FORMAT_VERSION), run.identity,
+        "model, ladder, length",
+    )  # fmt: skip
+    if int(found.get("seed", -1)) != start.chains.seed:
+        raise ValueError(f"checkpoint: {name} belongs to another seed than {start.chains.seed}")
+    try:
+        step = int(found["step"])
+        chains = ChainState(found["visible"], found["hidden"], start.chains.seed, step)
+        parts = {part: found[part] for part in ("betas", "phase", "accepted", "tried")}
+        place = _Place(chains=chains, trips=int(found["trips"]), **parts)
+        recorded = max(run.sweeps(place) - run.n_warmup, 0)
+        columns = -(-run.model.n_hidden // 64) if step > 0 else 0
+        expected: list[tuple[Array, tuple[int, ...]]] = [
+            (chains.visible, start.chains.visible.shape),
+            (chains.hidden, (len(start.chains.visible), columns)),
+            (found["energies"], (*energies.shape[:2], recorded)),
+            *((getattr(place, part), getattr(start, part).shape) for part in parts),
+        ]
+        if recorded > run.n_sweeps or any(array.shape != shape for array, shape in expected):
+            raise ValueError("its chains are not those of this run")
+        energies[:, :, :recorded] = found["energies"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: {name} is damaged: {error}") from error
+    return place
 
 
 def _equal_rejection(betas: Array, rejection: Array) -> Array:
