@@ -55,6 +55,46 @@ def test_standard_errors_cover(kind: type) -> None:
     assert np.mean(converged) > 0.97
 
 
+def ising(n: int, bonds: str, seed: int) -> vf.Ising:
+    rng = np.random.default_rng(seed)
+    upper = np.triu(rng.normal(0, 0.5, (n, n)), 1)
+    if bonds == "two sublattices":
+        upper[np.add.outer(np.arange(n), np.arange(n)) % 2 == 0] = 0
+    return vf.Ising(upper + upper.T, rng.normal(0.2, 0.3, n))
+
+
+def log_z_of_states(model: vf.Ising, beta: float) -> tuple[float, float]:
+    """ln Z and <E> by the definition."""
+    states = 1 - 2.0 * ((np.arange(2**model.n_spins)[:, None] >> np.arange(model.n_spins)) & 1)
+    energy = -0.5 * np.einsum("si,ij,sj->s", states, model.couplings, states) - states @ model.fields
+    log_z = float(np.logaddexp.reduce(-beta * energy))
+    return log_z, float(np.exp(-beta * energy - log_z) @ energy)
+
+
+@pytest.mark.parametrize("beta", [0.7, 1.4])
+@pytest.mark.parametrize("bonds", ["two sublattices", "all"])
+def test_ising_models(bonds: str, beta: float) -> None:
+    """Read as machines of two layers, against the sum over states; false alarm 6e-5 each."""
+    model = ising(7, bonds, seed=5)
+    found = thermodynamic_integration(model, beta=beta, n_chains=400, rng=2)
+    exact, _ = log_z_of_states(model, beta)
+    assert abs(found.log_z - exact) < 4 * found.stderr < 0.1
+    assert found.value == -found.log_z / beta
+    assert found.converged
+    assert exact - 1.0 < found.details["log_z_seen"] <= exact + 1e-9
+    if bonds == "two sublattices":  # energies in units of the temperature, at t beta
+        z = [
+            (energy - beta * log_z_of_states(model, t * beta)[1]) / error
+            for t, energy, error in zip(
+                found.details["betas"],
+                found.details["energies"],
+                found.details["energies_stderr"],
+                strict=True,
+            )
+        ]
+        assert np.abs(z).max() < 5.0
+
+
 def test_more_panels_for_strong_couplings() -> None:
     """One panel is too few at beta = 60, and says so; the two rules tell."""
     model = vf.BernoulliRBM(*random_parameters(5, 3, scale=1.0, seed=2))
@@ -112,7 +152,7 @@ def test_seeds_and_threads() -> None:
 
 
 BAD = {
-    "model": ({"model": vf.Ising(np.zeros((2, 2)))}, TypeError),
+    "model": ({"model": np.zeros((2, 2))}, TypeError),
     "beta": ({"beta": 0.0}, ValueError),
     "n_chains": ({"n_chains": 3}, ValueError),
     "n_steps": ({"n_steps": 1}, ValueError),

@@ -39,7 +39,6 @@ __all__ = ["METHODS", "Comparison", "compare"]
 
 Compared: TypeAlias = BernoulliRBM | SpinRBM | GaussianRBM | Ising
 
-_BINARY = (BernoulliRBM, SpinRBM)
 _DISCRETE = (BernoulliRBM, SpinRBM, Ising)
 
 
@@ -78,7 +77,7 @@ METHODS: dict[str, Method] = {
     "tap 2": Method(functools.partial(tap, order=2), _DISCRETE, takes_data=True),
     "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),
     "importance": Method(importance, _DISCRETE),
-    "thermodynamic_integration": Method(thermodynamic_integration, _BINARY),
+    "thermodynamic_integration": Method(thermodynamic_integration, _DISCRETE),
     "mbar": Method(mbar, _DISCRETE),
     "laplace": Method(_laplace, (GaussianRBM,)),
     "wang_landau": Method(_wang_landau, (Ising,)),

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arguments import count, inverse_temperature, memory_for, threads
 from ..arrays import Array
-from ..models import BernoulliRBM, SpinRBM
+from ..models import BernoulliRBM, Ising, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
 from .annealing import Target
@@ -26,7 +26,8 @@ from .seen import log_z_seen, missed
 
 __all__ = ["IntegrationWarning", "thermodynamic_integration"]
 
-Integrated: TypeAlias = BernoulliRBM | SpinRBM
+Integrated: TypeAlias = BernoulliRBM | SpinRBM | Ising
+Machine: TypeAlias = BernoulliRBM | SpinRBM
 
 _MOST_ERRORS = 5.0  # by which averages that should agree may differ
 
@@ -54,8 +55,8 @@ def thermodynamic_integration(
 
     Parameters
     ----------
-    model : BernoulliRBM or SpinRBM
-        The model.
+    model : BernoulliRBM, SpinRBM or Ising
+        The model. Of an Ising model the machine ``model.to_spin_rbm(beta=beta).rbm`` is sampled, from 0 to 1.
     beta : float
         Inverse temperature, > 0.
     n_chains : int
@@ -78,9 +79,10 @@ def thermodynamic_integration(
         the chains that have been at the lowest temperature before (every second one) and those that have not,
         differ by more than five standard errors, if the two rules of integration differ by more than three
         standard errors and 1e-3, or if `log_z` is below the bound ``log_z_seen``, see `ais`. `details`: that
-        bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr`` there, ``quadrature``,
-        the difference of ln Z by the two rules, much larger than the error of the better one, and ``drift``
-        and ``memory``, the largest of those differences in standard errors.
+        bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr`` there (of an Ising
+        model, those of the machine), ``quadrature``, the difference of ln Z by the two rules, much larger
+        than the error of the better one, and ``drift`` and ``memory``, the largest of those differences in
+        standard errors.
 
     Warns
     -----
@@ -102,21 +104,28 @@ def thermodynamic_integration(
     True
     """
     if not isinstance(model, Integrated):
-        raise TypeError(f"model: expected a BernoulliRBM or SpinRBM, got {type(model).__name__}")
+        raise TypeError(f"model: expected a BernoulliRBM, SpinRBM or Ising, got {type(model).__name__}")
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
     n_chains = count(n_chains, "n_chains", 4)
     n_steps = count(n_steps, "n_steps", 2)
     n_warmup = n_steps // 2 if n_warmup is None else count(n_warmup, "n_warmup", 0)
-    betas, weights, gauss_weights = _panels(beta, count(n_panels, "n_panels", below=1 << 20))
+    machine: Machine
+    if isinstance(model, Ising):
+        layers = model.to_spin_rbm(beta=beta)
+        machine, constant, last = layers.rbm, layers.constant, 1.0
+    else:
+        machine, constant, last = model, 0.0, beta
+    betas, weights, gauss_weights = _panels(last, count(n_panels, "n_panels", below=1 << 20))
     with memory_for("n_chains", n_chains * len(betas)):
         key = seed(rng)
-        halves, cold = _mean_energies(model, betas, n_chains, n_steps, n_warmup, key, num_threads)
+        halves, cold = _mean_energies(machine, betas, n_chains, n_steps, n_warmup, key, num_threads)
     of_chains = halves.mean(axis=0)  # (n_betas, n_chains)
     energies = of_chains.mean(axis=1)
     stderr = of_chains.std(axis=1, ddof=1) / math.sqrt(n_chains)
-    log_z = (model.n_visible + model.n_hidden) * math.log(2.0) - float(weights @ energies)
+    log_z_0 = (machine.n_visible + machine.n_hidden) * math.log(2.0) + constant
+    log_z = log_z_0 - float(weights @ energies)
     quadrature = float((gauss_weights - weights) @ energies)
     total = float(np.sqrt(weights**2 @ stderr**2))
     drift = _largest_in_errors(halves[1] - halves[0])
@@ -129,8 +138,9 @@ def thermodynamic_integration(
             f"chains drift by {drift:.1f} standard errors within the run, those that have been cold differ "
             f"from others by {memory:.1f}, and rules of integration by {abs(quadrature):.2g} in ln Z"
         )
-    target = Target.of(model, beta)
-    seen = target.log_shift + log_z_seen(target.rbm, target.bits(cold, "cold"), key, threads(num_threads))
+    target = Target.of(machine, last)
+    seen = log_z_seen(target.rbm, target.bits(cold, "cold"), key, threads(num_threads))
+    seen += target.log_shift + constant
     problem = problem or missed(log_z, total, seen)
     if problem:
         advice = "more n_warmup, n_steps or n_panels are needed"
@@ -173,7 +183,7 @@ def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
 
 
 def _mean_energies(
-    model: Integrated, betas: Array, n_chains: int, n_steps: int, n_warmup: int, key: int,
+    model: Machine, betas: Array, n_chains: int, n_steps: int, n_warmup: int, key: int,
     num_threads: int | None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Time averages of each chain over both halves of the run, (2, n_betas, n_chains); the coldest states.
