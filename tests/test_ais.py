@@ -294,7 +294,7 @@ def test_pilots_reversed_chains_and_burn_in_have_keys_of_their_own(monkeypatch: 
     ais(model, 30, 64, rng=1, betas="adaptive", num_threads=1)
     reverse_ais(model, None, 30, 64, n_burn_in=20, rng=1, num_threads=1)
     assert keys[1] == 1
-    assert len(keys) == len(set(keys)) == 4
+    assert len(keys) == len(set(keys)) == 5  # pilots, chains; burn-in, chains, those upwards
 
 
 def test_sandwich() -> None:
@@ -378,6 +378,28 @@ def test_what_no_chain_found_is_reported(kind: str) -> None:
     assert not back.converged
 
 
+@pytest.mark.parametrize("forward", ["its own", "given"])
+@pytest.mark.parametrize("kind", ["bits", "spins"])
+def test_a_way_back_that_lags_behind_is_reported(kind: str, forward: str) -> None:
+    """Chains that stay in a deep hole too long: their weights are alike, and ln Z is nats too high."""
+    bits = vf.BernoulliRBM(np.full((20, 2), 3.0), np.full(20, -1.5), np.array([-40.0, -35.0]))
+    model: Any = bits if kind == "bits" else vf.SpinRBM.from_bernoulli(bits)
+    options: dict[str, Any] = {"base": bits.visible_bias / (1 if kind == "bits" else 2)}
+    if forward == "given":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", WeightsWarning)
+            options["forward"] = ais(model, rng=1, **options)
+    with pytest.warns(WeightsWarning, match="chains upwards give"):
+        found = reverse_ais(model, rng=1, **options)
+    too_high = found.log_z - exact(model).log_z
+    assert too_high > max(1.0, OFTEN * found.stderr)
+    assert found.details["pareto_k"] < 0.7
+    assert found.details["gap"] > OFTEN * found.stderr
+    if forward == "given":
+        assert found.details["gap"] == found.log_z - options["forward"].log_z
+    assert not found.converged
+
+
 def test_errors_excuse_what_is_missed() -> None:
     assert not missed(10.0, 0.1, 10.39)
     assert "ln Z = 10.5" in missed(10.0, 0.1, 10.5)
@@ -424,6 +446,10 @@ def test_bad_input_of_the_reverse() -> None:
             reverse_ais(random_rbm(4, 3), samples)
     with pytest.raises(ValueError, match=r"^n_burn_in: "):
         reverse_ais(random_rbm(4, 3), n_burn_in=1)
+    with pytest.raises(TypeError, match=r"^forward: expected a FreeEnergy"):
+        reverse_ais(random_rbm(4, 3), forward=3.0)
+    with pytest.raises(ValueError, match=r"^forward: expected one at beta = 1, got 0.5"):
+        reverse_ais(random_rbm(4, 3), forward=exact(random_rbm(4, 3), beta=0.5))
 
 
 def test_damaged_checkpoint(tmp_path: FilePath) -> None:

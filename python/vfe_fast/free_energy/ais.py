@@ -31,7 +31,9 @@ _PILOT_CHAINS = 64
 _LEAST_SPEED = 0.1  # of the average: no step is more than ten times as long as an even one
 _LEAST_BETA = 2.0**-40
 _EXACT_UNITS = 20  # of the smaller layer, up to which reverse_ais draws exact samples
-_PILOTS, _REVERSED, _BURN_IN = 0, 1, 2  # what keys are derived for; `seen` has the next
+_PILOTS, _REVERSED, _BURN_IN, _UPWARDS = 0, 1, 2, 4  # what keys are derived for; `seen` has 3
+_LEAST_UPWARDS = 25  # chains, or a quarter, that a way back is held against
+_MOST_ERRORS, _CLOSE = 4.0, 0.1  # that it may be above them, and nats
 
 Betas = npt.ArrayLike | Literal["adaptive"] | None
 
@@ -145,6 +147,7 @@ def reverse_ais(
     n_temperatures: int = 1000,
     n_chains: int = 100,
     *,
+    forward: FreeEnergy | None = None,
     n_burn_in: int = 1000,
     betas: Betas = None,
     base: Any = None,
@@ -172,6 +175,9 @@ def reverse_ais(
         As in `ais`.
     n_chains : int
         Chains, >= 2; as many as `samples` if those are given.
+    forward : FreeEnergy, optional
+        Of the same model by `ais`, to hold the estimate against; if not given, a quarter as many chains (at
+        least 25) are moved upwards for that.
     n_burn_in : int
         Steps of the Gibbs chains that make the samples where they cannot be exact: half of them warming from
         the base to the model, half at the model, >= 2.
@@ -194,7 +200,9 @@ def reverse_ais(
         In expectation `log_z` is above ln Z and `value` below F, if the samples are exact: kind
         ``"consistent"``. From Gibbs chains (``details["start"]`` says so) it is as good as they are: kind
         ``"asymptotic"``. Else as from `ais`, but that increments are those of the way down, in its order,
-        and ``visible`` is where chains are one step before the base.
+        ``visible`` is where chains are one step before the base, and `converged` is False also if `log_z` is
+        above that of the way up by more than 0.1 and four errors of the difference, ``gap`` (the way up has
+        none if it is not reliable).
 
     Raises
     ------
@@ -210,6 +218,10 @@ def reverse_ais(
     begin = time.perf_counter()
     target, path = _path(model, beta, base, data)
     n_burn_in = count(n_burn_in, "n_burn_in", 2)
+    if not (forward is None or isinstance(forward, FreeEnergy)):
+        raise TypeError(f"forward: expected a FreeEnergy, got {type(forward).__name__}")
+    if forward is not None and forward.beta != target.beta:
+        raise ValueError(f"forward: expected one at beta = {target.beta:g}, got {forward.beta:g}")
     how = _how(num_threads, executor, progress, checkpoint)
     key = seed(rng)
     if samples is not None:
@@ -219,19 +231,31 @@ def reverse_ais(
     else:
         n_chains = count(n_chains, "n_chains", 2, below=1 << 32)
     schedule = _schedule(path, betas, n_temperatures, key, how["num_threads"])
+    quietly = how | {"progress": False, "checkpoint": None}
     if samples is None and min(path.rbm.weights.shape) <= _EXACT_UNITS:
         bits, start = exact_samples(path.rbm, n_chains, rng=_derived(key, _BURN_IN))[0], "exact"
     elif samples is None:
-        warm = how | {"progress": False, "checkpoint": None}
-        bits, start = _burnt_in(path, n_chains, n_burn_in, _derived(key, _BURN_IN), warm), "gibbs"
+        bits, start = _burnt_in(path, n_chains, n_burn_in, _derived(key, _BURN_IN), quietly), "gibbs"
     words = _core.pack_states(bits, path.rbm.n_visible, "samples")
     run = Run(path, schedule[::-1].copy(), _derived(key, _REVERSED))
     chains = anneal(run, len(words), start=words, **how)
     mean = LogMean.of(chains.log_weights)
     log_z = path.base_log_z + target.log_shift - mean.value
     seen = _seen(target, words, run.key, how["num_threads"])
+    if forward is None:
+        n_upwards = max(_LEAST_UPWARDS, len(words) // 4)
+        upwards = anneal(Run(path, schedule, _derived(key, _UPWARDS)), n_upwards, **quietly)
+        up = LogMean.of(upwards.log_weights)
+        gap = log_z - (path.base_log_z + target.log_shift + up.value)
+        excuse = 0.0 if up.problem(n_upwards) else up.stderr
+    else:
+        gap, excuse = log_z - forward.log_z, forward.stderr if forward.converged else 0.0
+    error = math.hypot(mean.stderr, excuse)
     problem = mean.problem(len(words)) or missed(log_z, mean.stderr, seen)
-    details = _details(target, path, schedule, chains, begin, -1.0) | {"start": start, "log_z_seen": seen}
+    if not problem and gap > max(_CLOSE, _MOST_ERRORS * error):
+        problem = f"chains upwards give a ln Z that is lower by {gap:.2g} ± {error:.2g}"
+    details = _details(target, path, schedule, chains, begin, -1.0)
+    details |= {"start": start, "log_z_seen": seen, "gap": gap}
     found = estimate(mean, log_z, problem, target.beta, _ADVICE, details)
     return found if start != "gibbs" else replace(found, kind="asymptotic")
 
@@ -336,7 +360,7 @@ def ais_sandwich(
     if checkpoint is not None:
         file = FilePath(checkpoint)
         shared["checkpoint"] = file.with_name(f"{file.stem}.reverse{file.suffix}")
-    return AisSandwich(forward, reverse_ais(model, samples, n_burn_in=n_burn_in, **shared))
+    return AisSandwich(forward, reverse_ais(model, samples, forward=forward, n_burn_in=n_burn_in, **shared))
 
 
 _ADVICE = "more temperatures, or a base closer to the model, would help"
