@@ -11,7 +11,13 @@ import vfe_fast as vf
 from conftest import random_parameters
 from oracles.rbm import enumerate_float64
 from vfe_fast.free_energy import thermodynamic_integration
-from vfe_fast.free_energy.thermodynamic_integration import IntegrationWarning, _panels
+from vfe_fast.free_energy.kronrod import POINTS
+from vfe_fast.free_energy.thermodynamic_integration import (
+    _AT_START,
+    IntegrationWarning,
+    _energy_of_coins,
+    _panels,
+)
 
 
 def test_rules_integrate_polynomials() -> None:
@@ -105,6 +111,37 @@ def test_more_panels_for_strong_couplings() -> None:
     many = thermodynamic_integration(model, beta=60.0, n_chains=200, n_panels=12, rng=3)
     assert abs(many.log_z - exact) < 4 * many.stderr + abs(many.details["quadrature"])
     assert abs(many.log_z - exact) < abs(few.log_z - exact)
+
+
+def test_the_start_is_what_a_polynomial_says() -> None:
+    x = POINTS
+    assert _AT_START @ (2.0 + x - 3 * x**9 + 0.5 * x**14) == pytest.approx(2.0 - 1 + 3 + 0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM])
+def test_energy_of_coins(kind: type) -> None:
+    """Against the mean over all joint states."""
+    model = kind(*random_parameters(3, 2, scale=1.0, seed=1))
+    bits = (np.arange(32)[:, None] >> np.arange(5)) & 1
+    states = bits if kind is vf.BernoulliRBM else 2 * bits - 1
+    energies = model.energy(states[:, :3].astype(np.int8), states[:, 3:].astype(np.int8))
+    assert _energy_of_coins(model) == pytest.approx(energies.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bits", "spins", "ising"])
+def test_temperatures_that_are_all_cold_say_so(kind: str) -> None:
+    """In the ground state everywhere: rules, halves and memories agree, ln Z is off by (n + m) ln 2."""
+    model: vf.BernoulliRBM | vf.SpinRBM | vf.Ising = vf.BernoulliRBM([[-0.4]], [-0.3], [-0.5])
+    if kind == "spins":
+        model = vf.SpinRBM([[0.4]], [0.3], [0.5])
+    if kind == "ising":
+        model = vf.Ising([[0.0, 0.4], [0.4, 0.0]], [0.3, 0.5])
+    with pytest.warns(IntegrationWarning, match="known energy at beta 0"):
+        found = thermodynamic_integration(model, beta=1e6, rng=7)
+    assert found.details["quadrature"] == pytest.approx(0.0, abs=1e-6)
+    assert max(found.details["drift"], found.details["memory"]) < 5
+    assert abs(found.log_z - vf.free_energy.exact(model, beta=1e6).log_z) > 1
+    assert not found.converged
 
 
 def test_chains_that_remember_say_so(reference_data: Path) -> None:

@@ -30,6 +30,10 @@ Integrated: TypeAlias = BernoulliRBM | SpinRBM | Ising
 Machine: TypeAlias = BernoulliRBM | SpinRBM
 
 _MOST_ERRORS = 5.0  # by which averages that should agree may differ
+#: What a polynomial through numbers at POINTS is at -1: Lagrange's factors.
+_AT_START = np.array([
+    np.prod((-1.0 - np.delete(POINTS, i)) / (x - np.delete(POINTS, i))) for i, x in enumerate(POINTS)
+])  # fmt: skip
 
 
 class IntegrationWarning(FreeEnergyWarning):
@@ -78,11 +82,12 @@ def thermodynamic_integration(
         Of kind ``"consistent"``. `converged` is False if at some temperature the two halves of the run, or
         the chains that have been at the lowest temperature before (every second one) and those that have not,
         differ by more than five standard errors, if the two rules of integration differ by more than three
-        standard errors and 1e-3, or if `log_z` is below the bound ``log_z_seen``, see `ais`. `details`: that
-        bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr`` there (of an Ising
-        model, those of the machine), ``quadrature``, the difference of ln Z by the two rules, much larger
-        than the error of the better one, and ``drift`` and ``memory``, the largest of those differences in
-        standard errors.
+        standard errors and 1e-3, or the energy at β = 0, which is known, from where the rule's polynomial has
+        it (times the weight of the lowest temperature), or if `log_z` is below the bound ``log_z_seen``, see
+        `ais`. `details`: that bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr``
+        there (of an Ising model, those of the machine), ``quadrature``, the difference of ln Z by the two
+        rules, much larger than the error of the better one, ``start``, what the energy at β = 0 says, and
+        ``drift`` and ``memory``, the largest of those differences in standard errors.
 
     Warns
     -----
@@ -131,12 +136,14 @@ def thermodynamic_integration(
     drift = _largest_in_errors(halves[1] - halves[0])
     pairs = of_chains[:, : n_chains // 2 * 2].reshape(len(betas), -1, 2)
     memory = _largest_in_errors(pairs[..., 1] - pairs[..., 0])
-    agree = max(drift, memory) <= _MOST_ERRORS and abs(quadrature) <= max(1e-3, 3 * total)
+    start = float(weights[0] * (_AT_START @ energies[: len(POINTS)] - _energy_of_coins(machine)))
+    agree = max(drift, memory) <= _MOST_ERRORS and max(abs(quadrature), abs(start)) <= max(1e-3, 3 * total)
     problem = ""
     if not agree:
         problem = (
             f"chains drift by {drift:.1f} standard errors within the run, those that have been cold differ "
-            f"from others by {memory:.1f}, and rules of integration by {abs(quadrature):.2g} in ln Z"
+            f"from others by {memory:.1f}, rules of integration by {abs(quadrature):.2g} in ln Z, and what "
+            f"they make of the known energy at beta 0 by {abs(start):.2g}"
         )
     target = Target.of(machine, last)
     seen = log_z_seen(target.rbm, target.bits(cold, "cold"), key, threads(num_threads))
@@ -158,6 +165,7 @@ def thermodynamic_integration(
             "energies": energies,
             "energies_stderr": stderr,
             "quadrature": quadrature,
+            "start": start,
             "drift": drift,
             "memory": memory,
             "log_z_seen": seen,
@@ -172,6 +180,13 @@ def _largest_in_errors(differences: Array) -> float:
     spread = differences.std(axis=-1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(differences), np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.nan_to_num(np.abs(differences.mean(axis=-1)) / spread).max())
+
+
+def _energy_of_coins(model: Machine) -> float:
+    """⟨E⟩ at β = 0."""
+    mean = 0.0 if isinstance(model, SpinRBM) else 0.5
+    weights, a, b = (float(p.sum(dtype=np.float64)) for p in model.parameters)
+    return -mean * (mean * weights + a + b)
 
 
 def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
