@@ -209,21 +209,29 @@ def test_gradients_are_those_of_the_values(name: str) -> None:
             assert gradient.reshape(-1)[k].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=2e-6)
 
 
-def test_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise() -> None:
+@pytest.mark.parametrize("flow", [False, True])
+def test_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise(flow: bool) -> None:
+    """Behind a flow, too, which gets the gradient that the decoder gets."""
     vae, x = linear(), rows(2)
+    if flow:
+        torch.manual_seed(2)
+        vae.flow = vft.PlanarFlow(3, 2).double()
+        with torch.no_grad():
+            for p in vae.flow.parameters():
+                p.mul_(3)
     encoder = [vae.encoder.mu.bias, vae.encoder.log_var]
     found = {}
     for double in (False, True):
         draws = []
-        for key in range(500):
+        for key in range(300):
             loss = vft.IWAE(16, doubly_reparameterized=double)(vae, x, rng=key).loss
             draws.append(torch.cat(torch.autograd.grad(loss, encoder)))
         found[double] = mean_and_error(draws)
     (plain, plain_error), (double, double_error) = found[False], found[True]
     np.testing.assert_array_less(np.abs(plain - double), SIGMAS * np.hypot(plain_error, double_error))
     assert (double_error < 0.6 * plain_error).all()
-    # The decoder's gradient is the same one.
-    decoder = [vae.decoder.weight, vae.likelihood.log_var]
+    # The decoder's gradient is the same one, and the flow's.
+    decoder = [vae.decoder.weight, vae.likelihood.log_var, *(vae.flow.parameters() if flow else ())]
     of = [
         torch.autograd.grad(vft.IWAE(4, doubly_reparameterized=d)(vae, x, rng=1).loss, decoder)
         for d in (False, True)

@@ -239,11 +239,12 @@ class IWAE(_Objective):
 
     def _of(self, draw: Draw) -> Bound:
         value = draw.temperature * log_mean_exp(draw.log_weights)
-        if self.doubly_reparameterized and draw.z.requires_grad:
+        z = draw.z if draw.z_before_flow is None else draw.z_before_flow
+        if self.doubly_reparameterized and z.requires_grad:
             with torch.no_grad():
                 share = torch.softmax(draw.log_weights, dim=0)[..., None]
-            # The decoder gets sum_k share_k d ln w_k; what goes on through z, share_k once more.
-            draw.z.register_hook(lambda gradient: share * gradient)
+            # Decoder and flow get sum_k share_k d ln w_k; what goes on through z, share_k once more.
+            z.register_hook(lambda gradient: share * gradient)
         return Bound(value, "upper_bound")
 
 

@@ -47,6 +47,8 @@ class Draw:
         Where `kl` comes from.
     temperature : float
         T of the model.
+    z_before_flow : Tensor, (n_samples, batch, n_latents), or None
+        The samples that the flow has moved to z, if there is one.
     """
 
     z: torch.Tensor
@@ -56,6 +58,7 @@ class Draw:
     kl: torch.Tensor
     kl_kind: str
     temperature: float
+    z_before_flow: torch.Tensor | None = None
 
     @property
     def energy(self) -> torch.Tensor:
@@ -292,6 +295,7 @@ class VAE(nn.Module):
         if path_only:
             fixed = (mu.detach(), None if log_var is None else log_var.detach())
             log_q = log_density(self.posterior, z, *fixed, self.relaxation)
+        before = None if self.flow is None else z
         if self.flow is not None:
             z, log_det = self.flow(z)
             log_q = log_q - log_det
@@ -299,7 +303,7 @@ class VAE(nn.Module):
         if self.flow is not None or self.prior is not None:
             kl, kl_kind = (log_q - log_prior).mean(0), "sample"
         log_likelihood = self._log_likelihood(x, z)
-        return Draw(z, log_q, log_prior, log_likelihood, kl, kl_kind, self.temperature)
+        return Draw(z, log_q, log_prior, log_likelihood, kl, kl_kind, self.temperature, before)
 
     def _log_likelihood(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.likelihood.log_prob(x, self.decoder(z))
