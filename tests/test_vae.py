@@ -181,6 +181,17 @@ def test_renyi_with_many_samples_is_its_closed_form() -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
 
 
+def test_renyi_near_one_is_the_elbo_in_float32_too() -> None:
+    """ln <w^p> / p is mean + p / 2 variance + ..., and rounding must not be divided by p."""
+    log_w = torch.from_numpy(np.random.default_rng(0).normal(-200, 3, size=(50, 7))).float()
+    zero = torch.zeros(7)
+    draw = vft.Draw(zero, zero, zero, log_w, zero, "sample", 1.0)
+    for power in (1e-4, 1e-6, -1e-6):
+        expected = log_w.double().mean(0) + power / 2 * log_w.double().var(0, correction=0)
+        found = vft.Renyi(1 - power, 50).of(draw).value
+        torch.testing.assert_close(found.double(), expected, rtol=2e-7, atol=0)
+
+
 DIFFERENTIABLE = {
     **{name: objective for name, (objective, _) in OBJECTIVES.items()},
     "eighth": vft.CumulantELBO(8, 12, stop=False),
@@ -330,6 +341,24 @@ def test_temperature_is_that_of_the_free_energy() -> None:
         vft.evaluate(vae, x, n_samples=10)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic", "log_normal", "concrete"])
+def test_at_temperature_zero_z_is_where_the_noise_is_none(family: str) -> None:
+    """What the samples tend to as the scale, or the relaxation of saturated logits, goes to 0."""
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(5, 3, hidden=(4,), posterior=family).double()
+    x = torch.rand(4, 5, dtype=F64)
+    with torch.no_grad():
+        if family == "concrete":
+            vae.encoder.mu.bias += 60
+        else:
+            vae.encoder.log_var.weight.zero_()
+            vae.encoder.log_var.bias.fill_(-40)
+        near = vae.draw(x, 3, rng=0).z
+        vae.temperature = 0.0
+        found = vae.draw(x, 3, rng=0).z
+    torch.testing.assert_close(found.expand(3, -1, -1), near, rtol=0, atol=1e-6)
+
+
 # Evaluation.
 
 
@@ -360,12 +389,62 @@ def test_evaluation_of_the_linear_vae() -> None:
 
 
 def test_evaluation_does_not_depend_on_memory() -> None:
-    """A megabyte is that of 291 of these rows."""
+    """A megabyte is that of 95 of these rows, of float64 with six units and 120 samples."""
     vae, x = linear(), rows(700)
     one, other = (vft.evaluate(vae, x, n_samples=120, rng=3, max_megabytes=m) for m in (1, 100))
     np.testing.assert_allclose(one.nll, other.nll, rtol=1e-9)
     again = vft.evaluate(vae, x, n_samples=120, rng=3)
     np.testing.assert_array_equal(again.nll, other.nll)
+
+
+def test_memory_of_an_evaluation_is_bounded() -> None:
+    """Of many samples of few units ln w takes the memory; NumPy's share of it is measured."""
+    import tracemalloc
+
+    torch.manual_seed(0)
+    vae, x = vft.VAE.mlp(3, 2, hidden=(4,)), np.zeros((4000, 3), np.float32)
+    tracemalloc.start()
+    try:
+        result = vft.evaluate(vae, x, n_samples=1000, iwae=(5, 50), rng=0, max_megabytes=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 2**20  # of 32 for ln w of all rows
+    assert result.nll.shape == (4000,)
+
+
+def test_evaluation_leaves_the_mode_and_torch_alone() -> None:
+    vae, x = linear(), rows()
+    before = torch.get_rng_state()
+    for training in (True, False):
+        vae.train(training)
+        vft.evaluate(vae, x, n_samples=60, rng=0)
+        assert vae.training == vae.decoder.training == training
+    with pytest.raises(ValueError, match="n_samples"):
+        vft.evaluate(vae.train(), x, n_samples=3)
+    assert vae.training
+    vft.fit(vae, x, n_epochs=2, rng=0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x[::-1], lambda x: x.astype(">f4"), lambda x: x.astype(np.int16), lambda x: x > 0, list,
+     np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], torch.from_numpy],
+    ids=["backwards", "big-endian", "int16", "bool", "list", "fortran", "strided", "tensor"],
+)  # fmt: skip
+def test_data_of_all_kinds(change: Any) -> None:
+    x = (np.random.default_rng(0).random((20, 16)) < 0.3).astype(np.float32)
+    given = change(x)
+    plain = np.asarray(given).astype(np.float32, order="C")
+    if isinstance(given, np.ndarray):
+        given.setflags(write=False)
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(16, 2, hidden=(8,))
+    found, expected = (vft.evaluate(vae, data, n_samples=60, rng=0) for data in (given, plain))
+    np.testing.assert_array_equal(found.nll, expected.nll)
+    one = vft.evaluate(vae, plain[:1], n_samples=60, iwae=(5, 5), rng=0)
+    assert one.nll[0] == pytest.approx(expected.nll[0], rel=1e-5)
 
 
 def test_inactive_latents_and_poor_samples_are_seen() -> None:
@@ -504,6 +583,34 @@ def test_likelihoods() -> None:
         assert drawn.shape == (6, 5)
 
 
+class Shape(torch.nn.Module):
+    """A network that gives numbers of a shape."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.numbers = torch.nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Any) -> Any:
+        return self.numbers
+
+    def log_prob(self, z: Any) -> Any:
+        return self.numbers
+
+
+@pytest.mark.parametrize("likelihood", [vft.Bernoulli(), vft.Gaussian(1.0), vft.Gaussian("optimal")])
+@pytest.mark.parametrize("shape", [(1, 3, 1), (3, 4), (2, 3, 4)])
+def test_outputs_that_would_be_stretched_are_refused(likelihood: Any, shape: tuple[int, ...]) -> None:
+    vae = vft.VAE(torch.nn.Linear(4, 4), Shape(*shape), likelihood=likelihood)
+    with pytest.raises(ValueError, match=r"^decoder: expected \(n_samples, batch, "):
+        vae.draw(torch.zeros(3, 4))
+
+
+def test_priors_that_are_not_summed_are_refused() -> None:
+    vae = vft.VAE(torch.nn.Linear(4, 4), torch.nn.Linear(2, 4), prior=Shape(1, 3, 2))
+    with pytest.raises(ValueError, match=r"^prior: expected ln p of \(1, 3\), got \(1, 3, 2\)"):
+        vae.draw(torch.zeros(3, 4))
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
 def test_compiled_networks_are_called_and_give_the_same() -> None:
     """The objective and its gradients, by a compiler that compiles nothing; both parts go through it."""
@@ -566,6 +673,19 @@ def test_convolutional_networks_have_the_shapes_of_images(side: int) -> None:
     draw = vae.draw(torch.rand(5, side * side), 2, rng=0)
     assert draw.log_likelihood.shape == (2, 5)
     assert vae.decode(draw.z).shape == (2, 5, side * side)
+
+
+def test_convolutional_decoder_gives_means_then_log_variances() -> None:
+    """One plane after the other: a bias of the last layer moves one of them."""
+    torch.manual_seed(0)
+    vae = vft.VAE.convolutional(49, 3, channels=(4,), likelihood=vft.Gaussian("decoder"))
+    z = torch.zeros(2, 5, 3)
+    before = vae.decoder(z)
+    with torch.no_grad():
+        vae.decoder.network[-2].bias[1] += 1
+    mean, log_var = (vae.decoder(z) - before).unflatten(-1, (2, 49)).unbind(-2)
+    assert not mean.any()
+    torch.testing.assert_close(log_var, torch.ones(2, 5, 49))
 
 
 def test_categorical_images() -> None:
@@ -650,6 +770,50 @@ def test_checkpoint_goes_on_to_the_bit(tmp_path: Path, rate: Any) -> None:
     (tmp_path / "run.npz").write_bytes(b"PK\x03\x04nothing")
     with pytest.raises(ValueError, match="truncated or foreign"):
         vft.fit(whole, x, checkpoint=tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"posterior": "laplace"}, "posterior = laplace"),
+        ({"temperature": 0.5}, "temperature = 0.5"),
+        ({"likelihood": vft.Gaussian(1.0)}, "likelihood = Gaussian"),
+        ({"hidden": (9,)}, "another model, with encoder"),
+        ({"optimizer": torch.optim.SGD}, "optimizer = SGD"),
+        ({"objective": vft.ELBO(2)}, "objective = ELBO"),
+        ({"data": "others"}, "data = "),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    x = (np.random.default_rng(0).random((60, 16)) < 0.3).astype(np.float32)
+
+    def run(data: Any = x, objective: Any = None, optimizer: Any = None, **model: Any) -> None:
+        vae = vft.VAE.mlp(16, 2, **({"hidden": (8,)} | model))
+        before = [p.detach().clone() for p in vae.parameters()]
+        try:
+            vft.fit(
+                vae, data, n_epochs=1, objective=objective, optimizer=optimizer, rng=0,
+                checkpoint=tmp_path / "run.npz", callback=lambda vae, record: {"one": np.float32(1)},
+            )  # fmt: skip
+        except ValueError:
+            assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
+            raise
+
+    run()
+    run()
+    if "data" in change:
+        change = {"data": 1 - x}
+    if "optimizer" in change:
+        change = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1)}
+    with pytest.raises(ValueError, match=message):
+        run(**change)
+
+
+def test_objectives_of_other_kinds_are_refused() -> None:
+    vae = vft.VAE.mlp(16, 2, hidden=(8,))
+    with pytest.raises(TypeError, match=r"^objective: expected one that returns a Bound, got Tensor"):
+        vft.fit(vae, np.eye(16), objective=lambda vae, x, rng: vft.ELBO()(vae, x, rng=rng).value)
 
 
 def test_learning_rate_is_that_of_the_epoch() -> None:
@@ -739,8 +903,9 @@ def test_divergence_is_an_error() -> None:
         {"posterior": "concrete", "relaxation": 0.5},
         {"likelihood": vft.Gaussian("optimal")},
         {"likelihood": vft.Categorical(3)},
+        {"hidden": np.array([7]), "temperature": np.float32(0.5), "likelihood": vft.Gaussian(np.float32(2))},
     ],
-    ids=["mlp", "concrete", "gaussian", "categorical"],
+    ids=["mlp", "concrete", "gaussian", "categorical", "NumPy's numbers"],
 )
 def test_saved_models_come_back(tmp_path: Path, how: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -749,8 +914,23 @@ def test_saved_models_come_back(tmp_path: Path, how: dict[str, Any]) -> None:
     other = vft.load(tmp_path / "vae.npz")
     assert models_equal(vae, other)
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 9))).float()
-    vae.eval(), other.eval()
+    vae.eval()
+    assert not other.training
     assert torch.equal(vft.ELBO()(vae, x, rng=0).value, vft.ELBO()(other, x, rng=0).value)
+
+
+def test_saved_is_what_the_model_has_become(tmp_path: Path) -> None:
+    """A temperature that was changed on the way; a dtype; and what Python copies."""
+    import copy
+    import pickle
+
+    torch.manual_seed(0)
+    vae = vft.VAE.mlp(9, 2, hidden=(5,), likelihood="gaussian").double()
+    vae.temperature = 0.25
+    vft.save(vae, tmp_path / "vae.npz")
+    x = torch.ones(4, 9, dtype=F64)
+    for other in (vft.load(tmp_path / "vae.npz"), copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):
+        assert torch.equal(vft.IWAE(3)(other, x, rng=0).value, vft.IWAE(3)(vae, x, rng=0).value)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -777,6 +957,9 @@ BAD = {
     "alpha": (ValueError, lambda: vft.Renyi(math.inf)),
     "beta": (ValueError, lambda: vft.BetaELBO(-1.0)),
     "x": (ValueError, lambda: vft.VAE.mlp(4, 2).draw(torch.zeros(4))),
+    "hidden": (TypeError, lambda: vft.VAE.mlp(4, 2, hidden=8)),
+    "relaxation": (ValueError, lambda: vft.VAE.mlp(4, 2, posterior="concrete", relaxation=0.0)),
+    "n_latents": (ValueError, lambda: vft.LinearVAE(3, 3).set_most_likely(torch.randn(9, 3))),
     "data": (ValueError, lambda: vft.fit(vft.VAE.mlp(4, 2), np.full((3, 4), np.nan))),
     "iwae": (ValueError, lambda: vft.evaluate(vft.VAE.mlp(4, 2), np.zeros((3, 4)), n_samples=10, iwae=(20,))),
 }

@@ -43,7 +43,8 @@ class Evaluation:
     energy, entropy : ndarray, (n_data,)
         ⟨-ln p(x, z)⟩ and S = ⟨-ln q⟩.
     active : ndarray of bool, (n_latents,)
-        Latents whose posterior mean varies over the data by more than 0.01.
+        Latents whose z varies over the data by more than 0.01 (variance), z being what the encoder gives
+        without noise and before a flow: the mean of a Gaussian posterior.
     n_samples : int
         Samples of each row.
     """
@@ -125,11 +126,12 @@ def evaluate(
     iwae : tuple of int
         K of the importance-weighted bounds to report, each at most n_samples.
     order : int
-        Cumulants to report, at most 8.
+        Cumulants to report, at most 8, and less than n_samples.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
         See `vfe_fast.random.seed`.
     max_megabytes : int
-        Bounds what the decoder's output of a piece of the work takes.
+        Bounds what a piece of the work takes, of as many rows as fit, at least one: the outputs of the
+        decoder's layers for 50 samples, and all that is kept of n_samples.
 
     Returns
     -------
@@ -150,17 +152,22 @@ def evaluate(
     """
     x = as_rows(vae, data)
     if vae.temperature != 1:
-        raise ValueError(f"vae: expected one of temperature 1, got {vae.temperature}")
+        raise ValueError(
+            f"vae: expected one of temperature 1, where there is a p(x) to estimate, got {vae.temperature}"
+        )
     n_samples, order = count(n_samples, "n_samples", 2), count(order, "order", 1, MOST_ORDERS + 1)
     if n_samples <= order:
         raise ValueError(f"n_samples: expected more than order = {order}, got {n_samples}")
+    if not isinstance(iwae, (tuple, list)):
+        raise TypeError(f"iwae: expected a tuple of int, got {type(iwae).__name__}")
     for k in iwae:
         count(k, "iwae", 1, n_samples + 1)
     was_training = vae.training
     vae.eval()
     try:
         means = _means(vae, x)
-        per_row = 4 * _AT_ONCE * 3 * _outputs(vae, x)
+        # Three of the widest layer's outputs are alive at once, and four of ln w.
+        per_row = 3 * _AT_ONCE * x.element_size() * _widest(vae, x) + 4 * 8 * n_samples
         n_rows = max(1, int(count(max_megabytes, "max_megabytes") * 2**20 / per_row))
         key, parts = seed(rng), []
         for first in range(0, len(x), n_rows):
@@ -168,7 +175,7 @@ def evaluate(
     finally:
         vae.train(was_training)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    bounds = {k: joined.pop(f"iwae {k}") for k in iwae}
+    bounds = {k: joined.pop(f"iwae {k}") for k in dict.fromkeys(iwae)}
     active = means.var(axis=0) > _LEAST_VARIANCE
     return Evaluation(iwae=bounds, active=active, n_samples=n_samples, **joined)
 
@@ -177,9 +184,13 @@ def as_rows(vae: VAE, data: Any, name: str = "data") -> torch.Tensor:
     """Data as a matrix of the dtype of the model, looked at by its likelihood."""
     if not isinstance(vae, VAE):
         raise TypeError(f"vae: expected a VAE, got {type(vae).__name__}")
-    dtype = next(vae.parameters()).dtype
+    parameter = next(vae.parameters(), None)
+    dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
     try:
-        x = torch.as_tensor(data).to(dtype)
+        if not isinstance(data, torch.Tensor):
+            # PyTorch reads no other byte order, no steps backwards, and warns of what is read-only.
+            data = torch.from_numpy(np.require(data, torch.empty(0, dtype=dtype).numpy().dtype, ["C", "W"]))
+        x = data.to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: expected (n_data, n_visible) numbers: {error}") from error
     if x.ndim != 2 or len(x) == 0:
@@ -196,16 +207,26 @@ def as_rows(vae: VAE, data: Any, name: str = "data") -> torch.Tensor:
 def _means(vae: VAE, x: torch.Tensor) -> Array:
     found = []
     for first in range(0, len(x), 1000):
-        mu = vae.encode(x[first : first + 1000])[0]
-        found.append((torch.sigmoid(mu) if vae.posterior == "concrete" else mu).double().numpy())
+        found.append(vae.without_noise(vae.encode(x[first : first + 1000])[0]).double().numpy())
     means: Array = np.concatenate(found)
     return means
 
 
-def _outputs(vae: VAE, x: torch.Tensor) -> int:
-    """Numbers that the decoder gives for a sample."""
-    z = vae.encode(x[:1])[0][None]
-    return int(vae.decoder(torch.sigmoid(z) if vae.posterior == "concrete" else z).shape[-1])
+def _widest(vae: VAE, x: torch.Tensor) -> int:
+    """The most numbers that a layer of the decoder gives for a sample."""
+    sizes: list[int] = []
+
+    def look(module: Any, inputs: Any, output: Any) -> None:
+        sizes.append(output.numel())
+
+    z = vae.without_noise(vae.encode(x[:1])[0])[None]
+    hooks = [module.register_forward_hook(look) for module in vae.decoder.modules()]
+    try:
+        vae.decoder(z)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
 
 
 def _rows(

@@ -41,7 +41,8 @@ def save(vae: VAE, path: str | os.PathLike[str]) -> None:
             "save the state_dict of others"
         )
     state = {_STATE + name: value.detach().cpu().numpy() for name, value in vae.state_dict().items()}
-    about = json.dumps(vae.recipe)
+    how = vae.recipe["how"] | {"temperature": vae.temperature}
+    about = json.dumps(vae.recipe | {"how": how})
     write_arrays(path, {"format": VAE_FORMAT, "format_version": FORMAT_VERSION, "recipe": about, **state})
 
 
@@ -56,6 +57,7 @@ def load(path: str | os.PathLike[str]) -> VAE:
     Returns
     -------
     VAE
+        In the mode of evaluation, as after `fit`.
 
     Raises
     ------
@@ -76,12 +78,12 @@ def load(path: str | os.PathLike[str]) -> VAE:
         vae.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise ValueError(f"{os.fspath(path)}: expected a VAE of vfe_fast: {error}") from error
-    return vae
+    return vae.eval()
 
 
 def from_recipe(recipe: dict[str, Any]) -> VAE:
     """Make the model anew, with parameters that are not yet those of the file."""
     name, options = recipe["likelihood"]
-    how = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["how"].items()}
     make = {"mlp": VAE.mlp, "convolutional": VAE.convolutional}[recipe["kind"]]
-    return make(recipe["n_visible"], recipe["n_latents"], likelihood=LIKELIHOODS[name](**options), **how)
+    likelihood = LIKELIHOODS[name](**options)
+    return make(recipe["n_visible"], recipe["n_latents"], likelihood=likelihood, **recipe["how"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,8 @@ def fit(
     progress : bool
         Show a bar.
     checkpoint : path, optional
-        Write the run there, and if the file exists go on from it: the same bits as a run without a stop.
+        Write the run there, and if the file exists go on from it: the same bits as a run without a stop,
+        if networks, objective and callback draw nothing by PyTorch's own generator (dropout does).
     checkpoint_every : int
         Epochs between checkpoints.
     max_seconds : float, optional
@@ -110,8 +112,13 @@ def fit(
     settings = {
         "objective": repr(objective),
         "batch_size": batch_size,
-        "n_data": len(x),
+        "data": [len(x), zlib.crc32(x.contiguous().numpy())],
         "learning_rate": rate if schedule is None else described(schedule),
+        "optimizer": type(made).__name__,
+        "posterior": vae.posterior,
+        "temperature": vae.temperature,
+        "relaxation": vae.relaxation,
+        "likelihood": _described(vae.likelihood),
     }
     key, seconds = seed(rng), 0.0
     records: list[dict[str, float]] = []
@@ -138,7 +145,7 @@ def fit(
                     record["valid"] = _validated(vae, held_out, objective, batch_size, key)
                 if callback is not None:
                     vae.eval()
-                    record |= callback(vae, record) or {}
+                    record |= {name: float(v) for name, v in (callback(vae, record) or {}).items()}
                     vae.train()
                 records.append(record)
                 bar.update(record)
@@ -161,6 +168,8 @@ def _epoch(
     for first in range(0, len(x), batch_size):
         rows = x[order[first : first + batch_size]]
         bound = objective(vae, rows, rng=seed(keys))
+        if not isinstance(bound, Bound):
+            raise TypeError(f"objective: expected one that returns a Bound, got {type(bound).__name__}")
         loss = bound.loss
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -217,7 +226,12 @@ def _read(
                 raise ValueError(
                     f"this run has {setting} = {expected}, the checkpoint's had {about['settings'][setting]}"
                 )
-        vae.load_state_dict({n[6:]: torch.from_numpy(v) for n, v in arrays.items() if n.startswith("model.")})
+        state = {n[6:]: torch.from_numpy(v) for n, v in arrays.items() if n.startswith("model.")}
+        mine, theirs = ({n: tuple(v.shape) for n, v in of.items()} for of in (vae.state_dict(), state))
+        if mine != theirs:
+            name_of, shape = next((item for item in theirs.items() if item not in mine.items()), (None, None))
+            raise ValueError(f"it is of another model, with {name_of or 'fewer parameters'} of {shape}")
+        vae.load_state_dict(state)
         members: dict[int, dict[str, torch.Tensor]] = {}
         for label, value in arrays.items():
             if label.startswith("optimizer."):
@@ -227,6 +241,11 @@ def _read(
         return seed(about["key"]), list(about["records"]), float(about["seconds"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: cannot continue from this checkpoint: {error}") from error
+
+
+def _described(likelihood: Any) -> str:
+    options = likelihood.options() if hasattr(likelihood, "options") else {}
+    return f"{type(likelihood).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
 def seed_of(path: str | os.PathLike[str]) -> int:

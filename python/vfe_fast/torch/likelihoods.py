@@ -44,6 +44,7 @@ class Bernoulli(nn.Module):
         -------
         Tensor, (n_samples, batch)
         """
+        _fits(self, x, output)
         # Half the time of binary_cross_entropy_with_logits; the threshold is where float64 ends, too.
         return torch.linalg.vecdot(output, x) - softplus(output, threshold=40).sum(-1)
 
@@ -70,7 +71,8 @@ class Gaussian(nn.Module):
     variance : float or {"learned", "optimal", "decoder"}
         A number stays what it is. ``"learned"``: one for all units, a parameter of the model. ``"optimal"``:
         in each call that which makes the batch most likely, the mean squared error (O. Rybkin, K.
-        Daniilidis, S. Levine, ICML 2021); in evaluation the running mean of those seen in training.
+        Daniilidis, S. Levine, ICML 2021); after ``eval()`` the running mean of the logarithms seen before, of
+        a hundred batches or so, and 1 if there were none.
         ``"decoder"``: one a unit and sample; the decoder gives means, then log variances.
 
     Raises
@@ -89,7 +91,8 @@ class Gaussian(nn.Module):
                 )
             value = 0.0
         else:
-            if not 0 < real(variance, "variance") < math.inf:
+            self.variance = variance = real(variance, "variance")
+            if not 0 < variance < math.inf:
                 raise ValueError(f"variance: expected a finite variance > 0, got {variance}")
             value = math.log(variance)
         log_var = torch.tensor(value)
@@ -115,6 +118,7 @@ class Gaussian(nn.Module):
         -------
         Tensor, (n_samples, batch)
         """
+        _fits(self, x, output)
         if self.variance == "decoder":
             mean, log_var = output.chunk(2, dim=-1)
             return -0.5 * ((x - mean).square() * torch.exp(-log_var) + log_var + _LOG_2PI).sum(-1)
@@ -186,6 +190,7 @@ class Categorical(nn.Module):
         -------
         Tensor, (n_samples, batch)
         """
+        _fits(self, x, output)
         logits = log_softmax(self._logits(output), dim=-1)
         chosen = x.to(torch.int64)[..., None].expand(*logits.shape[:-1], 1)
         return logits.gather(-1, chosen)[..., 0].sum(-1)
@@ -210,6 +215,13 @@ class Categorical(nn.Module):
 
 
 LIKELIHOODS: dict[str, Any] = {"bernoulli": Bernoulli, "gaussian": Gaussian, "categorical": Categorical}
+
+
+def _fits(likelihood: Any, x: torch.Tensor, output: torch.Tensor) -> None:
+    """Refuse what PyTorch would stretch."""
+    n = likelihood.n_outputs(x.shape[-1])
+    if output.shape[-1] != n:
+        raise ValueError(f"decoder: expected (n_samples, batch, {n}), got {tuple(output.shape)}")
 
 
 def _bad(x: torch.Tensor, bad: torch.Tensor) -> str:

@@ -120,8 +120,17 @@ class LinearVAE(VAE):
         Parameters
         ----------
         data : Tensor, (n_samples, n_visible)
+
+        Raises
+        ------
+        ValueError
+            If there are as many latents as units, which leaves no noise.
         """
         weight = self.decoder.weight
+        if weight.shape[1] >= weight.shape[0]:
+            raise ValueError(
+                f"n_latents: expected less than n_visible = {len(weight)}, got {weight.shape[1]}"
+            )
         mean = data.mean(0)
         values, vectors = torch.linalg.eigh((data - mean).T @ (data - mean) / len(data))
         n_latents = weight.shape[1]

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..arguments import count
 
-__all__ = ["Heads", "convolutional", "mlp"]
+__all__ = ["Heads", "convolutional", "mlp", "sizes"]
 
 _ACTIVATIONS: dict[str, Any] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 
@@ -70,11 +70,11 @@ def mlp(
     TypeError, ValueError
         If an argument is not as described.
     """
-    act, sizes = _activation(activation), [count(n, "hidden") for n in hidden]
+    act, layers = _activation(activation), sizes(hidden, "hidden")
     n_visible, n_latents = count(n_visible, "n_visible"), count(n_latents, "n_latents")
-    up = [n_visible, *sizes]
+    up = [n_visible, *layers]
     body = [layer for a, b in itertools.pairwise(up) for layer in (nn.Linear(a, b), act())]
-    down = [n_latents, *reversed(sizes)]
+    down = [n_latents, *reversed(layers)]
     decoder = [layer for a, b in itertools.pairwise(down) for layer in (nn.Linear(a, b), act())]
     encoder = Heads(nn.Sequential(*body), up[-1], n_latents, spread)
     return encoder, nn.Sequential(*decoder, nn.Linear(down[-1], count(n_outputs, "n_outputs")))
@@ -115,7 +115,7 @@ def convolutional(
     n_visible, n_latents : int
         Units of x, a square number, and of z.
     n_outputs : int
-        Numbers that the decoder gives: n_visible times as many as a unit needs; channel first.
+        Numbers that the decoder gives: n_visible times as many as a pixel needs, one image after the other.
     channels : sequence of int
         Of each layer.
     activation : {"tanh", "relu", "elu", "silu"}
@@ -136,18 +136,19 @@ def convolutional(
     side = round(n_visible**0.5)
     if side * side != n_visible:
         raise ValueError(f"n_visible: expected a square number, got {n_visible}")
-    if n_outputs != n_visible:
-        raise ValueError(f"n_outputs: expected n_visible = {n_visible}, one a pixel, got {n_outputs}")
-    sizes, planes = [side], [1, *(count(n, "channels") for n in channels)]
+    if count(n_outputs, "n_outputs") % n_visible:
+        raise ValueError(f"n_outputs: expected a multiple of n_visible = {n_visible}, got {n_outputs}")
+    sides, planes = [side], [1, *sizes(channels, "channels")]
     encoder: list[nn.Module] = [_Image(1, side)]
     for a, b in itertools.pairwise(planes):
         encoder += [nn.Conv2d(a, b, 3, stride=2, padding=1), act()]
-        sizes.append((sizes[-1] + 1) // 2)
-    n_features = planes[-1] * sizes[-1] ** 2
+        sides.append((sides[-1] + 1) // 2)
+    n_features = planes[-1] * sides[-1] ** 2
     decoder: list[nn.Module] = [nn.Linear(n_latents, n_features), act()]
-    decoder.append(nn.Unflatten(1, (planes[-1], sizes[-1], sizes[-1])))
+    decoder.append(nn.Unflatten(1, (planes[-1], sides[-1], sides[-1])))
+    planes[0] = n_outputs // n_visible
     for k in range(len(planes) - 1, 0, -1):
-        odd = 1 - sizes[k - 1] % 2
+        odd = 1 - sides[k - 1] % 2
         decoder.append(
             nn.ConvTranspose2d(planes[k], planes[k - 1], 3, stride=2, padding=1, output_padding=odd)
         )
@@ -155,6 +156,13 @@ def convolutional(
             decoder.append(act())
     body = nn.Sequential(*encoder, nn.Flatten())
     return Heads(body, n_features, n_latents, spread), _Samples(nn.Sequential(*decoder, nn.Flatten()))
+
+
+def sizes(found: Any, name: str) -> list[int]:
+    """Numbers of units, one a layer, as plain ones."""
+    if isinstance(found, (str, int)) or not hasattr(found, "__iter__"):
+        raise TypeError(f"{name}: expected a sequence of int, got {type(found).__name__}")
+    return [count(n, name) for n in found]
 
 
 def _activation(name: str) -> Any:

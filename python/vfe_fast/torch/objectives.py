@@ -276,7 +276,10 @@ class Renyi(_Objective):
     def _of(self, draw: Draw) -> Bound:
         power = 1 - self.alpha
         log_w = draw.log_weights
-        value = log_mean_exp(power * log_w) / power if power != 0 else log_w.mean(0)
+        # In float64, since what is left of ln of the mean near alpha = 1 is divided by a small number.
+        value = log_w.mean(0)
+        if power != 0:
+            value = (log_mean_exp(power * log_w.double()) / power).to(log_w.dtype)
         value = draw.temperature * value
         return Bound(value, "upper_bound" if self.alpha >= 0 else None)
 

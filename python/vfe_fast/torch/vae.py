@@ -21,7 +21,7 @@ from ..random import seed
 from ..sampling.reparameterize import split_prior
 from .densities import log_density, standard_normal_log_density
 from .likelihoods import LIKELIHOODS, Categorical
-from .networks import convolutional, mlp
+from .networks import convolutional, mlp, sizes
 from .operator import draw_with_log_prior, reparameterize
 
 __all__ = ["VAE", "Draw"]
@@ -100,7 +100,7 @@ class VAE(nn.Module):
         Temperature of the Concrete relaxation (2 / 3, C. Maddison et al. 2017).
     temperature : float
         T in F = ⟨E⟩ - T S. 1 is the variational autoencoder. 0 is a deterministic autoencoder: z is the
-        encoder's mu, nothing is drawn, and E(x, mu) is minimized.
+        encoder's mu (exp(mu), log-normal; sigmoid(mu), Concrete), nothing is drawn, and E(x, z) is minimized.
 
     Raises
     ------
@@ -143,11 +143,13 @@ class VAE(nn.Module):
         self.likelihood = _likelihood(likelihood)
         self.posterior: Posterior = posterior
         self.temperature = float(temperature)
-        self.relaxation = real(relaxation, "relaxation") if posterior == "concrete" else None
+        self.relaxation = (
+            real(relaxation, "relaxation", 2.0**-20, 2.0**20) if posterior == "concrete" else None
+        )
         self.prior = prior if isinstance(prior, nn.Module) else None
         mean, log_var = (None, None) if self.prior is not None else split_prior(prior, posterior)
-        self.register_buffer("prior_mean", None if mean is None else torch.as_tensor(mean).float())
-        self.register_buffer("prior_log_var", None if log_var is None else torch.as_tensor(log_var).float())
+        self.register_buffer("prior_mean", None if mean is None else torch.as_tensor(mean).double())
+        self.register_buffer("prior_log_var", None if log_var is None else torch.as_tensor(log_var).double())
         self.recipe: dict[str, Any] | None = None
         self.n_latents: int | None = None
 
@@ -191,21 +193,25 @@ class VAE(nn.Module):
         likelihood = _likelihood(how.pop("likelihood", "bernoulli"))
         names = ("hidden" if kind == "mlp" else "channels", "activation")
         shape = {name: how.pop(name) for name in names if name in how}
+        if names[0] in shape:
+            shape[names[0]] = sizes(shape[names[0]], names[0])
         spread = how.get("posterior") != "concrete"
         make: Any = mlp if kind == "mlp" else convolutional
+        if kind == "convolutional" and isinstance(likelihood, Categorical):
+            raise ValueError("likelihood: expected one of real or binary pixels, got a Categorical one")
         n_outputs = likelihood.n_outputs(count(n_visible, "n_visible"))
         encoder, decoder = make(n_visible, n_latents, n_outputs, spread=spread, **shape)
         if isinstance(likelihood, Categorical):
             encoder = _OneHot(likelihood, n_visible, n_latents, shape, spread)
         vae = cls(encoder, decoder, likelihood=likelihood, **how)
         vae.n_latents = int(n_latents)
-        simple = {k: v for k, v in how.items() if k in ("posterior", "relaxation", "temperature")}
+        simple = {k: getattr(vae, k) for k in how if k in ("posterior", "relaxation", "temperature")}
         if simple.keys() == how.keys() and type(likelihood) in LIKELIHOODS.values():
             named = {v: k for k, v in LIKELIHOODS.items()}[type(likelihood)]
             vae.recipe = {
                 "kind": kind, "n_visible": int(n_visible), "n_latents": int(n_latents),
                 "likelihood": [named, likelihood.options()],
-                "how": {k: list(v) if isinstance(v, tuple) else v for k, v in (shape | simple).items()},
+                "how": shape | simple,
             }  # fmt: skip
         return vae
 
@@ -306,7 +312,13 @@ class VAE(nn.Module):
         return Draw(z, log_q, log_prior, log_likelihood, kl, kl_kind, self.temperature, before)
 
     def _log_likelihood(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.likelihood.log_prob(x, self.decoder(z))
+        output = self.decoder(z)
+        found: torch.Tensor = self.likelihood.log_prob(x, output)
+        if found.shape != z.shape[:-1]:
+            raise ValueError(
+                f"decoder: expected (n_samples, batch, n_outputs) = ({z.shape[0]}, {z.shape[1]}, ...), "
+                f"got {tuple(output.shape)}, and of the likelihood {tuple(found.shape)}"
+            )
         return found
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -324,13 +336,29 @@ class VAE(nn.Module):
         self._log_likelihood = functools.partial(compiled, self)  # type: ignore[method-assign]
 
     def _point(self, x: torch.Tensor, mu: torch.Tensor) -> Draw:
-        z = (torch.sigmoid(mu) if self.posterior == "concrete" else mu)[None]
+        z = self.without_noise(mu)[None]
         if self.flow is not None:
             z, _ = self.flow(z)
         nothing = z.new_zeros(z.shape[:2])
         log_likelihood = self._log_likelihood(x, z)
         log_prior = self.log_prior(z)
         return Draw(z, nothing, log_prior, log_likelihood, nothing[0], "analytic", 0.0)
+
+    def without_noise(self, mu: torch.Tensor) -> torch.Tensor:
+        """z before the flow without noise: mu; of a log-normal posterior exp(mu), of a Concrete one sigmoid(mu).
+
+        Parameters
+        ----------
+        mu : Tensor, (batch, n_latents)
+            From `encode`.
+
+        Returns
+        -------
+        Tensor, (batch, n_latents)
+        """
+        if self.posterior == "log_normal":
+            return torch.exp(mu)
+        return torch.sigmoid(mu) if self.posterior == "concrete" else mu
 
     def _prior_of(self, like: torch.Tensor) -> Any:
         mean, log_var = (
@@ -350,7 +378,10 @@ class VAE(nn.Module):
         Tensor, (...)
         """
         if self.prior is not None:
-            return self.prior.log_prob(z)
+            found: torch.Tensor = self.prior.log_prob(z)
+            if found.shape != z.shape[:-1]:
+                raise ValueError(f"prior: expected ln p of {tuple(z.shape[:-1])}, got {tuple(found.shape)}")
+            return found
         if self.posterior == "concrete":
             logits = 0.0 if self.prior_mean is None else self.prior_mean.to(z.dtype)
             return log_density("concrete", z, logits, None, self.relaxation)
@@ -369,6 +400,7 @@ class VAE(nn.Module):
         Returns
         -------
         Tensor, (..., n_visible)
+            Of categories their probabilities, (..., n_visible, n_categories).
         """
         with torch.no_grad():
             return self.likelihood.mean(self.decoder(z))
@@ -381,7 +413,7 @@ class VAE(nn.Module):
         n, n_latents : int
             Samples, and units of each; a ready-made model knows the latter.
         rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
-            See `vfe_fast.random.seed`.
+            See `vfe_fast.random.seed`. A prior that is a module draws as it does, by PyTorch's generator.
 
         Returns
         -------
@@ -416,7 +448,7 @@ class _OneHot(nn.Module):
         self.encoder, _ = mlp(n, n_latents, 1, spread=spread, **shape)
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.encoder(self.likelihood[0].one_hot(x))
+        return self.encoder(self.likelihood[0].one_hot(x).to(self.encoder.mu.weight.dtype))
 
 
 def _likelihood(likelihood: str | nn.Module) -> Any:
