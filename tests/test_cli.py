@@ -530,6 +530,7 @@ def test_vae(tmp_path: Path, data: Path, capsys: Capture) -> None:
     out = succeed(capsys, "vae", "evaluate", vae, data, "--samples", "60", "--rows", "20", "--seed", "1")
     assert "IWAE-50" in out
     assert "F is an upper bound" in out
+    assert "--rows: expected" in fail(capsys, "vae", "evaluate", vae, data, "--rows", "-1")
     out = succeed(capsys, "vae", "sample", vae, "--output", drawn, "-n", "7", "--seed", "2")
     states = np.load(drawn)
     assert states.shape == (7, 6)
@@ -545,6 +546,9 @@ def test_vae(tmp_path: Path, data: Path, capsys: Capture) -> None:
         (["--latents", "0"], "--latents:"),
         (["--output", "x.pt"], "--output:"),
         (["--network", "convolutional"], "square"),
+        (["--hidden", "0"], "--hidden:"),
+        (["--threads", "0"], "--threads:"),
+        (["--likelihood", "gaussian", "--learning-rate", "1e30"], "--learning-rate:"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else x,
 )

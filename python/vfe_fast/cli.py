@@ -46,6 +46,8 @@ _OPTIONS = {
     "beta": "--beta",
     "n_samples": "--samples",
     "n_latents": "--latents",
+    "channels": "--hidden",
+    "hidden": "--hidden",
     "temperature": "--temperature",
     "order": "--order",
     "alpha": "--alpha",
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = "" if "pip install" in str(error) else f"; it comes with the extra '{extra}'"
         print(f"vfe-fast: {error}{advice}", file=sys.stderr)
         return 1
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         name, colon, rest = str(error).partition(":")
         for word, option in _ADVICE.items():
             rest = rest.replace(word, option)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .. import random
+from ..arguments import count, threads
 from ..arrays import Array
 from ..cli import INTERRUPTED, add_seed, add_threads, check_output, read_states
 from ..files import write_atomically
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one command; return the exit status."""
     arguments = _parser().parse_args(argv)
     if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+        torch.set_num_threads(threads(arguments.threads))
     return int(arguments.run(arguments))
 
 
@@ -162,8 +163,9 @@ def _seed_of(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     vae, data = load(arguments.model), read_states(arguments.data)
+    n_rows = len(data) if arguments.rows is None else count(arguments.rows, "--rows")
     result = evaluate(
-        vae, data[: arguments.rows], n_samples=arguments.samples, order=arguments.order,
+        vae, data[:n_rows], n_samples=arguments.samples, order=arguments.order,
         iwae=tuple(k for k in (5, 50) if k <= arguments.samples), rng=random.seed(arguments.seed),
     )  # fmt: skip
     print(result)
@@ -176,6 +178,8 @@ def _sample(arguments: argparse.Namespace) -> int:
     check_output(arguments.output, not_over=[arguments.model])
     if not arguments.output.endswith(".npy"):
         raise ValueError(f"--output: expected a name that ends in .npy, got {arguments.output}")
+    if arguments.picture is not None:
+        check_output(arguments.picture, "--picture", not_over=[arguments.model, arguments.output])
     if arguments.n < 1:
         raise ValueError(f"-n: expected n >= 1, got {arguments.n}")
     key = random.seed(arguments.seed)

@@ -72,7 +72,8 @@ def plot_vae(
         if len(epochs):
             axes["curve"].plot(epochs, values, label=label)
     axes["curve"].set(xlabel="epoch", ylabel="objective, nats", title="Learning curve")
-    axes["curve"].legend(frameon=False)
+    if history.records:
+        axes["curve"].legend(frameon=False)
     mu = vae.encode(data[:2000])[0]
     spread = mu.var(0)
     two = torch.argsort(spread, descending=True)[:2].tolist()

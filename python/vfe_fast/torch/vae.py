@@ -345,7 +345,7 @@ class VAE(nn.Module):
         return Draw(z, nothing, log_prior, log_likelihood, nothing[0], "analytic", 0.0)
 
     def without_noise(self, mu: torch.Tensor) -> torch.Tensor:
-        """z before the flow without noise: mu; of a log-normal posterior exp(mu), of a Concrete one sigmoid(mu).
+        """z before the flow, without noise: mu, of log-normal posteriors exp(mu), Concrete ones sigmoid(mu).
 
         Parameters
         ----------
