@@ -122,6 +122,27 @@ def test_most_likely_linear_vae_is_principal_components() -> None:
     assert all(g.abs().max() < 1e-10 for g in gradients)
 
 
+def test_posterior_is_that_of_the_joint_normal_law() -> None:
+    """By conditioning (z, x), and the best diagonal q is where the closed form of the bound is stationary."""
+    vae, x = linear(), rows()
+    W, m, variance = (
+        t.detach() for t in (vae.decoder.weight, vae.decoder.bias, vae.likelihood.log_var.exp())
+    )
+    gain = W.T @ torch.linalg.inv(W @ W.T + variance * torch.eye(6, dtype=F64))
+    mean, covariance = vae.posterior_of(x)
+    torch.testing.assert_close(mean, (x - m) @ gain.T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(covariance, torch.eye(3, dtype=F64) - gain @ W, rtol=0, atol=1e-12)
+    vae.set_best_posterior()
+    best = partial_sums(vae, x, 1)
+    for parameter in vae.encoder.parameters():
+        for k in range(parameter.numel()):
+            for step in (1e-3, -1e-3):
+                with torch.no_grad():
+                    parameter.view(-1)[k] += step
+                    assert (partial_sums(vae, x, 1) < best + 1e-13).all()
+                    parameter.view(-1)[k] -= step
+
+
 OBJECTIVES = {
     "elbo": (vft.ELBO(3), 1),
     "elbo by sample": (vft.ELBO(3, analytic_kl=False), 1),
@@ -279,6 +300,32 @@ def test_stopping_keeps_what_diverges_at_bay() -> None:
     assert vft.CumulantELBO(4, 400)(near, x, rng=0).details["mean_order"] > 1.5
     kinds = [vft.CumulantELBO(n)(near, x, rng=0).kind for n in (1, 2)]
     assert kinds == ["upper_bound", "asymptotic"]
+
+
+def test_stopped_series_is_that_of_the_statistics() -> None:
+    """Row by row: the order of `log_mean_exp_cumulants`, or before a sum a nat from the mean weight."""
+    log_w = np.random.default_rng(1).normal(-50, np.geomspace(0.1, 3, 40), size=(30, 40))
+    zero = torch.zeros(40, dtype=F64)
+    draw = vft.Draw(zero, zero, zero, torch.from_numpy(log_w), zero, "sample", 1.0)
+    for order in (2, 4):
+        kappa = vf.cumulants(log_w, order=order, axis=0).values
+        terms = kappa / [math.factorial(r) for r in range(1, order + 1)]
+        series = vf.log_mean_exp_cumulants(-log_w, order=order, axis=0)
+        direct = np.log(np.exp(log_w + 50).mean(axis=0)) - 50
+        expected, orders = [], []
+        for row in range(40):
+            n = int(series.best_order[row])
+            far = [r for r in range(2, n + 1) if abs(terms[row, :r].sum() - direct[row]) > 1]
+            orders.append(far[0] - 1 if far else n)
+            expected.append(terms[row, : orders[-1]].sum())
+        bound = vft.CumulantELBO(order, 30).of(draw)
+        np.testing.assert_allclose(bound.value.numpy(), expected, rtol=1e-12)
+        assert bound.details["mean_order"] == np.mean(orders)
+        assert len(set(orders)) > 1
+        if order > 2:
+            not_decreasing = np.mean(np.abs(terms[:, -1]) >= np.abs(terms[:, -2]))
+            assert bound.details["not_decreasing"] == not_decreasing
+            assert 0 < not_decreasing < 1
 
 
 def test_few_samples_are_not_believed_beyond_a_nat() -> None:
@@ -447,6 +494,34 @@ def test_data_of_all_kinds(change: Any) -> None:
     assert one.nll[0] == pytest.approx(expected.nll[0], rel=1e-5)
 
 
+def test_evaluation_is_that_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number by hand, of 103 samples in groups of 5 that follow each other."""
+    vae, x = linear(), rows()
+    seen: list[Any] = []
+    draw = vae.draw
+
+    def look(*given: Any, **how: Any) -> Any:
+        seen.append(draw(*given, **how))
+        return seen[-1]
+
+    monkeypatch.setattr(vae, "draw", look)
+    result = vft.evaluate(vae, x, n_samples=103, iwae=(5,), order=3, rng=0)
+    log_w, energy, log_q = (
+        torch.cat([getattr(d, name).detach() for d in seen]).numpy()
+        for name in ("log_weights", "energy", "log_q")
+    )
+    assert log_w.shape == (103, 4)
+    assert len(np.unique(log_w)) == 412
+    w = np.exp(log_w)
+    np.testing.assert_allclose(result.nll, -np.log(w.mean(axis=0)), rtol=1e-12)
+    np.testing.assert_allclose(result.nll_stderr, w.std(axis=0, ddof=1) / w.mean(axis=0) / math.sqrt(103))
+    np.testing.assert_allclose(result.ess, w.sum(axis=0) ** 2 / (w * w).sum(axis=0))
+    np.testing.assert_allclose(result.energy, energy.mean(axis=0))
+    np.testing.assert_allclose(result.entropy, -log_q.mean(axis=0))
+    groups = [np.log(w[k : k + 5].mean(axis=0)) for k in range(0, 100, 5)]
+    np.testing.assert_allclose(result.iwae[5], -np.mean(groups, axis=0))
+
+
 def test_inactive_latents_and_poor_samples_are_seen() -> None:
     vae, x = linear(), rows(40)
     with torch.no_grad():
@@ -492,6 +567,44 @@ def test_kl_is_the_mean_of_the_log_ratio(family: str, given_prior: bool) -> None
     assert ((ratio.mean(0) - draw.kl).abs() < SIGMAS * error).all()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_priors_are_those_that_were_asked_for(family: str) -> None:
+    """Density against torch.distributions; 40,000 samples against the law's mean and spread."""
+    mean, log_var = np.array([0.3, -1.2]), np.array([0.5, -0.7])
+    relaxed = family == "concrete"
+    prior = mean if relaxed else (mean, log_var)
+    vae = vft.VAE.mlp(4, 2, hidden=(3,), posterior=family, prior=prior).double()
+    if relaxed:
+        law = torch.distributions.RelaxedBernoulli(torch.tensor(2 / 3, dtype=F64), logits=torch.tensor(mean))
+    else:
+        law = torch.distributions.Normal(*(torch.from_numpy(v) for v in (mean, np.exp(log_var / 2))))
+    z = vae.sample_prior(40_000, rng=1)
+    torch.testing.assert_close(vae.log_prior(z), law.log_prob(z).sum(-1), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(z, vae.sample_prior(40_000, rng=2))
+    assert torch.equal(z, vae.sample_prior(40_000, rng=1))
+    if relaxed:
+        z = z.logit() * (2 / 3)  # logistic about the logits
+        width = np.full(2, math.pi / math.sqrt(3))
+    else:
+        width = np.exp(log_var / 2)
+    np.testing.assert_array_less(np.abs(z.mean(0).numpy() - mean), SIGMAS * width / 200)
+    # A logistic law's fourth moment makes the error of its variance 3.2 / n, a normal one's 2 / n.
+    np.testing.assert_array_less(np.abs(z.var(0).numpy() / width**2 - 1), SIGMAS * math.sqrt(3.2) / 200)
+
+
+def test_prior_enters_the_divergence() -> None:
+    """Against torch.distributions, for a prior that is not the standard one."""
+    prior = (torch.tensor([0.3, -1.2]), torch.tensor([0.5, -0.7]))
+    torch.manual_seed(0)
+    vae, x = vft.VAE.mlp(4, 2, hidden=(3,), prior=prior).double(), torch.rand(3, 4, dtype=F64)
+    mu, log_var = vae.encode(x)
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(
+        normal(mu, torch.exp(log_var / 2)), normal(prior[0].double(), torch.exp(prior[1].double() / 2))
+    )
+    torch.testing.assert_close(vae.draw(x, rng=0).kl, expected.sum(-1), rtol=1e-12, atol=1e-12)
+
+
 def test_planar_flow() -> None:
     """ln det against autograd's Jacobian, and the change of variables against a histogram's worth of mass."""
     torch.manual_seed(0)
@@ -505,6 +618,14 @@ def test_planar_flow() -> None:
         jacobian = torch.autograd.functional.jacobian(lambda r: flow(r[None])[0][0], row)
         assert found.item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-10)
         assert torch.linalg.slogdet(jacobian)[0] > 0
+    with torch.no_grad():  # u.w far below -1, where the map as it is folds over
+        flow.u.copy_(-5 * flow.w)
+    line = torch.linspace(-3, 3, 400, dtype=F64)[:, None] * flow.w[0]
+    moved = vft.PlanarFlow(3, 1).double()
+    moved.load_state_dict({name: p[:1] for name, p in flow.state_dict().items()})
+    along = moved(line)[0] @ flow.w[0]
+    assert (along.diff() > 0).all()
+    assert torch.isfinite(moved(line)[1]).all()
 
 
 def test_flow_behind_the_posterior_still_gives_log_prob() -> None:
@@ -611,6 +732,52 @@ def test_priors_that_are_not_summed_are_refused() -> None:
         vae.draw(torch.zeros(3, 4))
 
 
+def test_draws_of_likelihoods() -> None:
+    """40,000 draws of each, against means and variances of torch.distributions."""
+    rng = np.random.default_rng(3)
+    output = torch.from_numpy(rng.normal(size=6))
+    distributions = torch.distributions
+    learned = vft.Gaussian("learned").double()
+    with torch.no_grad():
+        learned.log_var.fill_(-1.1)
+    mean, log_var = output.chunk(2)
+    for likelihood, law in (
+        (vft.Bernoulli(), distributions.Bernoulli(logits=output)),
+        (vft.Gaussian(0.3).double(), distributions.Normal(output, math.sqrt(0.3))),
+        (learned, distributions.Normal(output, math.exp(-0.55))),
+        (vft.Gaussian("decoder"), distributions.Normal(mean, torch.exp(log_var / 2))),
+    ):
+        many = output.expand(40_000, -1)
+        drawn = likelihood.sample(many, torch.Generator().manual_seed(5)).detach()
+        again = likelihood.sample(many, torch.Generator().manual_seed(5)).detach()
+        assert torch.equal(drawn, again)
+        error = (law.variance / 40_000).sqrt()
+        assert ((drawn.mean(0) - law.mean).abs() < SIGMAS * error).all()
+        torch.testing.assert_close(drawn.var(0), law.variance, rtol=0.05, atol=0)
+        torch.testing.assert_close(likelihood.mean(output).detach(), law.mean)
+    three = vft.Categorical(3)
+    drawn = three.sample(output.expand(40_000, -1), torch.Generator().manual_seed(5)).long()
+    for unit, p in enumerate(distributions.Categorical(logits=output.reshape(2, 3)).probs):
+        share = torch.bincount(drawn[:, unit], minlength=3) / 40_000
+        assert ((share - p).abs() < SIGMAS * (p * (1 - p) / 40_000).sqrt()).all()
+        torch.testing.assert_close(three.mean(output)[unit], p)
+
+
+def test_optimal_variance_outside_training_is_the_running_mean() -> None:
+    best = vft.Gaussian("optimal").double()
+    x = rows(5)
+    outputs = [x + 0.1 * k * rows(5).flip(0) for k in (1, 2, 5)]
+    logs = []
+    for output in outputs:
+        best.log_prob(x, output)
+        logs.append(math.log((x - output).square().mean().item()))
+    best.eval()
+    found = best.log_prob(x, outputs[0])
+    expected = torch.distributions.Normal(outputs[0], math.exp(np.mean(logs) / 2)).log_prob(x).sum(-1)
+    torch.testing.assert_close(found, expected)
+    assert best.n_seen.item() == 3
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
 def test_compiled_networks_are_called_and_give_the_same() -> None:
     """The objective and its gradients, by a compiler that compiles nothing; both parts go through it."""
@@ -694,6 +861,50 @@ def test_categorical_images() -> None:
     x = torch.from_numpy(np.random.default_rng(0).binomial(3, 0.2, (200, 6))).float()
     history = vft.fit(vae, x, n_epochs=3, batch_size=20, learning_rate=0.01, rng=0)
     assert history.records[-1]["objective"] > history.records[0]["objective"]
+
+
+def test_both_directions_of_a_divergence() -> None:
+    """The figure's numbers against sums over each law's own units and the normal law of the target's moments."""
+    import runpy
+
+    pytest.importorskip("matplotlib")
+    figures = Path(__file__).parents[1] / "docs" / "figures"
+    sys.path.insert(0, str(figures))
+    try:
+        names = runpy.run_path(str(figures / "vae.py"))
+    finally:
+        sys.path.remove(str(figures))
+    x = np.linspace(-14, 14, 7001)
+    fits = names["directions"](x)
+    weights, means, widths = np.array([0.6, 0.4]), np.array([-2.0, 1.5]), np.array([0.5, 0.8])
+    points = np.linspace(-12, 12, 20_001)
+    share = np.exp(-(points**2) / 2)
+    share /= share.sum()
+
+    def log_normal(x: Any, m: Any, s: Any) -> Any:
+        return -0.5 * ((x - m) / s) ** 2 - np.log(s * math.sqrt(2 * math.pi))
+
+    def log_p(x: Any) -> Any:
+        return np.logaddexp(
+            *(math.log(w) + log_normal(x, m, s) for w, m, s in zip(weights, means, widths, strict=True))
+        )
+
+    def reverse(m: float, s: float) -> float:
+        z = m + s * points
+        return float(share @ (log_normal(z, m, s) - log_p(z)))
+
+    for mean, width, of_q, of_p in fits.values():
+        forward = sum(
+            w * share @ (log_p(m + s * points) - log_normal(m + s * points, mean, width))
+            for w, m, s in zip(weights, means, widths, strict=True)
+        )
+        assert of_q == pytest.approx(reverse(mean, width), abs=1e-6)
+        assert of_p == pytest.approx(forward, abs=1e-6)
+    mean, width = fits["q || p"][:2]
+    ends = [reverse(mean + a, width + b) for a in (-0.01, 0, 0.01) for b in (-0.01, 0, 0.01)]
+    assert min(ends) == ends[4]
+    m = weights @ means
+    assert fits["p || q"][:2] == pytest.approx((m, math.sqrt(weights @ (widths**2 + means**2) - m * m)))
 
 
 # Training.
@@ -869,6 +1080,31 @@ def test_record_of_an_epoch_is_the_mean_over_rows() -> None:
     (record,) = vft.fit(vae, x, objective=first_unit, n_epochs=1, batch_size=25, rng=0).records
     assert record["objective"] == pytest.approx(x[:, 0].mean(), rel=1e-6)
     assert record["first"] == pytest.approx(x[:, 0].mean(), rel=1e-6)
+
+
+def test_validation_has_noise_that_does_not_change() -> None:
+    """A model that is not moved is found as good each time; networks are in training mode, but not after."""
+    modes: list[bool] = []
+    valid: list[int] = []
+
+    def objective(vae: Any, rows: Any, *, rng: int) -> Any:
+        modes.append(vae.training)
+        if not vae.training:
+            valid.append(rng)
+        return vft.ELBO()(vae, rows, rng=rng)
+
+    x = np.eye(16, dtype=np.float32)
+    vae = vft.VAE.mlp(16, 2, hidden=(4,))
+    how = {"objective": objective, "n_epochs": 2, "batch_size": 10, "learning_rate": 0.0, "valid": x}
+    first, second = vft.fit(vae, x, rng=0, **how).records
+    assert first["valid"] == second["valid"] != first["objective"]
+    assert modes == [True, True, False, False] * 2
+    assert valid[:2] == valid[2:]
+    assert valid[0] != valid[1]
+    assert not vae.training
+    with torch.no_grad():
+        bounds = [vft.ELBO()(vae, torch.from_numpy(x[k : k + 10]), rng=valid[k // 10]).value for k in (0, 10)]
+    assert first["valid"] == pytest.approx(torch.cat(bounds).mean().item(), rel=1e-6)
 
 
 def test_interrupt_keeps_whole_updates() -> None:

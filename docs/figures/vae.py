@@ -39,9 +39,9 @@ def directions(x: np.ndarray) -> dict[str, tuple[float, float, float, float]]:
     width = float(np.sqrt((WEIGHTS * (WIDTHS**2 + MEANS**2)).sum() - mean**2))
     found = {"p || q": (mean, width, *divergences(x, mean, width))}
     tries = [(m, s) for m in np.linspace(-3, 3, 61) for s in np.linspace(0.3, 2.5, 45)]
-    for name, side in (("q || p", tries), ("q || p, the other hump", [t for t in tries if t[0] > 0.5])):
+    for name, side in (("q || p", tries), ("q || p, second minimum", [t for t in tries if t[0] > -0.5])):
         best, step = min(side, key=lambda t: divergences(x, *t)[0]), 0.05
-        while step > 1e-4:  # shrinking crosses about the best of the grid
+        while step > 1e-6:  # shrinking crosses about the best of the grid
             near = [
                 (best[0] + a * step, best[1] + b * step)
                 for a, b in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
@@ -65,7 +65,7 @@ def importance_bound(rbm: vf.BernoulliRBM, means: Any, n_samples: int, rng: np.r
 
 def compute(small: bool = False) -> dict[str, Any]:
     """Both fits, and errors of ln Z of RBMs of 8 x 6 units whose couplings grow, median of several."""
-    x = np.linspace(-8, 8, 4001)
+    x = np.linspace(-14, 14, 7001)  # a wide q has tails where p has none
     couplings = np.array([0.2, 1.0]) if small else np.geomspace(0.1, 3, 12)
     names = ["bound", "order 2", "order 4", "order 6", "IWAE-50", "AIS"]
     errors: dict[str, Any] = {name: [] for name in names}
@@ -100,7 +100,7 @@ def draw(numbers: dict[str, Any]) -> Any:
     for (name, (mean, width, reverse, forward)), color in zip(
         numbers["fits"].items(), ("C0", "C3", "C1"), strict=True
     ):
-        label = f"best KL({name[:6]})" if "other" not in name else "the other hump"
+        label = f"best KL({name[:6]})" if "second" not in name else "second minimum of KL(q || p)"
         left.plot(x, normal(x, mean, width), color=color, label=f"{label}: {reverse:.2f}, {forward:.2f}")
     left.set(xlim=(-5, 6), yticks=[], title="KL(q || p), KL(p || q) of each fit")
     for name, values in numbers["errors"].items():
