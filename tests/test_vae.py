@@ -864,7 +864,7 @@ def test_categorical_images() -> None:
 
 
 def test_both_directions_of_a_divergence() -> None:
-    """The figure's numbers against sums over each law's own units and the normal law of the target's moments."""
+    """The figure's numbers against sums in units of each law, and the normal law of the target's moments."""
     import runpy
 
     pytest.importorskip("matplotlib")
