@@ -148,10 +148,11 @@ def test_nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("reparameterize", "reparameterize_backward"):
         monkeypatch.setattr(_core, name, spy(name))
     mu, log_var = (x.requires_grad_() for x in tensors(parameters("gaussian", 4, 7)))
-    z = vft.reparameterize(mu, log_var, rng=0)
+    z = vft.reparameterize(mu, log_var, rng=0, num_threads=3)
     to = torch.ones_like(z.sample)
     gradients = torch.autograd.grad(z.sample, [mu, log_var], to)
     given, found = seen["reparameterize"]
+    assert given[-1] == 3  # threads
     assert [x.ctypes.data for x in given[1:3]] == [mu.data_ptr(), log_var.data_ptr()]
     assert [x.ctypes.data for x in found] == [x.data_ptr() for x in results(z)]
     given, found = seen["reparameterize_backward"]
