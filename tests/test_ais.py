@@ -132,6 +132,14 @@ def test_bounds_in_expectation() -> None:
         assert sign * x.mean() > OFTEN * x.std() / math.sqrt(len(x))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_moments_of_increments_are_those_of_all_chains(dtype: type) -> None:
+    """Joined over three parts: where there is one increment, it is the weight."""
+    found = ais(random_rbm(12, 8, scale=0.2, seed=5, dtype=dtype), 2, 130, rng=1).details
+    assert found["increment_mean"][0] == pytest.approx(found["log_weights"].mean(), rel=1e-12)
+    assert found["increment_variance"][0] == pytest.approx(found["log_weights"].var(ddof=1), rel=1e-12)
+
+
 def test_path_sampling() -> None:
     """Right to second order: at 100 temperatures within its error, from both ends."""
     model = random_rbm(9, 6, scale=0.5, seed=6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import runpy
 import warnings
@@ -13,7 +14,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_rbm
 from oracles.rbm import all_states
-from vfe_fast.free_energy.compare import METHODS, compare
+from vfe_fast.free_energy.compare import METHODS, Comparison, compare
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
@@ -105,6 +106,22 @@ def test_what_did_not_converge_says_why():
     assert found["tap 2"].problem
     assert f"tap 2: {found['tap 2'].problem}" in str(found)
     assert found.reference is None
+
+
+def test_the_reference_is_the_best_estimate_that_is_reliable() -> None:
+    """Neither a bound, nor what is only asymptotic or has not converged, however small its error."""
+    F = compare(random_rbm(3, 2), ["ais"], rng=0)["ais"]
+    results = {
+        "loose": dataclasses.replace(F, stderr=0.3),
+        "good": dataclasses.replace(F, stderr=0.2),
+        "not converged": dataclasses.replace(F, stderr=0.01, converged=False),
+        "asymptotic": dataclasses.replace(F, stderr=0.01, kind="asymptotic"),
+        "bound": dataclasses.replace(F, stderr=0.0, kind="upper_bound"),
+        "last": dataclasses.replace(F, stderr=0.25),
+    }
+    assert Comparison("a model", results, {}).reference == "good"
+    del results["good"], results["last"], results["loose"]
+    assert Comparison("a model", results, {}).reference is None
 
 
 def test_what_is_out_of_reach_is_skipped_with_its_reason():

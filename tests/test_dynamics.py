@@ -293,6 +293,7 @@ def test_tails_may_be_slower_than_the_bulk():
         x[:, k] = 0.97 * x[:, k - 1] + math.sqrt(1 - 0.97**2) * x[:, k]
     x = np.exp(x) * np.where(draw.random(x.shape) < 0.5, -1, 1)
     assert ess_tail(x) < 0.2 * ess_bulk(x)
+    assert ess_tail(-x) == pytest.approx(ess_tail(x), rel=1e-9)  # of both tails
     assert ess_bulk(x) > 0.7 * x.size
 
 
