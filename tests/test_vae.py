@@ -527,6 +527,11 @@ def test_inactive_latents_and_poor_samples_are_seen() -> None:
     with torch.no_grad():
         vae.encoder.mu.weight[1] = 0
     assert vft.evaluate(vae, x, n_samples=50, iwae=(), rng=0).active.tolist() == [True, False, True]
+    with torch.no_grad():  # on both sides of what counts, 0.01
+        vae.encoder.mu.weight.copy_(0.5 * torch.eye(3, 6, dtype=F64))
+        vae.encoder.mu.weight /= x[:, :3].std(0, correction=0)[:, None]
+        vae.encoder.mu.weight *= 2 * torch.tensor([0.011, 0.009, 0.5], dtype=F64).sqrt()[:, None]
+    assert vft.evaluate(vae, x, n_samples=50, iwae=(), rng=0).active.tolist() == [True, False, True]
     with torch.no_grad():
         vae.encoder.log_var -= 9
     poor = vft.evaluate(vae, x, n_samples=200, iwae=(), rng=0).free_energy
