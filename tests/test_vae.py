@@ -1032,6 +1032,23 @@ def test_objectives_of_other_kinds_are_refused() -> None:
         vft.fit(vae, np.eye(16), objective=lambda vae, x, rng: vft.ELBO()(vae, x, rng=rng).value)
 
 
+def test_checkpoint_where_time_is_up(tmp_path: Path) -> None:
+    """Between two that are due; and it goes on to the bit."""
+    x = (np.random.default_rng(0).random((60, 16)) < 0.3).astype(np.float32)
+    how = {"rng": 3, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 5}
+    models = []
+    for seconds in ((1e-9, None), (None,)):
+        torch.manual_seed(0)
+        vae = vft.VAE.mlp(16, 2, hidden=(8,))
+        for limit in seconds:
+            history = vft.fit(vae, x, n_epochs=3, max_seconds=limit, **how)
+            assert len(history.records) == (3 if limit is None else 1)
+            assert (tmp_path / "run.npz").exists()
+        (tmp_path / "run.npz").unlink()
+        models.append(vae)
+    assert models_equal(*models)
+
+
 def test_learning_rate_is_that_of_the_epoch() -> None:
     """The first update by Adam moves each parameter by the rate, whatever the gradient; 0 moves none."""
     x = (np.random.default_rng(0).random((30, 16)) < 0.3).astype(np.float32)

@@ -77,7 +77,7 @@ def fit(
         Write the run there, and if the file exists go on from it: the same bits as a run without a stop,
         if networks, objective and callback draw nothing by PyTorch's own generator (dropout does).
     checkpoint_every : int
-        Epochs between checkpoints.
+        Epochs between checkpoints; one more is written where `max_seconds` ends the run.
     max_seconds : float, optional
         Stop before the first epoch that begins after as much training.
 
@@ -132,6 +132,8 @@ def fit(
             for epoch in range(len(records), n_epochs):
                 if max_seconds is not None and seconds >= max_seconds:
                     interrupted = True
+                    if checkpoint is not None and len(records) % checkpoint_every:
+                        _write(checkpoint, settings, vae, made, key, records, seconds)
                     break
                 begin = time.perf_counter()
                 if schedule is not None and optimizer is None:

@@ -259,7 +259,8 @@ class VAE(nn.Module):
         Parameters
         ----------
         x : Tensor, (batch, n_visible)
-            Data, of the dtype of the model.
+            Data, of the dtype of the model. Whether the likelihood can mean them is looked at by `fit` and
+            `evaluate`, not here.
         n_samples : int
             Samples of each row. At T = 0 there is one, mu.
         rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
