@@ -838,6 +838,15 @@ def test_categories_are_whole_numbers_below_their_count(bad: float) -> None:
     assert np.isfinite(vft.evaluate(vae, x, n_samples=10, iwae=()).nll).all()
 
 
+@pytest.mark.parametrize("name", ["tanh", "relu", "elu", "silu"])
+def test_activations_are_those_of_their_names(name: str) -> None:
+    encoder, decoder = vft.mlp(4, 2, 4, hidden=(3,), activation=name)
+    x = torch.linspace(-2, 2, 9)
+    expected = getattr(torch.nn.functional if name in ("elu", "silu") else torch, name)(x)
+    assert torch.equal(encoder.body[1](x), expected)
+    assert torch.equal(decoder[1](x), expected)
+
+
 @pytest.mark.parametrize("side", [8, 7])
 def test_convolutional_networks_have_the_shapes_of_images(side: int) -> None:
     torch.manual_seed(0)
