@@ -444,6 +444,16 @@ class TestExtremes:
                 z.backward(*given)
 
 
+def test_what_all_logits_share_cancels() -> None:
+    """To the last digits of what is left: 2^24 beside logits of order 1."""
+    logits = np.random.default_rng(3).integers(-2048, 2048, (40, 6, 5)) / 1024
+    prior = np.random.default_rng(4).integers(-2048, 2048, (6, 5)) / 1024
+    for of_prior in (None, prior):
+        kl = vf.reparameterize(logits, family="gumbel_softmax", prior=of_prior, rng=1).kl
+        shifted = vf.reparameterize(logits + 2.0**24, family="gumbel_softmax", prior=of_prior, rng=1).kl
+        np.testing.assert_allclose(shifted, kl, rtol=1e-13)
+
+
 BAD_CALLS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "1-d": ({"mu": np.zeros(3)}, ValueError, "mu"),
     "3-d": ({"mu": np.zeros((1, 2, 3))}, ValueError, "mu"),

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 vft = pytest.importorskip("vfe_fast.torch", exc_type=ImportError)
 
 from vfe_fast.torch.densities import log_density  # noqa: E402
-from vfe_fast.torch.log_mean_exp import cumulant_terms  # noqa: E402
+from vfe_fast.torch.log_mean_exp import cumulant_terms, log_mean_exp  # noqa: E402
 
 SIGMAS = 4.5
 F64 = torch.float64
@@ -221,6 +221,15 @@ DIFFERENTIABLE = {
     "renyi": vft.Renyi(0.4, 4),
     "beta": vft.BetaELBO(2.5, 2),
 }
+
+
+@pytest.mark.parametrize("function", [log_mean_exp, lambda x: cumulant_terms(x, 3)])
+def test_second_derivatives_of_bounds_are_refused(function: Any) -> None:
+    """Also of a penalty on the gradient: it must not be a constant."""
+    x = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(6, 2).requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated by once"):
+        (function(x).sum() + gradient.square().sum()).backward()
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

@@ -307,7 +307,11 @@ struct Choice {
   VFE_DEVICE Category category(std::int64_t element, std::int64_t of_prior, std::int64_t i, const T* of_latent) const {
     const double logit = static_cast<double>(sheet.mu[element + i]);
     const double log_e = numerics::log(static_cast<double>(of_latent[i]));
-    const double a = sheet.prior_mean == nullptr ? logit : logit - static_cast<double>(sheet.prior_mean[of_prior + i]);
+    const auto a_of = [&](std::int64_t c) {
+      const double mu = static_cast<double>(sheet.mu[element + c]);
+      return sheet.prior_mean == nullptr ? mu : mu - static_cast<double>(sheet.prior_mean[of_prior + c]);
+    };
+    const double a = a_of(i) - a_of(0);
     return {logit - log_e, log_e - a, log_e, a};
   }
 

@@ -10,6 +10,7 @@ import torch
 
 from ..statistics.cumulants import cumulants
 from ..statistics.gradients import cumulants_backward
+from .operator import once
 
 __all__ = ["cumulant_terms", "log_mean_exp"]
 
@@ -39,13 +40,13 @@ class _LogMeanExp(torch.autograd.Function):
         with np.errstate(all="ignore"):
             shares = np.exp(x - top)
             total = shares.sum(axis=0)
-            ctx.save_for_backward(torch.from_numpy(shares / total))
+            ctx.save_for_backward(log_weights, torch.from_numpy(shares / total))
             return torch.from_numpy(top + np.log(total / len(x)))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return ctx.saved_tensors[0] * gradient
+    @once
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor]:
+        return (ctx.saved_tensors[1] * gradient,)
 
 
 class _Cumulants(torch.autograd.Function):
@@ -58,8 +59,8 @@ class _Cumulants(torch.autograd.Function):
         return torch.from_numpy(values).to(x.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (x,) = ctx.saved_tensors
-        found = cumulants_backward(x.detach().numpy(), gradient.numpy())
+        found = cumulants_backward(x.detach().numpy(), gradient.detach().numpy())
         return torch.from_numpy(found).to(x.dtype), None

@@ -215,7 +215,7 @@ def _is_plain(mu: torch.Tensor) -> bool:
     )
 
 
-def _once(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+def once(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
     """As PyTorch's `once_differentiable`, which takes gradients for constants if those they come from are."""
 
     @functools.wraps(backward)
@@ -251,7 +251,7 @@ class _Call(torch.autograd.Function):
         return _draw(*inputs)
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         grad_mu, *grad_log_var = _pull(*grads, *ctx.saved_tensors, *ctx.options)
         return (grad_mu, grad_log_var[0] if grad_log_var else None, *(None,) * (2 + len(ctx.options)))
@@ -277,7 +277,7 @@ class _CallWithPrior(torch.autograd.Function):
         return sample, torch.from_numpy(kl), torch.from_numpy(log_q), torch.from_numpy(log_prior)
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         *_, sample = ctx.saved_tensors  # refused if somebody has changed one
         *of_draw, of_log_prior = (None if g is None else g.detach().contiguous().numpy() for g in grads)

@@ -597,6 +597,7 @@ void run(const ReparamArgs& args, double nanoseconds) {
 // With E_i = e^-g_i, exponential numbers, and a = mu - m:
 //   ln q = ln (k - 1)! + (k - 1) ln temperature - k ln sum E + sum ln E - sum y
 //   KL   = k (ln sum e^-a E - ln sum E) + sum a, averaged over samples
+// What all a share cancels, and is taken out first.
 template <class T>
 struct GumbelTask {
   static constexpr Stream stream = Stream::reparam_gumbel_softmax;
@@ -655,10 +656,14 @@ struct GumbelTask {
   VFE_HD void find(const T* __restrict mu, const T* __restrict m, const T* __restrict e, double* __restrict y,
                    double* __restrict of_prior) {
     constexpr double lowest = -std::numeric_limits<double>::infinity();
+    const auto a_of = [&](std::int64_t i) {
+      const double logit = static_cast<double>(mu[i]);
+      return m == nullptr ? logit : logit - static_cast<double>(m[i]);
+    };
+    const double shared = a_of(0);
     double largest = lowest, largest_of_prior = lowest, sum_log = 0, sum_e = 0, sum_a = 0;
     for (std::int64_t i = 0; i < k; ++i) {
-      const double logit = static_cast<double>(mu[i]), log_e = of_prior[i];
-      const double a = m == nullptr ? logit : logit - static_cast<double>(m[i]);
+      const double logit = static_cast<double>(mu[i]), log_e = of_prior[i], a = a_of(i) - shared;
       y[i] = logit - log_e;
       of_prior[i] = log_e - a;
       largest = y[i] > largest ? y[i] : largest;

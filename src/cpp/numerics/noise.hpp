@@ -8,7 +8,7 @@
 //   logistic     +- ln((1 - t) / t)        31 bits (62): |x| to 22.9 (44.4)
 //   Gumbel       -ln(exponential)          from -ln 22.9 = -3.1 to 33 ln 2 = 22.9 (-3.8, 44.4)
 //
-// Errors given t: docs/numerics.md.
+// Errors given t: docs/reparameterize.md.
 #pragma once
 
 #include "elementary.hpp"
