@@ -180,3 +180,8 @@ def test_figures_of_the_docs(script, monkeypatch):
     names = runpy.run_path(str(script))
     figure = names["draw"](names["compute"](small=True))
     assert figure.axes
+
+
+def test_one_method_may_be_named_alone() -> None:
+    rbm = random_rbm(5, 3, seed=2)
+    assert compare(rbm, "exact")["exact"].log_z == compare(rbm, ["exact"])["exact"].log_z

@@ -286,3 +286,11 @@ def test_bad_arguments(label: str) -> None:
     call, error, name = BAD[label]
     with pytest.raises(error, match=rf"^{name}: "):
         call(models(0.3)["bernoulli"])
+
+
+@pytest.mark.parametrize("n_samples", [None, 1000])
+def test_a_warning_is_about_the_line_that_asked(n_samples: int | None) -> None:
+    rbm = vf.BernoulliRBM(3.0 * np.random.default_rng(0).normal(size=(6, 4)), np.zeros(6), np.zeros(4))
+    with pytest.warns(SeriesWarning, match="diverges") as found:
+        cumulant_expansion(rbm, order=5, n_samples=n_samples, rng=0)
+    assert [w.filename for w in found] == [__file__]

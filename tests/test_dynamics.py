@@ -375,3 +375,9 @@ def test_divergences_are_counted():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(normal_energy, normal_gradient, far_apart(4))
+
+
+def test_printed_samples_say_that_their_law_is_biased():
+    rbm = vf.GaussianRBM(np.ones((2, 1)), np.zeros(2), np.zeros(1), np.ones(2))
+    found = [langevin(rbm, np.zeros((8, 2)), 2000, step_size=0.3, adjusted=a, rng=0) for a in (True, False)]
+    assert ["biased" in str(f) for f in found] == [False, True]

@@ -256,3 +256,13 @@ def test_bad_arguments_of_the_stochastic_trace():
         vf.TransverseFieldIsing(np.zeros((4, 4)), 1.0)
     with pytest.raises(ValueError, match="matrix"):
         _ring(15, 1.0).matrix()
+
+
+@pytest.mark.parametrize("beta", [8.0, [8.0]])
+def test_a_warning_is_about_the_line_that_asked(beta):
+    couplings = np.triu(2 * np.random.default_rng(0).normal(size=(8, 8)), 1)
+    ising = vf.Ising(couplings + couplings.T)
+    h = vf.TransverseFieldIsing(ising, 0.7)
+    with pytest.warns(TraceWarning) as found:
+        trace(h, beta=beta, n_probes=2, order=4, n_deflated=0, rng=0)
+    assert [w.filename for w in found] == [__file__]

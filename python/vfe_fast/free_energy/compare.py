@@ -179,7 +179,7 @@ def compare(
     ----------
     model : BernoulliRBM, SpinRBM, GaussianRBM or Ising
         The model.
-    methods : iterable of str, optional
+    methods : iterable of str, or str, optional
         Which, and in which order; all of `METHODS` that take such a model if not given.
     beta : float
         Inverse temperature, > 0.
@@ -221,6 +221,8 @@ def compare(
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
     fit = [name for name, method in METHODS.items() if isinstance(model, method.models)]
+    if isinstance(methods, str):
+        methods = [methods]
     names = fit if methods is None else [_checked(name, "methods") for name in methods]
     of_methods = {_checked(name, "options"): given for name, given in dict(options or {}).items()}
     if not all(isinstance(given, Mapping) for given in of_methods.values()):

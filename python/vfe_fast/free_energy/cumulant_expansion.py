@@ -147,7 +147,6 @@ def cumulant_expansion(
         x = beta * energies + log_q  # beta V
         values = cumulants(x, order, weights=q, unbiased=False, num_threads=num_threads).values
         series = known_series(values, x, q, one)
-        warn_if_it_diverges(series, stacklevel=2)
         traced = None if couplings is None else known_series(values, x, q, couplings)
         energy, entropy = float(q @ energies), -float(q @ log_q)
     else:
@@ -156,10 +155,13 @@ def cumulant_expansion(
             energies, log_q = _of_samples(system, trial, n, key)
         x = beta * energies + log_q
         values = cumulants(x, order, num_threads=num_threads).values
-        series = log_mean_exp_cumulants(x, order=order, num_threads=num_threads)
-        if couplings is not None:
-            traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)  # said below, where the caller is
+            series = log_mean_exp_cumulants(x, order=order, num_threads=num_threads)
+            if couplings is not None:
+                traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
         energy, entropy = float(energies.mean()), trial.entropy()
+    warn_if_it_diverges(series, stacklevel=3)
     log_z, stderr, bound = float(series.value), float(series.stderr), float(-series.partial_sums[0] / beta)
     if not is_exact and not sum_hidden:
         energy = system.mean_energy(trial)

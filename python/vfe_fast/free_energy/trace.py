@@ -169,7 +169,10 @@ def _stochastic(
     steps, coldest = min(order, n - len(low)), max(betas)
     rules = [_rules(product, probe(s), steps, basis, len(low), coldest) for s in range(n_probes)]
     low.sort()
-    return [_average(rules, low, n, b) for b in betas]
+    found = []
+    for b in betas:  # no comprehension, which is a frame of its own for the warning's stacklevel
+        found.append(_average(rules, low, n, b))
+    return found
 
 
 def _rules(
@@ -303,7 +306,10 @@ def _check_self_adjoint(product: Product, random: np.random.Generator, n: int, d
 def _hermitian(hamiltonian: Any) -> Any:
     matrix = np.asarray(hamiltonian)
     if matrix.dtype.kind not in "biufc":
-        raise TypeError(f"hamiltonian: expected a dense matrix of numbers, got {type(hamiltonian).__name__}")
+        raise TypeError(
+            "hamiltonian: expected a dense matrix of numbers, or an operator such as TransverseFieldIsing, "
+            f"got {type(hamiltonian).__name__}"
+        )
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(f"hamiltonian: expected a square matrix, got shape {matrix.shape}")
     matrix = matrix.astype(np.complex128 if matrix.dtype.kind == "c" else np.float64)

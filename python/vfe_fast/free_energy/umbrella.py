@@ -135,7 +135,9 @@ def umbrella(
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
     at, n_visible = _reals(centers, "centers"), model.n_visible
-    spring = real(spring, "spring", float(np.finfo(np.float64).tiny), math.inf)
+    spring = real(spring, "spring")
+    if not 0 < spring < math.inf:
+        raise ValueError(f"spring: expected spring > 0, got {spring:g}")
     pulls = np.full(n_visible, 1.0 / n_visible) if order is None else _reals(order, "order")
     if len(pulls) != n_visible:
         raise ValueError(f"order: expected (n_visible,) = ({n_visible},), got {pulls.shape}")

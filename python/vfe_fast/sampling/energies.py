@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -84,8 +85,17 @@ def _by_functions(energy: Callable[[Any], Any], gradient: Callable[[Any], Any]) 
     return lambda x: (energy(x), gradient(x))
 
 
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"gradient: {name} is not installed (pip install 'vfe_fast[{name}]'): {error}", name=name
+        ) from None
+
+
 def _by_torch(energy: Callable[[Any], Any]) -> Callable[[Array], Any]:
-    import torch
+    torch = _library("torch")
 
     def both(x: Array) -> Any:
         at = torch.tensor(x, requires_grad=True)
@@ -99,7 +109,7 @@ def _by_torch(energy: Callable[[Any], Any]) -> Callable[[Array], Any]:
 
 
 def _by_jax(energy: Callable[[Any], Any]) -> Callable[[Array], Any]:
-    import jax
+    jax = _library("jax")
 
     def total(x: Any) -> Any:
         values = energy(x)

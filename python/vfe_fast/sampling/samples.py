@@ -88,6 +88,7 @@ class Samples:
             f"{self.method}: {chains} chains of {n} samples in {d} dimensions, step {self.step_size:.3g}, "
             f"R-hat <= {self.r_hat.max():.3f}, ESS >= {self.ess.min():.0f}"
         )
+        found += "" if self.is_exact else "; steps are not tested: their law is biased"
         found += "" if np.isnan(self.acceptance) else f", acceptance {self.acceptance:.2f}"
         return found + ("" if self.converged else f"; not converged: {self.problem}")
 
