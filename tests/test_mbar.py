@@ -257,6 +257,8 @@ def test_same_bits() -> None:
     assert one.log_z == mbar(model, rng=4, **{**SHORT, "num_threads": 2}).log_z
     assert one.log_z == mbar(model, one.details["run"]).log_z
     assert one.log_z != mbar(model, rng=5, **SHORT).log_z
+    with pytest.raises(ValueError, match=r"^checkpoint: expected None beside a run"):
+        mbar(model, one.details["run"], checkpoint="run.npz")
 
 
 @pytest.mark.parametrize(

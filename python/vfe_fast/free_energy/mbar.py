@@ -57,7 +57,7 @@ def mbar(
         Inverse temperature, > 0.
     betas, n_ladders, n_sweeps, n_warmup, rng, num_threads, checkpoint
         As `vfe_fast.sampling.parallel_tempering` takes them; temperatures are from 0 to `beta`, of an Ising
-        model from 0 to 1 of the machine.
+        model from 0 to 1 of the machine. No `checkpoint` beside a run, which has ended.
 
     Returns
     -------
@@ -295,6 +295,8 @@ def _run(
         raise TypeError(f"run: expected a TemperedRun, got {type(run).__name__}")
     elif not _same(run.chains.rbm, model):
         raise ValueError("run: expected one of this model")
+    elif options["checkpoint"] is not None:
+        raise ValueError("checkpoint: expected None beside a run, which has ended")
     if run.betas[0] != 0 or run.betas[-1] != last:
         name = "betas" if given is None else "run"
         raise ValueError(f"{name}: expected temperatures from 0 to {last:g}, got {run.betas[[0, -1]]}")

@@ -239,7 +239,9 @@ class _NotTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError("mu, log_var: expected to be differentiated by once, got a gradient's gradient")
+        raise RuntimeError(
+            "samples, densities and bounds: expected to be differentiated by once, got a gradient's gradient"
+        )
 
 
 class _Call(torch.autograd.Function):

@@ -19,7 +19,7 @@
 namespace vfe::runtime {
 namespace {
 
-constexpr double nanoseconds_per_thread = 6e4;  // below this a thread, 30 microseconds, costs more than it saves
+constexpr double nanoseconds_per_thread = 6e4;  // below this one that has yet to begin saves nothing
 constexpr auto poll_interval = std::chrono::milliseconds(50);
 constexpr int max_threads = 1024;
 
