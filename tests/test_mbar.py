@@ -16,7 +16,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
 from vfe_fast.free_energy import MbarWarning, bar, exact, mbar, mbar_from_potentials
-from vfe_fast.free_energy.windows import Windows, inefficiency, pymbar_quietly, solve
+from vfe_fast.free_energy.windows import Windows, _apart, inefficiency, pymbar_quietly, solve
 from vfe_fast.sampling import parallel_tempering
 
 with warnings.catch_warnings():
@@ -132,18 +132,44 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.stderr == pytest.approx(whole.stderr, rel=1e-4)
 
 
-def test_the_matrix_is_made_once() -> None:
-    """Blocks are asked for; the one array of all of them goes to pymbar."""
-    u, _ = harmonic([400, 300, 200])
-    lengths = []
+def test_pymbar_gets_some_of_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others by blocks, and the equations hold for all: the same as if pymbar had got everything."""
+    n = np.array([4000, 0, 3000])
+    u, _ = harmonic(list(n))
+    lengths: list[int] = []
+    rows: list[Any] = []
+    everything = solve(Windows(n, lambda start, stop: u[:, start:stop]), np.zeros(3))
+    monkeypatch.setattr("vfe_fast.free_energy.windows._BLOCK", 4000)
+    monkeypatch.setattr("vfe_fast.free_energy.windows._MOST_SOLVED", 1000)
 
     def potentials(start: int, stop: int) -> np.ndarray:
         lengths.append(stop - start)
         return u[:, start:stop]
 
-    solved = solve(Windows(np.array([400, 300, 200]), potentials), np.zeros(3))
-    assert lengths == [900, 900]  # the matrix, and the overlap
-    assert not any(isinstance(value, np.ndarray) and value.size == u.size for value in vars(solved).values())
+    with pymbar_quietly() as pymbar:
+        theirs = pymbar.mbar_solvers.solve_mbar
+
+        def watched(u_kn: np.ndarray, n_k: np.ndarray, *args: Any, **options: Any) -> Any:
+            rows.append((u_kn.shape, list(n_k)))
+            return theirs(u_kn, n_k, *args, **options)
+
+        monkeypatch.setattr(pymbar.mbar_solvers, "solve_mbar", watched)
+    solved = solve(Windows(n, potentials), np.zeros(3))
+    assert rows == [((2, 501), [286, 215])]  # every 14th: 1,000 potentials by two windows with samples
+    assert max(lengths) == 1333
+    np.testing.assert_allclose(solved.f, everything.f, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(solved.overlap, everything.overlap, rtol=0, atol=1e-9)
+    assert solved.problem == ""
+
+
+def test_overlap_asked_of_many_windows() -> None:
+    """0.3 / K of more than ten windows, which share the samples among more: 0.02 of fifteen, 0.03 of two."""
+    for shared, enough in ((0.022, True), (0.018, False)):
+        assert _apart(np.array([[1 - shared, shared], [shared, 1 - shared]])) is not None  # 0.03 of two
+        overlap = np.eye(15) * (1 - shared)
+        for k in range(14):
+            overlap[k, k + 1] = overlap[k + 1, k] = shared
+        assert (_apart(overlap) is None) == enough
 
 
 def test_windows_apart_are_reported() -> None:

@@ -6,8 +6,9 @@ solve
 .. math:: \sum_n W_{nk} = 1, \qquad
           W_{nk} = \frac{e^{f_k - u_k(x_n)}}{\sum_l n_l e^{f_l - u_l(x_n)}}
 
-(M. Shirts, J. Chodera, J. Chem. Phys. 129 (2008) 124105). pymbar solves the equations and has the only copy
-of the matrix. Everything else reads the potentials in blocks: overlaps, and what each sample adds to the
+(M. Shirts, J. Chodera, J. Chem. Phys. 129 (2008) 124105). pymbar solves the equations; it holds u several
+times, so of many samples it gets some, and a few of Newton's steps lead from their solution to that of all.
+Everything but pymbar reads the potentials in blocks: these steps, overlaps, and what each sample adds to the
 error,
 
 .. math:: \delta f = -(1 - O)^+ \sum_n (W_n - \langle W \rangle_{\text{window of } n}), \qquad
@@ -25,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import memory_for
 from ..arrays import Array, jax_in_64_bits
 from .result import FreeEnergyWarning
 
@@ -35,7 +35,9 @@ _BLOCK = 1 << 20  # potentials held at a time
 _LEAST_OVERLAP = 0.03  # P. Klimovich, M. Shirts, D. Mobley, J. Comput. Aided Mol. Des. 29 (2015) 397
 _MANY_WINDOWS = 10  # of which more share the same samples
 _LARGEST_RESIDUAL = 1e-6  # of the equations
-_MOST_ITERATIONS = 1000
+_MOST_ITERATIONS = 100
+_MOST_SOLVED = 1 << 20  # potentials for pymbar, which holds several times as many
+_MOST_STEPS = 10  # of Newton's method, from there
 
 
 class MbarWarning(FreeEnergyWarning):
@@ -64,14 +66,20 @@ class Windows:
             stop = min(n, start + step)
             yield slice(start, stop), self.potentials(start, stop)
 
-    def matrix(self, rows: Array) -> Array:
-        """Potentials of all samples in some windows."""
-        shape = len(rows), int(self.n_samples.sum())
-        with memory_for("u_kn", shape):
-            whole = np.empty(shape)
-        for part, u in self.blocks():
-            whole[:, part] = u[rows]
-        return whole
+    def matrix(self, rows: Array, every: int) -> tuple[Array, Array]:
+        """Potentials in some windows of every so-manyth sample of each, and how many these are of each."""
+        taken = np.concatenate([np.arange(n) % every == 0 for n in self.n_samples])
+        whole = np.concatenate([u[rows][:, taken[part]] for part, u in self.blocks()], axis=1)
+        return whole, -(-self.n_samples // every)
+
+    def overlaps(self, f: Array) -> tuple[Array, Array]:
+        """Σ_n W_nk W_nl and Σ_n W_nk."""
+        products, sums = np.zeros((len(f), len(f))), np.zeros(len(f))
+        for _, u in self.blocks():
+            weights = self.weights(f, u)
+            products += weights @ weights.T
+            sums += weights.sum(axis=1)
+        return products, sums
 
     def log_denominators(self, f: Array, u: Array) -> Array:
         """ln Σ_l n_l e^(f_l - u_l), (n,)."""
@@ -117,11 +125,7 @@ class Solved:
     def at(cls, windows: Windows, f: Array, failed: str = "") -> Solved:
         """With these free energies of windows that have samples, and what the solver failed at, if it did."""
         f = _unsampled(windows, f)
-        products, sums = np.zeros((len(f), len(f))), np.zeros(len(f))
-        for _, u in windows.blocks():
-            weights = windows.weights(f, u)
-            products += weights @ weights.T
-            sums += weights.sum(axis=1)
+        products, sums = windows.overlaps(f)
         residual = float(np.abs(sums - 1).max())
         if residual <= _LARGEST_RESIDUAL:
             failed = ""  # whatever the solver says of itself
@@ -202,11 +206,13 @@ def solve(windows: Windows, guess: Array) -> Solved:
                     "continuation": False,
                     "options": {"min_sc_iter": 0, "maxiter": _MOST_ITERATIONS},
                 },
-                {"method": "hybr", "continuation": False, "options": {}},
+                {"method": "hybr", "continuation": False, "options": {"maxfev": _MOST_ITERATIONS}},
             )
+            every = -(-len(sampled) * int(windows.n_samples.sum()) // _MOST_SOLVED)
+            potentials, n_samples = windows.matrix(sampled, every)
             try:
                 of_sampled, steps = pymbar.mbar_solvers.solve_mbar(
-                    windows.matrix(sampled), windows.n_samples[sampled], f[sampled], solver_protocol=protocol
+                    potentials, n_samples[sampled], f[sampled], solver_protocol=protocol
                 )
                 f[sampled] = np.asarray(of_sampled, np.float64)
                 failed = "" if steps[-1]["success"] else "the solver of pymbar did not converge"
@@ -214,7 +220,24 @@ def solve(windows: Windows, guess: Array) -> Solved:
                 failed = f"the solver of pymbar failed: {error}"
     if not np.isfinite(f).all():
         failed, f = "the solver of pymbar did not converge", guess - guess[sampled[0]]
-    return Solved.at(windows, f, failed)
+    return Solved.at(windows, _polished(windows, f), failed)
+
+
+def _polished(windows: Windows, f: Array) -> Array:
+    """f after those of Newton's steps towards the solution that came nearer to it."""
+    sampled = np.flatnonzero(windows.n_samples)
+    n = windows.n_samples[sampled]
+    best, least = f, np.inf
+    for _ in range(_MOST_STEPS):
+        products, sums = windows.overlaps(f)
+        sums = sums[sampled]
+        residual = np.abs(sums - 1).max()
+        if not residual < least / 2:
+            break
+        best, least, f = f, residual, f.copy()
+        curvature = np.diag(n * sums) - n[:, None] * products[np.ix_(sampled, sampled)] * n
+        f[sampled] -= np.linalg.lstsq(curvature, n * (sums - 1), rcond=None)[0]
+    return best
 
 
 def _unsampled(windows: Windows, f: Array) -> Array:
