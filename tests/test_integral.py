@@ -164,6 +164,43 @@ def test_walls_and_beta_zero() -> None:
     assert f.value == -INF
 
 
+@pytest.mark.parametrize("k", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(
+    ("low", "high", "log_z"),
+    [
+        (0.0, 1.0, lambda k: -math.log(1 - k)),
+        (1.0, 2.0, lambda k: -math.log(1 - k)),  # x - 1 has fewer digits
+        (1e6, 1e6 + 1, lambda k: -math.log(1 - k)),
+        (0.0, INF, lambda k: math.lgamma(1 - k)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.FreeEnergyWarning")
+def test_what_numbers_do_not_resolve_at_an_end_is_in_the_bound(
+    k: float, low: float, high: float, log_z: Any
+) -> None:
+    """(x - low)^-k has a thousandth of its integral, or a tenth, where x is low to the last digit."""
+    f = integral(lambda x: k * np.log(x - low) + (x if high == INF else 0.0), (low, high))
+    assert abs(f.log_z - log_z(k)) < f.details["error_bound"]
+    assert f.details["error_bound"] < 0.2
+    mirrored = integral(lambda x: k * np.log(-x - low) + (-x if high == INF else 0.0), (-high, -low))
+    assert abs(mirrored.log_z - log_z(k)) < mirrored.details["error_bound"]
+
+
+@pytest.mark.parametrize("k", [1.05, 1.2, 1.5, 2.0])
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.FreeEnergyWarning")
+def test_what_lies_beyond_the_last_number_is_in_the_bound(k: float) -> None:
+    f = integral(lambda x: k * np.log(x), (1.0, INF))
+    assert abs(f.log_z + math.log(k - 1)) < f.details["error_bound"] < 0.3
+
+
+@pytest.mark.parametrize("k", [1.0, 1.2])
+def test_no_bound_where_z_is_infinite(k: float) -> None:
+    with pytest.warns(FreeEnergyWarning, match="not reliable"):
+        assert integral(lambda x: k * np.log(x), (0, 1)).details["error_bound"] == INF
+    with pytest.warns(FreeEnergyWarning, match="not reliable"):
+        assert integral(lambda x: np.log(x) / k, (1, INF)).details["error_bound"] == INF
+
+
 def test_what_diverges_or_is_too_rough_says_so() -> None:
     for energy, bounds in (
         (lambda x: 0 * x, LINE),

@@ -32,6 +32,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _MOST_RUNS = 3
 _OTHER_CUT = -0.15
 _LAST = 1.0 - _EPS / 2  # u before the end
+_CLOSE = 2.0**-50  # to it
 
 
 def integral(
@@ -70,9 +71,8 @@ def integral(
     FreeEnergy
         Of kind ``"consistent"``. `details`: ``"error_bound"``: the difference of two rules summed over cells
         (in more dimensions twice that, and the difference to a run with other cells) and rounding; larger
-        than the error if no peak was missed and `converged`, but no bound of an integral that diverges or
-        nearly does; ``"peaks"``, where they are;
-        ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the
+        than the error if no peak was missed, and infinite in one dimension where Z is; ``"peaks"``, where
+        they are; ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the
         bound, rounding apart, is above the tolerance.
 
     Warns
@@ -147,11 +147,26 @@ def _integrated(
     )
     inside = np.clip(widths / slopes, 4 * _EPS, 2.0)
     log_z, error, n = integrate(mapped, at, inside, tolerance, max_evaluations)
-    if d > 1:
+    if d == 1:
+        error += sum(_beyond(mapped, end, axes[0], log_z) for end in (-1.0, 1.0))
+    else:
         other, other_error, n_other = integrate(mapped, at, inside, tolerance, max_evaluations, _OTHER_CUT)
         both = abs(math.expm1(min(700.0, other - log_z))) if math.isfinite(log_z) else math.inf
         log_z, error, n = max(log_z, other), max(error, other_error) + both, n + n_other
     return log_z, error, n
+
+
+def _beyond(log_f: Callable[[Array], Array], end: float, axis: _Axis, log_z: float) -> float:
+    """What p, if a power of the distance, has more than even close to an end, where numbers end; over Z."""
+    x = 0.0 if axis.kind == "infinite" or (axis.kind == "half" and end > 0) else float(axis.x(np.array(end)))
+    near = max(_CLOSE, 8 * np.spacing(abs(x)) / abs(axis.scale))
+    at, twice_as_far = map(float, log_f(end * (1.0 - near * np.array([[1.0], [2.0]]))))
+    if at == -math.inf:
+        return 0.0
+    power = 1.0 + (twice_as_far - at) / math.log(2.0)  # of the distance, in the integral
+    if power <= 0:
+        return math.inf
+    return abs(1.0 / power - 1.0) * math.exp(min(700.0, at + math.log(near) - log_z))
 
 
 @dataclass(frozen=True)
