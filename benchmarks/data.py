@@ -8,13 +8,15 @@ import numpy as np
 FOLDER = Path(os.environ.get("VFE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def binarized_mnist() -> np.ndarray:
+def binarized_mnist(*, or_random: bool = True) -> np.ndarray:
     """Salakhutdinov and Murray's binarized training images; without them, random states as dark as those."""
     file = FOLDER / "binarized_mnist" / "binarized_mnist_train.amat"
     if file.is_file():
         from scipy.io import loadmat
 
         return np.ascontiguousarray(loadmat(file)["X"], np.uint8)
+    if not or_random:
+        raise FileNotFoundError(f"{file}: is not there; VFE_DATA names its folder")
     rng = np.random.default_rng(0)
     return (rng.random((20_000, 784)) < rng.beta(0.2, 1.3, 784)).astype(np.uint8)
 

@@ -322,6 +322,15 @@ def test_sandwich() -> None:
     assert (given.details["start"], len(given.details["log_weights"])) == ("given", 70)
 
 
+def test_warnings_of_a_sandwich_are_about_the_callers_line() -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        ais_sandwich(random_rbm(30, 30, scale=2.0, seed=7), 3, 20, n_burn_in=10, rng=1)
+    assert len(found) == 2
+    assert {w.filename for w in found} == {__file__}
+    assert len({w.lineno for w in found}) == 1
+
+
 def test_gibbs_starts_follow_the_model() -> None:
     """Chains that are warmed and burnt in have the model's means."""
     model = random_rbm(24, 21, scale=0.15, seed=7)

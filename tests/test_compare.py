@@ -140,6 +140,7 @@ def test_what_is_out_of_reach_is_skipped_with_its_reason():
         ({"model": 3}, TypeError, "model"),
         ({"methods": ["aiz"]}, ValueError, "methods: expected names of exact"),
         ({"options": {"aiz": {}}}, ValueError, "options: expected names of exact"),
+        ({"methods": ["exact"], "options": {"ais": {}}}, ValueError, "options: .* compared, got 'ais'"),
         ({"options": {"ais": None}}, TypeError, "options: expected a mapping of keywords"),
         ({"options": {"ais": {"n_chains": 0}}}, ValueError, "n_chains"),
         ({"beta": 0.0}, ValueError, "beta"),

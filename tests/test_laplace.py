@@ -184,7 +184,7 @@ def test_flat_and_missing_minima_are_reported():
     [
         ({"energy": 1}, TypeError, "energy"),
         ({"gradient": None}, TypeError, "gradient"),
-        ({"start": [1.0]}, ValueError, "start"),
+        ({"start": [1.0]}, ValueError, "start: expected .n_starts"),
         ({"beta": 0.0}, ValueError, "beta"),
         ({"hessian": 3}, TypeError, "hessian"),
         ({"hessian": lambda x: x}, ValueError, "hessian"),

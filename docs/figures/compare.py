@@ -19,7 +19,7 @@ from benchmarks.data import binarized_mnist
 
 def compute(small: bool = False) -> vf.free_energy.Comparison:
     """Train by PCD, then compare."""
-    images = binarized_mnist()
+    images = binarized_mnist(or_random=small)
     rbm = vf.BernoulliRBM.from_data(images, 20, rng=1)
     vf.train(rbm, images, method="pcd", n_epochs=1 if small else 10, learning_rate=0.02, rng=1)
     return vf.free_energy.compare(rbm, data=images[:1000], rng=2)

@@ -23,7 +23,7 @@ SIDE, N_IMAGES = 28, 10
 
 def compute(small: bool = False) -> list[tuple[str, NDArray[np.float64]]]:
     """Rows of images, each with its name: what is given, what three chains add, and what they expect."""
-    images = binarized_mnist()
+    images = binarized_mnist(or_random=small)
     train, held_out = images[:-1000], images[-1000:][:N_IMAGES]
     rbm = vf.BernoulliRBM.from_data(train, 20 if small else 500, rng=1)
     n_epochs = 1 if small else 40

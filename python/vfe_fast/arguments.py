@@ -48,7 +48,8 @@ def real(value: Any, name: str, least: float = -math.inf, below: float = math.in
     except OverflowError:
         raise ValueError(f"{name}: expected a number in the range of float64, got a larger one") from None
     if (least > -math.inf or below < math.inf) and not least <= number < below:
-        raise ValueError(f"{name}: expected {least:g} <= {name} < {below:g}, got {number:g}")
+        low = "0 <" if least == np.finfo(np.float64).tiny else f"{least:g} <="
+        raise ValueError(f"{name}: expected {low} {name} < {below:g}, got {number:g}")
     return number
 
 

@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
 from ..models.spin_layers import SpinLayers
+from ..warned import warn
 
 __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 
@@ -386,10 +386,8 @@ def _workers(executor: Executor | None, n_parts: int, n_threads: int) -> Iterato
                     futures = [outside.submit(run.advance, part, until, 1) for part in parts]
                     return [future.result() for future in futures]
                 except BrokenExecutor as error:
-                    warnings.warn(
-                        f"executor: it broke ({error}); the rest is computed in this process",
-                        RuntimeWarning,
-                        stacklevel=6,
+                    warn(
+                        f"executor: it broke ({error}); the rest is computed in this process", RuntimeWarning
                     )
                     outside = None
             if n_workers == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,11 @@ import numpy as np
 
 from ..arguments import count, inverse_temperature, real, threads
 from ..arrays import Array, borrow
+from ..brief import brief
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
+from ..warned import warn
 from .fixed_point import settle
 from .mean_field import MeanFieldWarning
 from .pairs import pairs_of
@@ -56,6 +57,8 @@ class ClampedFreeEnergies:
     spins: Array | None
     plefka: Array
     problem: str
+
+    __repr__ = brief
 
 
 def clamped_tap(
@@ -152,7 +155,7 @@ def clamped_tap(
             f"{np.count_nonzero(found.converged & ~holds)} beyond Plefka's condition, "
             f"{np.count_nonzero(below)} below the bound of order 1"
         )
-        warnings.warn(f"clamped_tap: {problem}", MeanFieldWarning, stacklevel=2)
+        warn(f"clamped_tap: {problem}", MeanFieldWarning)
     means = pairs.cumulants(found.theta).mean
     is_ising = isinstance(model, Ising)
     return ClampedFreeEnergies(

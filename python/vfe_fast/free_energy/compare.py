@@ -86,7 +86,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Free energies of one model by several methods. Print it for a table; `plot` draws it.
 
@@ -160,6 +160,8 @@ class Comparison:
         lines += [f"{name}: none, {why}" for name, why in self.skipped.items()]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def compare(
     model: Compared,
@@ -227,6 +229,9 @@ def compare(
     of_methods = {_checked(name, "options"): given for name, given in dict(options or {}).items()}
     if not all(isinstance(given, Mapping) for given in of_methods.values()):
         raise TypeError("options: expected a mapping of keywords for each method")
+    for name in of_methods:
+        if name not in names:
+            raise ValueError(f"options: expected methods that are compared, got {name!r}")
     if data is not None:
         n_units = model.n_spins if isinstance(model, Ising) else model.n_visible
         shape = np.shape(borrow(data, "data")[0])

@@ -28,6 +28,7 @@ from ..statistics.series import (
     log_mean_exp_cumulants,
     warn_if_it_diverges,
 )
+from ..warned import warn
 from .mean_field import mean_field
 from .result import FreeEnergy
 
@@ -161,7 +162,7 @@ def cumulant_expansion(
             if couplings is not None:
                 traced = log_mean_exp_cumulants(x, order=order, lambda_=couplings, num_threads=num_threads)
         energy, entropy = float(energies.mean()), trial.entropy()
-    warn_if_it_diverges(series, stacklevel=3)
+    warn_if_it_diverges(series)
     log_z, stderr, bound = float(series.value), float(series.stderr), float(-series.partial_sums[0] / beta)
     if not is_exact and not sum_hidden:
         energy = system.mean_energy(trial)
@@ -170,7 +171,7 @@ def cumulant_expansion(
             log_z, stderr = -beta * bound, 0.0
     problem = _problem(series, is_exact)
     if problem and not series.diverges:  # which the series has said itself
-        warnings.warn(f"cumulant_expansion: {problem}", SeriesWarning, stacklevel=2)
+        warn(f"cumulant_expansion: {problem}", SeriesWarning)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..arguments import count, inverse_temperature, real
 from ..arrays import Array
+from ..warned import warn
 from .cubature import integrate, points_per_cell
 from .result import FreeEnergy
 from .thermodynamic_integration import IntegrationWarning
@@ -219,7 +219,7 @@ def _free_energy(
             f"Z is known to {error:.2g} of it after {n_evaluations} evaluations: p(x) may be too rough or "
             "narrow, or Z infinite"
         )
-        warnings.warn(f"ln Z is not reliable: {problem}", IntegrationWarning, stacklevel=3)
+        warn(f"ln Z is not reliable: {problem}", IntegrationWarning)
     assumed = (
         f"no narrow dip of the energy lies between the {_SCAN[d]} points of the scan on each axis and away "
         f"from `points`; peaks found: {len(peaks)}"

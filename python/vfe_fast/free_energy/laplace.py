@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +28,7 @@ from ..arrays import Array
 from ..models import GaussianRBM
 from ..sampling.energies import Energy, GradientOf, potential
 from ..sampling.samples import starts
+from ..warned import warn
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["LaplaceWarning", "laplace"]
@@ -102,7 +102,7 @@ def laplace(
     >>> bool(abs(F.log_z - 1.5 * np.log(2 * np.pi)) < 1e-9)
     True
     """
-    x = starts(start)
+    x = starts(start, "n_starts")
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
@@ -131,7 +131,7 @@ def laplace(
         if not abs(minimum.correction) <= 0.5:
             problem = f"the correction of the next order is {minimum.correction:.2g}: β is too small for it"
     if problem:
-        warnings.warn(f"laplace: {problem}", LaplaceWarning, stacklevel=2)
+        warn(f"laplace: {problem}", LaplaceWarning)
     log_z = float(orders[1]) if found else math.nan
     details = {
         "minima": np.array([m.x for m in found]),

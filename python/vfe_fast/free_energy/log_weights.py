@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..warned import warn
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k"]
@@ -83,7 +83,7 @@ def estimate(
 ) -> FreeEnergy:
     """The free energy that an average of weights gives, with a warning if there is a problem."""
     if problem:
-        warnings.warn(f"ln Z is not reliable: {problem}; {advice}", WeightsWarning, stacklevel=3)
+        warn(f"ln Z is not reliable: {problem}; {advice}", WeightsWarning)
     return FreeEnergy(
         value=-log_z / beta if beta > 0 else -math.inf,
         log_z=log_z,

@@ -20,6 +20,7 @@ from ..arguments import inverse_temperature, real
 from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..sampling.tempering import TemperedRun, TemperingWarning, parallel_tempering
+from ..warned import warn
 from .log_weights import LogMean
 from .result import FreeEnergy
 from .windows import MbarWarning, Solved, Windows, inefficiency, pymbar_quietly, solve
@@ -362,11 +363,7 @@ def _checked(
     log_z: float, stderr: float, ess: float, beta: float, problem: str, details: dict[str, Any]
 ) -> FreeEnergy:
     if problem:
-        warnings.warn(
-            f"ln Z is not reliable: {problem}; try more windows, or more samples",
-            MbarWarning,
-            stacklevel=4,
-        )
+        warn(f"ln Z is not reliable: {problem}; try more windows, or more samples", MbarWarning)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,

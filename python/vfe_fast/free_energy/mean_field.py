@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
 from ..random import generator, seed
+from ..warned import warn
 from .fixed_point import Settled, settle
 from .pairs import Layers, Pairs, pairs_of
 from .result import FreeEnergy, FreeEnergyWarning
@@ -103,7 +103,7 @@ def mean_field(
     best = int(np.argmax(problem.pairs.log_z(found.theta, 1)))
     reason = "" if found.converged[best] else problem.unsettled(found, best)
     if reason:
-        warnings.warn(f"mean_field: {reason}", MeanFieldWarning, stacklevel=2)
+        warn(f"mean_field: {reason}", MeanFieldWarning)
     return problem.result(found, best, 1, reason)
 
 

@@ -13,7 +13,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from .._core import version
 from ..arguments import threads
 from ..arrays import Array
 from ..files import check_checkpoint, read_checkpoint, write_arrays
+from ..warned import warn
 
 __all__ = ["RangeSum", "added", "check_how", "sum_ranges"]
 
@@ -188,11 +188,7 @@ def _elsewhere(task: RangeSum, first: int, n_threads: int, executor: Executor) -
             yield rows
             first += size
     except BrokenExecutor as error:
-        warnings.warn(
-            f"executor: it broke ({error}); the rest is computed in this process",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        warn(f"executor: it broke ({error}); the rest is computed in this process", RuntimeWarning)
         yield from _here(task, first, n_threads)
     finally:
         for _, _, future in under_way:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..arrays import Array
+from ..brief import brief
 
 __all__ = ["FreeEnergy", "FreeEnergyWarning", "Kind", "Moments", "SpinMoments"]
 
@@ -63,6 +64,8 @@ class Moments(_EnergyMoments):
     hidden: Array
     visible_hidden: Array
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class SpinMoments(_EnergyMoments):
@@ -80,6 +83,8 @@ class SpinMoments(_EnergyMoments):
 
     spins: Array
     spin_spin: Array
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +123,8 @@ class FreeEnergy:
     moments: Any = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = brief
+
     @property
     def problem(self) -> str:
         """Why it did not converge, in words; empty if it did."""
@@ -144,4 +151,4 @@ class FreeEnergy:
             error += f" ± at most {bound:.2g}"
         kind = f"F is {_AS_WORDS[self.kind]}" if self.kind.endswith("bound") else self.kind
         warning = "" if self.converged else ", not converged"
-        return f"F = {self.value:.10g}, ln Z = {self.log_z:.10g}{error} ({kind}{warning})"
+        return f"F = {self.value + 0.0:.10g}, ln Z = {self.log_z + 0.0:.10g}{error} ({kind}{warning})"  # no -0

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..arguments import count, real
 from ..arrays import Array
+from ..brief import brief
 from ..models import Ising
 from .result import FreeEnergy
 from .triangle import Triangle, energy_bound
@@ -68,6 +69,8 @@ class DensityOfStates(Density):
     energies: Array
     counts: npt.NDArray[np.uint64]
     bin_width: float
+
+    __repr__ = brief
 
     def free_energy(self, beta: float) -> FreeEnergy:
         """Free energy at any temperature, with what is known of its error.
@@ -211,6 +214,8 @@ class GroundState:
     states: npt.NDArray[np.int8]
     degeneracy: int
     gap: float
+
+    __repr__ = brief
 
 
 def ground_state(model: Ising, *, max_states: int = 1000) -> GroundState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ..arguments import count, real
 from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
+from ..warned import warn
 from .mean_field import MeanFieldWarning, Problem
 from .pairs import Layers, Pairs
 from .result import FreeEnergy
@@ -128,7 +128,7 @@ def tap(
         if is_below(log_z[best], bound):
             reason = f"ln Z is {bound - log_z[best]:.3g} below the bound of mean field: the expansion fails"
     if reason:
-        warnings.warn(f"tap: {reason}", MeanFieldWarning, stacklevel=2)
+        warn(f"tap: {reason}", MeanFieldWarning)
     result = problem.result(found, best, order, reason)
     more: dict[str, Any] = {"order": order, "plefka": float(eigenvalues[best])}
     if isinstance(pairs, Layers):

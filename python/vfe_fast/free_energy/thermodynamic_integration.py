@@ -9,7 +9,6 @@ generates thermodynamic relations; J. Kirkwood, J. Chem. Phys. 3 (1935) 300).
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..random import seed
 from ..sampling import GibbsChains
+from ..warned import warn
 from .annealing import Target
 from .kronrod import GAUSS_WEIGHTS, POINTS, WEIGHTS
 from .result import FreeEnergy, FreeEnergyWarning
@@ -151,7 +151,7 @@ def thermodynamic_integration(
     problem = problem or missed(log_z, total, seen)
     if problem:
         advice = "more n_warmup, n_steps or n_panels are needed"
-        warnings.warn(f"{problem}: {advice}", IntegrationWarning, stacklevel=2)
+        warn(f"{problem}: {advice}", IntegrationWarning)
     return FreeEnergy(
         value=-log_z / beta,
         log_z=log_z,

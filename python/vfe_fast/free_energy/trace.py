@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -12,6 +11,7 @@ import numpy as np
 from ..arguments import count, inverse_temperature, memory_for
 from ..arrays import Array
 from ..random import generator, seed
+from ..warned import warn
 from .lanczos import Product, Rule, Tridiagonal, lanczos, low_states, project_out
 from .log_weights import LogMean
 from .result import FreeEnergy, FreeEnergyWarning
@@ -169,10 +169,7 @@ def _stochastic(
     steps, coldest = min(order, n - len(low)), max(betas)
     rules = [_rules(product, probe(s), steps, basis, len(low), coldest) for s in range(n_probes)]
     low.sort()
-    found = []
-    for b in betas:  # no comprehension, which is a frame of its own for the warning's stacklevel
-        found.append(_average(rules, low, n, b))
-    return found
+    return [_average(rules, low, n, b) for b in betas]
 
 
 def _rules(
@@ -216,7 +213,7 @@ def _average(rules: list[tuple[Rule, Rule]], low: Array, n: int, beta: float) ->
     elif stderr > _LARGEST_STDERR:
         problem = f"probes differ so much that ln Z is known to {stderr:.2g} only: more n_probes are needed"
     if problem:
-        warnings.warn(f"ln Z is not reliable: {problem}", TraceWarning, stacklevel=4)
+        warn(f"ln Z is not reliable: {problem}", TraceWarning)
     details = {"low_energies": low, "log_weights": log_weights, "order_bias": bias, "problem": problem}
     return _free_energy(log_z, stderr, mean.ess, beta, details, "consistent")
 

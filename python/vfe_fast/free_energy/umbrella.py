@@ -12,7 +12,6 @@ min(1, e^{b_k(m) - b_k(m')}), and nothing is approximate. MBAR takes the bias of
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,11 @@ import numpy as np
 
 from ..arguments import count, inverse_temperature, memory_for, real
 from ..arrays import Array
+from ..brief import brief
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling import GibbsChains, gibbs
+from ..warned import warn
 from .windows import MbarWarning, Windows, solve
 
 __all__ = ["Profile", "umbrella"]
@@ -72,6 +73,8 @@ class Profile:
     acceptance: Array
     inefficiencies: Array
     overlap: Array
+
+    __repr__ = brief
 
 
 def umbrella(
@@ -210,9 +213,7 @@ def _profile(
                 f"no m beyond {samples.min():.4g} ... {samples.max():.4g} was sampled, where F is low still"
             )
     if problem:
-        warnings.warn(
-            f"F(m) is not reliable: {problem}; try more windows, or n_steps", MbarWarning, stacklevel=3
-        )
+        warn(f"F(m) is not reliable: {problem}; try more windows, or n_steps", MbarWarning)
     return Profile(
         order=values,
         free_energy=(solved.f[n_windows + 1 :] - solved.f[n_windows]) / beta,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..arguments import memory_for
 from ..models import BernoulliRBM, Ising, SpinRBM
+from ..warned import warn
 from .blocks import Blocks, checked_blocks
 from .mean_field import MeanFieldWarning, Problem
 from .result import FreeEnergy
@@ -146,7 +146,7 @@ def variational(
         f"not converged after {best.n_sweeps} sweeps: means change by {best.change:.2g}; raise max_sweeps"
     )  # fmt: skip
     if reason:
-        warnings.warn(f"variational: {reason}", MeanFieldWarning, stacklevel=2)
+        warn(f"variational: {reason}", MeanFieldWarning)
     means = {"spins": best.means}
     if not isinstance(model, Ising):
         means = {"visible": best.means[: model.n_visible], "hidden": best.means[model.n_visible :]}

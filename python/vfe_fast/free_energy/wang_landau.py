@@ -10,7 +10,6 @@ Neuhaus, Phys. Rev. Lett. 68 (1992) 9), whose law is known.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +18,10 @@ import numpy as np
 from .. import _core
 from ..arguments import count, memory_for, real, threads
 from ..arrays import Array
+from ..brief import brief
 from ..models import Ising
 from ..random import generator, seed
+from ..warned import warn
 from .result import FreeEnergy, FreeEnergyWarning
 from .spectrum import Density, Levels, log_sum
 
@@ -69,6 +70,8 @@ class SampledDensityOfStates(Density):
     problem: str
     _left_out: Array = field(repr=False)  # ln ρ without each walker, (n_walkers, n_levels)
 
+    __repr__ = brief
+
     def free_energy(self, beta: float) -> FreeEnergy:
         """Free energy at any temperature, with its standard error.
 
@@ -107,7 +110,7 @@ class SampledDensityOfStates(Density):
             )
         problem = "; ".join(problems)
         if problem:
-            warnings.warn(f"wang_landau: {problem}", WangLandauWarning, stacklevel=2)
+            warn(f"wang_landau: {problem}", WangLandauWarning)
         parts = np.array([log_sum(each - beta * self.energies) for each in self._left_out])
         return FreeEnergy(
             value=-log_z / beta if beta > 0 else -math.inf,
@@ -205,7 +208,7 @@ def wang_landau(
         problems.append(f"{walk.trips.sum()} round trips of all walkers < {_TRIPS}")
     problem = "; ".join(problems)
     if problem:
-        warnings.warn(f"wang_landau: {problem}", WangLandauWarning, stacklevel=2)
+        warn(f"wang_landau: {problem}", WangLandauWarning)
     return walk.density(problem)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..brief import brief
 from .ising import Ising
 from .spin_rbm import SpinRBM
 
@@ -46,6 +47,8 @@ class SpinLayers:
     bipartite: bool
     beta: float
     order: Array
+
+    __repr__ = brief
 
     def spins(self, v: Any, h: Any) -> Array:
         """Put states of the machine into the order of the Ising model's spins.

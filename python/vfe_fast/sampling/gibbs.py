@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, memory_for, on_cuda, real, threads
 from ..arrays import Array, borrow, borrow_states
+from ..brief import brief
 from ..device import DeviceArray
 from ..files import read_arrays, write_arrays
 from ..random import seed
@@ -122,6 +123,8 @@ class ChainState:
     hidden: Words
     seed: int
     step: int
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for array in (self.visible, self.hidden):

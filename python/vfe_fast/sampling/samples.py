@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from ..arguments import count, memory_for
 from ..arrays import Array
+from ..brief import brief
+from ..warned import warn
 from .diagnostics import ess_bulk, ess_tail, r_hat
 from .energies import reals
 
@@ -65,6 +66,8 @@ class Samples:
     ess_tail: Array = field(repr=False)
     problem: str = ""
 
+    __repr__ = brief
+
     @property
     def converged(self) -> bool:
         """Whether chains agree (R-hat <= 1.01), are long enough (100 effective samples) and none diverged."""
@@ -93,11 +96,11 @@ class Samples:
         return found + ("" if self.converged else f"; not converged: {self.problem}")
 
 
-def starts(start: Any) -> Array:
+def starts(start: Any, each: str = "n_chains") -> Array:
     """Where chains begin, (n_chains, n_dimensions), a copy in float64."""
     x = np.array(reals(start, "start"))
     if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"start: expected (n_chains, n_dimensions), got {x.shape}")
+        raise ValueError(f"start: expected ({each}, n_dimensions), got {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError("start: expected finite numbers")
     return x
@@ -128,7 +131,7 @@ def finished(
     problem = "; ".join(problems)
     if problem:
         advice = "a larger `acceptance`" if n_divergent else "more n_samples or n_warmup"
-        warnings.warn(f"{method}: {problem}; {advice} may help", SamplingWarning, stacklevel=3)
+        warn(f"{method}: {problem}; {advice} may help", SamplingWarning)
     return Samples(
         samples, energies, method, is_exact, acceptance, step_size, mass, n_divergent, of_rank, bulk, tail,
         problem,

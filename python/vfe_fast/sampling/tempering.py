@@ -15,7 +15,6 @@ import hashlib
 import math
 import os
 import time
-import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -25,9 +24,11 @@ import numpy as np
 from .. import _core
 from ..arguments import count, inverse_temperature, memory_for
 from ..arrays import Array
+from ..brief import brief
 from ..files import check_checkpoint, read_checkpoint, write_arrays
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
+from ..warned import warn
 from .gibbs import ChainState, GibbsChains
 
 __all__ = ["Swaps", "Tempered", "TemperedRun", "TemperingWarning", "parallel_tempering", "swaps"]
@@ -124,6 +125,8 @@ class TemperedRun:
     round_trip_time: float
     ideal_round_trip_time: float
     chains: GibbsChains
+
+    __repr__ = brief
 
     @property
     def converged(self) -> bool:
@@ -352,12 +355,11 @@ def parallel_tempering(
         chains=chains,
     )
     if not found.converged:
-        warnings.warn(
+        warn(
             f"{trips} round trips between the hottest and the coldest temperature in {n_sweeps} sweeps; the "
             f"rarest swap has a probability of {found.acceptance.min():.2g}: more temperatures or n_sweeps "
             "are needed",
             TemperingWarning,
-            stacklevel=2,
         )
     return found
 

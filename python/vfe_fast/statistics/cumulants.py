@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import array_shape, count, memory_for, on_cuda, threads
 from ..arrays import Array, GiveBack, borrow, in_host
+from ..brief import brief
 
 __all__ = ["CumulantAccumulator", "Cumulants", "cumulants"]
 
@@ -53,6 +54,8 @@ class Cumulants:
     _weighted: bool = field(repr=False)
     _first_four: Array = field(repr=False)
     _give_back: GiveBack = field(repr=False)
+
+    __repr__ = brief
 
     @property
     def stderr_independent(self) -> Any:

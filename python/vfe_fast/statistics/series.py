@@ -10,7 +10,6 @@ so the result says what it sees.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +19,8 @@ import numpy.typing as npt
 from .. import _core
 from ..arguments import count, on_cuda, real, threads
 from ..arrays import Array, borrow
+from ..brief import brief
+from ..warned import warn
 from .cumulants import MOST_ORDERS, blocks, jackknife, samples_and_weights
 
 __all__ = ["CumulantSeries", "SeriesWarning", "log_mean_exp_cumulants"]
@@ -87,6 +88,8 @@ class CumulantSeries:
     direct_stderr: Array
     ess: Array
     n: int
+
+    __repr__ = brief
 
     @property
     def order(self) -> int:
@@ -188,7 +191,7 @@ def log_mean_exp_cumulants(
         for coupling in couplings.ravel()
     ]
     result = _joined(found, couplings, n)
-    warn_if_it_diverges(result, stacklevel=3)
+    warn_if_it_diverges(result)
     return result
 
 
@@ -253,16 +256,15 @@ def _joined(found: list[dict[str, Array]], couplings: Array, n: int) -> Cumulant
     return CumulantSeries(**parts, n=n)
 
 
-def warn_if_it_diverges(result: CumulantSeries, stacklevel: int) -> None:
+def warn_if_it_diverges(result: CumulantSeries) -> None:
     """Say so plainly."""
     if result.diverges.any():
         n_diverge, n_all = int(result.diverges.sum()), result.diverges.size
         many = f" in {n_diverge} of {n_all} cases" if result.diverges.ndim else ""
-        warnings.warn(
+        warn(
             f"the cumulant series diverges{many}: its terms do not become smaller; stop at `best_order`, or "
             "compare with `direct` and `pade`",
             SeriesWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from ..arguments import count
 from ..arrays import Array
+from ..brief import brief
 from ..free_energy.result import FreeEnergy
 from ..random import generator, seed
 from ..statistics.cumulants import MOST_ORDERS, cumulants
@@ -59,6 +60,8 @@ class Evaluation:
     entropy: Array
     active: Array
     n_samples: int
+
+    __repr__ = brief
 
     @property
     def free_energy(self) -> FreeEnergy:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from ..arguments import count, real
+from ..brief import brief
 from ..free_energy.result import Kind
 from ..statistics.cumulants import MOST_ORDERS
 from ..statistics.series import stopped
@@ -51,6 +52,8 @@ class Bound:
     value: torch.Tensor
     kind: Kind | None
     details: Mapping[str, float] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def loss(self) -> torch.Tensor:

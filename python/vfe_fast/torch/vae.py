@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..arguments import count, real
+from ..brief import brief
 from ..random import seed
 from ..sampling.reparameterize import split_prior
 from .densities import log_density, standard_normal_log_density
@@ -59,6 +60,8 @@ class Draw:
     kl_kind: str
     temperature: float
     z_before_flow: torch.Tensor | None = None
+
+    __repr__ = brief
 
     @property
     def energy(self) -> torch.Tensor:
