@@ -151,4 +151,5 @@ class FreeEnergy:
             error += f" ± at most {bound:.2g}"
         kind = f"F is {_AS_WORDS[self.kind]}" if self.kind.endswith("bound") else self.kind
         warning = "" if self.converged else ", not converged"
-        return f"F = {self.value + 0.0:.10g}, ln Z = {self.log_z + 0.0:.10g}{error} ({kind}{warning})"  # no -0
+        value, log_z = self.value + 0.0, self.log_z + 0.0  # not -0
+        return f"F = {value:.10g}, ln Z = {log_z:.10g}{error} ({kind}{warning})"
