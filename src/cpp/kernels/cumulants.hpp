@@ -17,10 +17,10 @@
 // Pebay, Sandia report SAND2008-6212, in its sums without divisions). The mean may be far from zero.
 //
 // Precision: all in float64. Error of a cumulant of order r: <= 1e-12 of the largest c_t prod <|x - mean|^p> of its
-// terms (numerics/cumulants.hpp) for n up to 1e8, and for the weighted unbiased ones 1e-9, or 1e-7 where few numbers
-// carry the weight. An order whose powers leave the range of float64 is NaN or infinite, as is a row with an infinite
-// number or a NaN in it. Blocks of sums are joined in their order, numbers of a block in one that depends on n and on
-// the strides alone: the same bits for any num_threads and instruction set.
+// terms (numerics/cumulants.hpp) for n up to 1e8; of a weighted unbiased one, over r! [y^r z^0] G / (sum w)^r, the
+// chance that r draws by weight are distinct. An order whose powers leave the range of float64 is NaN or infinite, as
+// is a row with an infinite number or a NaN in it. Blocks of sums are joined in their order, numbers of a block in one
+// that depends on n and on the strides alone: the same bits for any num_threads and instruction set.
 //
 // The CUDA twin keeps this bound, not these bits: its lanes read numbers once, about centers near the mean of what they
 // have seen, with fused operations. Its sums are in an order of their own, which depends on n, the blocks and the
