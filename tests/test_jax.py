@@ -258,9 +258,8 @@ def test_documented_example() -> None:
     (code,) = (block for block in blocks if "vfe_fast.jax" in block)
     names: dict[str, Any] = {}
     exec(compile(code, "reparameterize.md", "exec"), names)
-    losses = names["losses"]
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-20:]) < 0.7 * np.mean(losses[:20])
+    loss, x, w, v = (names[name] for name in ("loss", "x", "w", "v"))
+    assert loss(w, v, x, 1000) < 0.65 * loss(0 * w, 0 * v, x, 1000)  # what they have in common is learned
 
 
 @FRAMES

@@ -298,6 +298,7 @@ def test_documented_example() -> None:
     names: dict[str, Any] = {}
     torch.manual_seed(0)
     exec(compile(code, "reparameterize.md", "exec"), names)
-    losses = names["losses"]
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-20:]) < 0.7 * np.mean(losses[:20])
+    x = names["x"].numpy()
+    residual = (x**2).sum() - (np.linalg.svd(x, compute_uv=False)[:3] ** 2).sum()
+    assert residual < 1e-6 * (x**2).sum()  # three latents have all there is
+    assert names["loss"].item() < 0.4 * (x**2).sum(axis=1).mean()
