@@ -14,7 +14,6 @@
 
 #include <limits>
 #include <type_traits>
-#include <utility>
 
 #include "config.hpp"
 
@@ -141,21 +140,27 @@ constexpr CumulantCoefficients cumulant_coefficients(double n) {
   return coefficients;
 }
 
+// Adds term t and those after it to the totals of their orders. Every index is known when compiled, so that all stays
+// in registers.
+template <int order, int t, class V>
+VFE_HD void add_terms(const V (&moments)[order + 1], const CumulantCoefficients& coefficients,
+                      V (&product)[terms_up_to(order)], V (&totals)[order]) {
+  if constexpr (t < terms_up_to(order)) {
+    constexpr CumulantTerm term = cumulant_terms[t];
+    product[t] = moments[term.part];
+    if constexpr (term.rest != 0) product[t] = product[t] * product[term.rest];
+    totals[term.order - 1] = totals[term.order - 1] + coefficients.of[t] * product[t];
+    add_terms<order, t + 1>(moments, coefficients, product, totals);
+  }
+}
+
 // cumulants[r - 1] for r >= 2 from moments about the mean.
 template <int order, class V>
 VFE_HD void cumulants_of_moments(const V (&moments)[order + 1], const CumulantCoefficients& coefficients,
                                  V (&cumulants)[order]) {
-  V product[terms_up_to(order)];
-  for (int r = 1; r < order; ++r) cumulants[r] = V{};
-  const auto add_term = [&]<int t>(std::integral_constant<int, t>) {
-    constexpr CumulantTerm term = cumulant_terms[t];
-    product[t] = moments[term.part];
-    if constexpr (term.rest != 0) product[t] = product[t] * product[term.rest];
-    cumulants[term.order - 1] = cumulants[term.order - 1] + coefficients.of[t] * product[t];
-  };
-  [&]<int... t>(std::integer_sequence<int, t...>) {
-    (add_term(std::integral_constant<int, t + 1>{}), ...);
-  }(std::make_integer_sequence<int, terms_up_to(order) - 1>{});
+  V product[terms_up_to(order)], totals[order] = {};
+  add_terms<order, 1>(moments, coefficients, product, totals);
+  for (int r = 1; r < order; ++r) cumulants[r] = totals[r];
 }
 
 // Coefficients of a series by degrees of y, z and t, that of z being the least: as many as `count`, each `stride` after
