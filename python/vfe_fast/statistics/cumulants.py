@@ -8,6 +8,7 @@ r"""Cumulants of samples, with standard errors.
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -338,10 +339,13 @@ class CumulantAccumulator:
         return f"CumulantAccumulator(shape={self.shape}, order={self.order}, n={self.n})"
 
 
+@functools.lru_cache(maxsize=64)
 def blocks(n: int) -> npt.NDArray[np.float64]:
-    """Numbers of neighbors in the blocks that the jackknife leaves out of n samples."""
+    """Numbers of neighbors in the blocks that the jackknife leaves out of n samples; read-only."""
     most = next((found for longest, found in _BLOCKS.items() if n <= longest), 64)
-    return np.array(_cut(n, -(-n // most)), float)
+    counts = np.array(_cut(n, -(-n // most)), float)
+    counts.flags.writeable = False
+    return counts
 
 
 def jackknife(values: Array, replicates: Array, counts: Array) -> Array:
@@ -409,7 +413,7 @@ def samples_and_weights(
             positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)
             if positive < least:
                 raise ValueError(f"weights: expected {least} > 0 in every row, got {positive}")
-    return np.moveaxis(array, axis, -1), shared, give_back
+    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1), shared, give_back
 
 
 def _result(
@@ -422,10 +426,10 @@ def _result(
 
 def _first_of(array: Array, order: int) -> Array:
     """As many columns, where the array is."""
-    if not _core.on_device(array):
-        return np.ascontiguousarray(array[..., :order])
     if order == array.shape[-1]:
         return array
+    if not _core.on_device(array):
+        return np.ascontiguousarray(array[..., :order])
     return _core.to_device(np.ascontiguousarray(_core.to_host(array)[..., :order]))
 
 

@@ -9,7 +9,7 @@ namespace {
 constexpr std::int64_t block_states = 256;  // their fields for one strip fill 16 kB
 constexpr std::int64_t fewest_states = 32;  // of a block: fewer are not worth their tables
 
-constexpr double rounds_cost = 4;  // a thread that shares rounds must have this much more to do
+constexpr double rounds_cost = 12;  // a thread that shares rounds must have this much more to do
 
 // Rows that are done together: [first, first + n).
 struct Rows {

@@ -21,6 +21,7 @@ constexpr std::int64_t panel_numbers = 2048;                     // 16 kB of the
 constexpr std::int64_t panel_height = panel_numbers / lanes;     // of rows side by side
 constexpr std::int64_t short_row = 512;                          // rows up to here are turned, to lie side by side
 constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
+constexpr std::int64_t few_numbers = std::int64_t{1} << 14;      // of short segments, a thread takes so many together
 constexpr std::int64_t groups_together = 16;                     // of rows side by side: a kilobyte of neighbors
 constexpr std::int64_t most_sets = 256;                          // of groups, of a task
 constexpr std::int64_t many_sets = 64;                           // enough to be shared out among threads
@@ -126,27 +127,30 @@ struct Starts {
 template <class T, int width, int powers, bool weighted>
 struct Reader {
   const CumulantsArgs& args;
-  const bool side_by_side;  // neighbors in memory are neighboring rows
-  const bool by_rows;       // rows in the lanes; else neighbors of one row
-  const runtime::Buffer<T> x_panel;
+  const runtime::Buffer<T> x_panel;  // of numbers that are not where they are wanted
   const runtime::Buffer<double> w_panel;
 
   using Sums = PowerSums<width, powers, Lanes>;
   using OfRow = PowerSums<width, powers, double>;
 
-  static bool are_side_by_side(const CumulantsArgs& given) {
+  // Neighbors in memory are neighboring rows.
+  static bool side_by_side(const CumulantsArgs& given) {
     constexpr std::int64_t size = sizeof(T);
     const std::int64_t last = given.n_dims - 1;
     return given.n_dims > 0 && given.data.strides[last] == size && given.data.stride != size &&
            given.shape[last] >= lanes;
   }
 
+  // Rows in the lanes; else neighbors of one row.
+  static bool by_rows(const CumulantsArgs& given) { return side_by_side(given) || given.n <= short_row; }
+  static std::int64_t panel_of(const CumulantsArgs& given, const Strided& of, std::int64_t size) {
+    return by_rows(given) || of.stride != size ? short_row * lanes : 0;
+  }
+
   explicit Reader(const CumulantsArgs& given)
       : args(given),
-        side_by_side(are_side_by_side(given)),
-        by_rows(side_by_side || given.n <= short_row),
-        x_panel(short_row * lanes),
-        w_panel(weighted ? short_row * lanes : 0) {}
+        x_panel(panel_of(given, given.data, sizeof(T))),
+        w_panel(weighted ? panel_of(given, given.weights, sizeof(double)) : 0) {}
 
   void note(bool bad) const {
     if (bad) std::atomic_ref<bool>(*args.bad_weights).store(true, std::memory_order_relaxed);
@@ -465,8 +469,8 @@ void run(const CumulantsArgs& args) {
   }
 
   const Segments segments(args);
-  const bool by_rows = Read(args).by_rows, turned = by_rows && args.n <= short_row;
-  const std::int64_t together = Read(args).side_by_side ? groups_together : 1;
+  const bool by_rows = Read::by_rows(args), turned = by_rows && args.n <= short_row;
+  const std::int64_t together = Read::side_by_side(args) ? groups_together : 1;
   const std::int64_t n_sets = ceil_div(n_groups, together);
 
   // Sums of one segment, or if it is -1 of all short rows, of a set of groups: `into` is group by group.
@@ -536,12 +540,17 @@ void run(const CumulantsArgs& args) {
   }
   // Few long rows: threads share the segments.
   const runtime::Buffer<Sums> sums(n_sets * together * of_group);
-  runtime::parallel_for(of_group * n_sets, nanoseconds, args.num_threads, [&](std::int64_t task) {
-    const std::int64_t set = task % n_sets, segment = task / n_sets, b = segment / per_block, k = segment % per_block;
+  const std::int64_t n_segments = of_group * n_sets, of_segment = ceil_div(args.n * args.n_rows, n_segments);
+  const std::int64_t of_task =
+      runtime::items_per_task(n_segments, ceil_div(few_numbers, of_segment), nanoseconds, args.num_threads);
+  runtime::parallel_for(ceil_div(n_segments, of_task), nanoseconds, args.num_threads, [&](std::int64_t task) {
     const Read reader(args);
-    each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
-      read(reader, set, b, first, count, sums.data() + set * together * of_group + segment, of_group);
-    });
+    for (std::int64_t item = task * of_task; item < n_segments && item < (task + 1) * of_task; ++item) {
+      const std::int64_t set = item % n_sets, segment = item / n_sets, b = segment / per_block, k = segment % per_block;
+      each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
+        read(reader, set, b, first, count, sums.data() + set * together * of_group + segment, of_group);
+      });
+    }
   });
   const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
   for (std::int64_t set = 0; set < n_sets; ++set) finish(set, sums.data() + set * together * of_group, left_out.data());

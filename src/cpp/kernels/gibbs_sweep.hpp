@@ -229,6 +229,7 @@ struct Sweep {
 constexpr std::int64_t block_chains = 256;         // their fields for one strip fill 16 kB
 constexpr std::int64_t chains_of_their_own = 256;  // below so many a thread, threads share the units instead
 constexpr double nanoseconds_per_share = 3e3;      // of a half step, worth meeting the others
+constexpr double meeting_cost = 3;                 // a thread that meets others must have this much more to do
 
 // How chains are cut: into blocks for one thread each; or, if they are few, all in one, for as many threads as are
 // worth it together. A step of all takes about of_step nanoseconds on one core.
@@ -239,7 +240,7 @@ struct ChainBlocks {
 
   ChainBlocks(std::int64_t chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads)
       : n_chains(chains), size(chains), nanoseconds(static_cast<double>(n_steps) * of_step), most_threads(num_threads) {
-    const std::int64_t worth_starting = runtime::threads_worth(nanoseconds, num_threads);
+    const std::int64_t worth_starting = runtime::threads_worth(nanoseconds / meeting_cost, num_threads);
     if (worth_starting > 1 && n_chains < worth_starting * chains_of_their_own) {
       const auto worth = static_cast<std::int64_t>(0.5 * of_step / nanoseconds_per_share);
       const std::int64_t most = worth < worth_starting ? worth : worth_starting;

@@ -95,11 +95,12 @@ constexpr int terms_up_to(int order) {
   return n;
 }
 
-// What each term is multiplied by; infinity stands for no end of numbers, and gives the biased estimate.
-struct CumulantCoefficients {
-  double of[n_cumulant_terms];
+// c_M of each term, and of how many parts it is.
+struct TermBlocks {
+  double of[n_cumulant_terms][most_cumulants + 1];
+  int parts[n_cumulant_terms];
 };
-constexpr CumulantCoefficients cumulant_coefficients(double n) {
+constexpr TermBlocks blocks_of_terms() {
   double stirling[most_cumulants + 1][most_cumulants + 1] = {};  // S(p, k) (k-1)!
   double partitions[most_cumulants + 1][most_cumulants + 1] = {{1}};
   for (int p = 1; p <= most_cumulants; ++p) {
@@ -110,31 +111,41 @@ constexpr CumulantCoefficients cumulant_coefficients(double n) {
       factorial *= k;
     }
   }
-  CumulantCoefficients coefficients{};
-  double of_blocks[n_cumulant_terms][most_cumulants + 1] = {{1}};  // c_M
-  double parts[n_cumulant_terms] = {};
+  TermBlocks blocks{{{1}}, {}};
   for (int t = 1; t < n_cumulant_terms; ++t) {
     const CumulantTerm term = cumulant_terms[t];
     for (int m = 0; m <= most_cumulants; ++m) {
-      for (int k = 1; k <= m; ++k) of_blocks[t][m] += stirling[term.part][k] * of_blocks[term.rest][m - k];
+      for (int k = 1; k <= m; ++k) blocks.of[t][m] += stirling[term.part][k] * blocks.of[term.rest][m - k];
     }
-    parts[t] = parts[term.rest] + 1;
+    blocks.parts[t] = blocks.parts[term.rest] + 1;
+  }
+  return blocks;
+}
+constexpr TermBlocks term_blocks = blocks_of_terms();
+
+// What each term is multiplied by; infinity stands for no end of numbers, and gives the biased estimate.
+struct CumulantCoefficients {
+  double of[n_cumulant_terms];
+};
+constexpr CumulantCoefficients cumulant_coefficients(double n) {
+  const bool biased = !(n <= std::numeric_limits<double>::max());
+  double falling[most_cumulants + 1] = {1}, powers[most_cumulants + 1] = {1};  // (M-1)! / (n)_M, n^l
+  for (int m = 1; m <= most_cumulants; ++m) {
+    falling[m] = biased ? 0 : falling[m - 1] * ((m > 1 ? m - 1.0 : 1.0) / (n - (m - 1.0)));
+    powers[m] = powers[m - 1] * n;
+  }
+  CumulantCoefficients coefficients{};
+  for (int t = 1; t < n_cumulant_terms; ++t) {
+    const CumulantTerm term = cumulant_terms[t];
+    const int parts = term_blocks.parts[t];
     double sign = 1, fewest = 1;  // (-1)^(l-1), (l-1)!
-    for (int l = 1; l < static_cast<int>(parts[t]); ++l) {
+    for (int l = 1; l < parts; ++l) {
       sign = -sign;
       fewest *= l;
     }
-    double total = fewest;
-    if (n <= std::numeric_limits<double>::max()) {
-      total = 0;
-      double falling = 1, powers = 1;  // (M-1)! n^l / (n)_M, step by step
-      for (int l = 0; l < static_cast<int>(parts[t]); ++l) powers *= n;
-      for (int m = 1; m <= term.order; ++m) {
-        falling *= (m > 1 ? m - 1.0 : 1.0) / (n - (m - 1.0));
-        total += of_blocks[t][m] * falling * powers;
-      }
-      if (n < term.order) total = std::numeric_limits<double>::quiet_NaN();
-    }
+    double total = biased ? fewest : 0;
+    for (int m = 1; m <= term.order && !biased; ++m) total += term_blocks.of[t][m] * falling[m] * powers[parts];
+    if (n < term.order) total = std::numeric_limits<double>::quiet_NaN();
     coefficients.of[t] = sign * term.partitions * total;
   }
   return coefficients;

@@ -19,7 +19,10 @@
 namespace vfe::runtime {
 namespace {
 
-constexpr double nanoseconds_per_thread = 6e4;  // below this one that has yet to begin saves nothing
+constexpr double nanoseconds_per_thread = 6e4;                   // below this one that has yet to begin saves nothing
+constexpr double nanoseconds_per_helper = 2e4;                   // nor one that is there, from the call before
+constexpr auto row_of_calls = std::chrono::microseconds(100);    // apart at most: helpers linger as long
+thread_local std::chrono::steady_clock::time_point last_call{};  // its end
 constexpr auto poll_interval = std::chrono::milliseconds(50);
 constexpr int max_threads = 1024;
 
@@ -86,6 +89,7 @@ void run_on_threads(Loop& loop, std::int64_t n_threads, const Work& work) {
   guarded();
   // Out of work before its helpers, the caller goes on listening for a signal.
   while (!helpers.done_within(poll_interval)) poll_caller(loop);
+  last_call = std::chrono::steady_clock::now();
   if (loop.interrupted.load()) throw Interrupted();
   if (loop.error) std::rethrow_exception(loop.error);
 }
@@ -120,7 +124,9 @@ int checked_threads(int requested) {
 }
 
 int threads_worth(double nanoseconds, int num_threads) {
-  const double worth = nanoseconds / nanoseconds_per_thread;
+  if (nanoseconds < 2 * nanoseconds_per_helper) return 1;
+  const bool in_row = std::chrono::steady_clock::now() - last_call < row_of_calls;
+  const double worth = nanoseconds / (in_row ? nanoseconds_per_helper : nanoseconds_per_thread);
   if (worth < 2) return 1;
   const int limit = num_threads > 0 ? num_threads : cores_of_this_process();
   return worth < limit ? static_cast<int>(worth) : limit;
