@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,43 @@ def test_a_valley_that_no_chain_found_is_reported(kind: str) -> None:
     assert not found.converged
     assert found.log_z + 4 * found.stderr < found.details["log_z_seen"]
     assert found.details["log_z_seen"] < vf.free_energy.exact(model).log_z
+
+
+def test_chains_that_settle_where_they_please_say_so() -> None:
+    """Each chain in one of several valleys: all else agrees, by shares that are not the model's."""
+    rng = np.random.default_rng(30)
+    model = vf.SpinRBM(rng.normal(size=(5, 7)), rng.normal(size=5) - 0.5, rng.normal(size=7))
+    with pytest.warns(IntegrationWarning, match="statistical inefficiencies long"):
+        found = thermodynamic_integration(model, beta=2.3, rng=1)
+    assert not found.converged
+    assert abs(found.log_z - vf.free_energy.exact(model, beta=2.3).log_z) > 5 * found.stderr
+    assert max(found.details["drift"], found.details["memory"]) < 5
+
+
+def test_length_of_a_run() -> None:
+    """Against the variance of a time average, from the transition matrix of Gibbs steps."""
+    n_steps, states = 60, np.array(list(itertools.product((0, 1), repeat=4)), np.int8)
+    w, a, b = np.array([[4.0, 3.0], [3.5, 4.5]]), np.array([-4.0, -3.2]), np.array([-3.5, -4.2])
+    model, lengths = vf.BernoulliRBM(w, a, b), []
+    found = thermodynamic_integration(model, n_chains=2000, n_steps=n_steps, rng=3, beta=1.3)
+    v, h = states[:, :2].astype(float), states[:, 2:].astype(float)
+    energies = -(v @ a + h @ b + np.einsum("ni,ij,nj->n", v, w, h))
+    for beta in found.details["betas"]:
+        on_h, on_v = (1 / (1 + np.exp(-beta * x)) for x in (b + v @ w, a + h @ w.T))
+        to_h = np.prod(np.where(h[None] > 0, on_h[:, None], 1 - on_h[:, None]), axis=2)
+        to_v = np.prod(np.where(v > 0, on_v, 1 - on_v), axis=1)
+        p = np.exp(-beta * energies)
+        p /= p.sum()
+        off = energies - p @ energies
+        moved, covariances = off, []
+        for _ in range(n_steps):
+            covariances.append(p @ (off * moved))
+            moved = (to_h * to_v) @ moved
+        t = np.arange(1, n_steps)
+        rho = np.array(covariances[1:]) / covariances[0]
+        lengths.append(n_steps / (1 + 2 * ((1 - t / n_steps) @ rho)))
+    assert min(lengths) < 40
+    assert found.details["length"] == pytest.approx(min(lengths), rel=0.15)  # √(2 / 2000) is 0.03
 
 
 def test_seeds_and_threads() -> None:

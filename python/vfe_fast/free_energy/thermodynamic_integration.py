@@ -30,6 +30,7 @@ Integrated: TypeAlias = BernoulliRBM | SpinRBM | Ising
 Machine: TypeAlias = BernoulliRBM | SpinRBM
 
 _MOST_ERRORS = 5.0  # by which averages that should agree may differ
+_FEW_TIMES = 10.0  # statistical inefficiencies in a run; a fourth of its steps if it has less than forty
 #: What a polynomial through numbers at POINTS is at -1: Lagrange's factors.
 _AT_START = np.array([
     np.prod((-1.0 - np.delete(POINTS, i)) / (x - np.delete(POINTS, i))) for i, x in enumerate(POINTS)
@@ -83,11 +84,14 @@ def thermodynamic_integration(
         the chains that have been at the lowest temperature before (every second one) and those that have not,
         differ by more than five standard errors, if the two rules of integration differ by more than three
         standard errors and 1e-3, or the energy at β = 0, which is known, from where the rule's polynomial has
-        it (times the weight of the lowest temperature), or if `log_z` is below the bound ``log_z_seen``, see
-        `ais`. `details`: that bound, the temperatures ``betas``, ``energies`` and their ``energies_stderr``
+        it (times the weight of the lowest temperature), if `log_z` is below the bound ``log_z_seen``, see
+        `ais`, or if at some temperature the run is shorter than ten times the statistical inefficiency, or
+        than a fourth of its steps, if that is less: chains that remember their start. `details`:
+        ``log_z_seen``, the temperatures ``betas``, ``energies`` and their ``energies_stderr``
         there (of an Ising model, those of the machine), ``quadrature``, the difference of ln Z by the two
         rules, much larger than the error of the better one, ``start``, what the energy at β = 0 says, and
-        ``drift`` and ``memory``, the largest of those differences in standard errors.
+        ``drift`` and ``memory``, the largest of those differences in standard errors, and ``length``, the
+        shortest run in statistical inefficiencies.
 
     Warns
     -----
@@ -125,7 +129,7 @@ def thermodynamic_integration(
     betas, weights, gauss_weights = _panels(last, count(n_panels, "n_panels", below=1 << 20))
     with memory_for("n_chains", n_chains * len(betas)):
         key = seed(rng)
-        halves, cold = _mean_energies(machine, betas, n_chains, n_steps, n_warmup, key, num_threads)
+        halves, spread, cold = _mean_energies(machine, betas, n_chains, n_steps, n_warmup, key, num_threads)
     of_chains = halves.mean(axis=0)  # (n_betas, n_chains)
     energies = of_chains.mean(axis=1)
     stderr = of_chains.std(axis=1, ddof=1) / math.sqrt(n_chains)
@@ -136,6 +140,8 @@ def thermodynamic_integration(
     drift = _largest_in_errors(halves[1] - halves[0])
     pairs = of_chains[:, : n_chains // 2 * 2].reshape(len(betas), -1, 2)
     memory = _largest_in_errors(pairs[..., 1] - pairs[..., 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        length = float(np.nan_to_num((spread / stderr) ** 2 / n_chains, nan=np.inf).min())
     start = float(weights[0] * (_AT_START @ energies[: len(POINTS)] - _energy_of_coins(machine)))
     agree = max(drift, memory) <= _MOST_ERRORS and max(abs(quadrature), abs(start)) <= max(1e-3, 3 * total)
     problem = ""
@@ -149,6 +155,8 @@ def thermodynamic_integration(
     seen = log_z_seen(target.rbm, target.bits(cold, "cold"), key, threads(num_threads))
     seen += target.log_shift + constant
     problem = problem or missed(log_z, total, seen)
+    if not problem and length < min(_FEW_TIMES, n_steps / 4):
+        problem = f"a run of {n_steps} steps is {length:.1f} statistical inefficiencies long"
     if problem:
         advice = "more n_warmup, n_steps or n_panels are needed"
         warn(f"{problem}: {advice}", IntegrationWarning)
@@ -168,6 +176,7 @@ def thermodynamic_integration(
             "start": start,
             "drift": drift,
             "memory": memory,
+            "length": length,
             "log_z_seen": seen,
             "problem": problem,
         },
@@ -200,9 +209,10 @@ def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
 def _mean_energies(
     model: Machine, betas: Array, n_chains: int, n_steps: int, n_warmup: int, key: int,
     num_threads: int | None,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Time averages of each chain over both halves of the run, (2, n_betas, n_chains); the coldest states.
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Time averages of each chain over both halves of the run, (2, n_betas, n_chains); spread; cold states.
 
+    The spread is the standard deviation of all energies, (n_betas,).
     Every second chain has been at the lowest temperature before: what it found there, others may have missed.
     """
     wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
@@ -213,10 +223,17 @@ def _mean_energies(
         chains.step(n_warmup, beta=cold_first)
         chains.step(n_warmup, beta=of_chains)
     sums, counts = np.zeros((2, len(of_chains))), [0, 0]
+    moments = np.zeros((2, len(betas)))  # about where they begin
     for step in range(n_steps):
         chains.step(1, beta=of_chains)
         half = 2 * step // n_steps
-        sums[half] += wide.energy(chains.visible, chains.hidden, num_threads=num_threads)
+        energies = wide.energy(chains.visible, chains.hidden, num_threads=num_threads)
+        sums[half] += energies
         counts[half] += 1
+        of_betas = energies.reshape(len(betas), n_chains)
+        if step == 0:
+            about = of_betas.mean(axis=1, keepdims=True)
+        moments += np.mean([of_betas - about, np.square(of_betas - about)], axis=2) / n_steps
     averages: Array = sums / np.array(counts)[:, None]
-    return averages.reshape(2, len(betas), n_chains), chains.visible[of_chains == betas.max()]
+    spread = np.sqrt(np.maximum(moments[1] - np.square(moments[0]), 0.0))
+    return averages.reshape(2, len(betas), n_chains), spread, chains.visible[of_chains == betas.max()]
