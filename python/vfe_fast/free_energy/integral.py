@@ -71,9 +71,11 @@ def integral(
     FreeEnergy
         Of kind ``"consistent"``. `details`: ``"error_bound"``: the difference of two rules summed over cells
         (in more dimensions twice that, and the difference to a run with other cells) and rounding; larger
-        than the error if no peak was missed, and infinite in one dimension where Z is; ``"peaks"``, where
-        they are; ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the
-        bound, rounding apart, is above the tolerance.
+        than the error if no peak was missed and p(x) is, where it is infinite or falls slowly, a power of the
+        distance, in one dimension; infinite there where Z is. What is too close to such an end for float64
+        it does not see in several dimensions (x^-0.8: 5e-4), and sees in part where p(x) has logarithms, as
+        1 / (x ln² x); ``"peaks"``, where they are; ``"evaluations"``; ``"assumed"``, what was assumed, in
+        words. `converged` is False if the bound, rounding apart, is above the tolerance.
 
     Warns
     -----
