@@ -4,9 +4,11 @@
 
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <optional>
 
 #include "../../cuda/cuda.hpp"
+#include "../runtime/pages.hpp"
 #include "device_arrays.hpp"
 
 namespace vfe::bindings {
@@ -205,8 +207,31 @@ kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bia
           by_row / size, by_column / size};
 }
 
+py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
+  constexpr std::size_t most = std::size_t{1} << 46;  // bytes; NumPy says what is wrong with more
+  auto bytes = static_cast<std::size_t>(dtype.itemsize());
+  for (const py::ssize_t length : shape) {
+    if (length > 0 && bytes > most / static_cast<std::size_t>(length)) return {dtype, shape};
+    bytes *= static_cast<std::size_t>(length);
+  }
+  if (bytes < runtime::least_paged) return {dtype, shape};
+  struct Pages {
+    std::size_t bytes;
+    void* data;
+    explicit Pages(std::size_t wanted) : bytes(wanted), data(runtime::take_pages(wanted)) {}
+    ~Pages() { runtime::give_pages(data, bytes); }
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
+  };
+  auto pages = std::make_unique<Pages>(bytes);
+  void* const data = pages->data;
+  const py::capsule owner(pages.get(), [](void* of) { delete static_cast<Pages*>(of); });
+  pages.release();
+  return {dtype, shape, data, owner};
+}
+
 py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape) {
-  return {real == kernels::Real::float32 ? py::dtype::of<float>() : py::dtype::of<double>(), shape};
+  return new_array(real == kernels::Real::float32 ? py::dtype::of<float>() : py::dtype::of<double>(), shape);
 }
 
 py::array new_frozen_array(kernels::Real real, const std::vector<py::ssize_t>& shape, void*& data) {
@@ -244,7 +269,7 @@ py::array_t<std::uint8_t> unpack_states(const Words& words, std::int64_t n_units
     cuda::side().unpack(words.data(), words.shape(0), n_units, states.mutable_data());
     return states;
   }
-  py::array_t<std::uint8_t> states({words.shape(0), static_cast<py::ssize_t>(n_units)});
+  py::array_t<std::uint8_t> states = new_array(py::dtype::of<std::uint8_t>(), {words.shape(0), n_units});
   const std::uint64_t* from = words.data();
   std::uint8_t* to = states.mutable_data();
   const py::ssize_t n_states = words.shape(0), n_words = words.shape(1);

@@ -27,7 +27,8 @@ void check_reals(const py::array& array, kernels::Real real, const std::vector<p
 // The parameters as the kernels see them. Raises when dtypes or shapes do not agree.
 kernels::RbmView rbm_view(const py::array& weights, const py::array& visible_bias, const py::array& hidden_bias);
 
-// An uninitialised C-ordered array of the given dtype.
+// An uninitialised C-ordered array of the given dtype; large ones are made of runtime/pages.hpp.
+py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shape);
 py::array new_array(kernels::Real real, const std::vector<py::ssize_t>& shape);
 
 // The same in memory that Python can never write to; `data` is where to write before it is handed over.

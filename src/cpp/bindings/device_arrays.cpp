@@ -178,13 +178,12 @@ bool on_device(const py::array& array) {
 }
 
 py::array new_array_like(const py::array& like, const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
-  if (on_device(like)) return new_device_array(dtype, shape);
-  return {dtype, shape};
+  return on_device(like) ? new_device_array(dtype, shape) : new_array(dtype, shape);
 }
 
 Words new_words_like(const py::array& like, std::int64_t n_states, std::int64_t n_words) {
   if (on_device(like)) return new_device_array(py::dtype::of<std::uint64_t>(), {n_states, n_words});
-  return Words({n_states, n_words});
+  return new_array(py::dtype::of<std::uint64_t>(), {n_states, n_words});
 }
 
 void bind_device_arrays(py::module_& module) {

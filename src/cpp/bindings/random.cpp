@@ -20,7 +20,8 @@ void bind_random(py::module_& module) {
         name,
         [draws](std::int64_t size, std::uint64_t seed, int num_threads, bool cuda) {
           const std::vector<py::ssize_t> shape = {size > 0 ? size : 0};
-          py::array_t<T> out = cuda ? new_device_array(py::dtype::of<T>(), shape) : py::array_t<T>(shape);
+          const py::dtype dtype = py::dtype::of<T>();
+          py::array_t<T> out = cuda ? new_device_array(dtype, shape) : new_array(dtype, shape);
           run(&runtime::KernelTable::random,
               {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)}, device_of(cuda));
           return out;
