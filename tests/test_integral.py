@@ -186,6 +186,18 @@ def test_what_numbers_do_not_resolve_at_an_end_is_in_the_bound(
     assert abs(mirrored.log_z - log_z(k)) < mirrored.details["error_bound"]
 
 
+@pytest.mark.parametrize("k", [0.3, 0.5, 0.8, 0.9])
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.FreeEnergyWarning")
+def test_what_numbers_do_not_resolve_at_a_wall_is_in_the_bound(k: float) -> None:
+    normal = 0.5 * math.log(2 * math.pi)
+    f = integral(lambda x: k * np.log(x[:, 0]) + x[:, 1] ** 2 / 2, [(0, 1), LINE], tolerance=1e-4)
+    assert abs(f.log_z + math.log(1 - k) - normal) < f.details["error_bound"] < 0.05
+    assert f.converged == (k < 0.6)
+    f = integral(lambda x: k * np.log(x).sum(axis=1), [(0, 1), (0, 1)], tolerance=1e-4)
+    assert abs(f.log_z + 2 * math.log(1 - k)) < f.details["error_bound"] < 0.1
+    assert f.converged == (k < 0.6)
+
+
 @pytest.mark.parametrize("k", [1.05, 1.2, 1.5, 2.0])
 @pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.FreeEnergyWarning")
 def test_what_lies_beyond_the_last_number_is_in_the_bound(k: float) -> None:
@@ -199,6 +211,9 @@ def test_no_bound_where_z_is_infinite(k: float) -> None:
         assert integral(lambda x: k * np.log(x), (0, 1)).details["error_bound"] == INF
     with pytest.warns(FreeEnergyWarning, match="not reliable"):
         assert integral(lambda x: np.log(x) / k, (1, INF)).details["error_bound"] == INF
+    with pytest.warns(FreeEnergyWarning, match="not reliable"):
+        f = integral(lambda x: k * np.log(x[:, 0]) + x[:, 1] ** 2, [(0, 1), LINE])
+    assert f.details["error_bound"] == INF
 
 
 def test_what_diverges_or_is_too_rough_says_so() -> None:

@@ -33,6 +33,7 @@ _MOST_RUNS = 3
 _OTHER_CUT = -0.15
 _LAST = 1.0 - _EPS / 2  # u before the end
 _CLOSE = 2.0**-50  # to it
+_OF_LINE = 1e-3  # tolerance, where it is compared with what lies that close
 
 
 def integral(
@@ -71,11 +72,10 @@ def integral(
     FreeEnergy
         Of kind ``"consistent"``. `details`: ``"error_bound"``: the difference of two rules summed over cells
         (in more dimensions twice that, and the difference to a run with other cells) and rounding; larger
-        than the error if no peak was missed and p(x) is, where it is infinite or falls slowly, a power of the
-        distance, in one dimension; infinite there where Z is. What is too close to such an end for float64
-        it does not see in several dimensions (x^-0.8: 5e-4), and sees in part where p(x) has logarithms, as
-        1 / (x ln² x); ``"peaks"``, where they are; ``"evaluations"``; ``"assumed"``, what was assumed, in
-        words. `converged` is False if the bound, rounding apart, is above the tolerance.
+        than the error if no peak was missed and p(x) is a power of the distance where it is infinite or falls
+        slowly (seen in part with logarithms, as 1 / (x ln² x)), infinite where Z is; ``"peaks"``, where they
+        are; ``"evaluations"``; ``"assumed"``, what was assumed, in words. `converged` is False if the bound,
+        rounding apart, is above the tolerance.
 
     Warns
     -----
@@ -149,12 +149,22 @@ def _integrated(
     )
     inside = np.clip(widths / slopes, 4 * _EPS, 2.0)
     log_z, error, n = integrate(mapped, at, inside, tolerance, max_evaluations)
-    if d == 1:
-        error += sum(_beyond(mapped, end, axes[0], log_z) for end in (-1.0, 1.0))
-    else:
+    if d > 1:
         other, other_error, n_other = integrate(mapped, at, inside, tolerance, max_evaluations, _OTHER_CUT)
         both = abs(math.expm1(min(700.0, other - log_z))) if math.isfinite(log_z) else math.inf
         log_z, error, n = max(log_z, other), max(error, other_error) + both, n + n_other
+    for i, axis in enumerate(axes):
+
+        def line(u: Array, i: int = i) -> Array:
+            """Through the first peak, along an axis."""
+            points = np.repeat(np.clip(at[:1], -_LAST, _LAST), len(u), axis=0)
+            points[:, i] = u[:, 0]
+            return mapped(points)
+
+        of_line, n_line = log_z, 0
+        if d > 1:
+            of_line, _, n_line = integrate(line, at[:1, [i]], inside[:1, [i]], _OF_LINE, max_evaluations)
+        error, n = error + sum(_beyond(line, end, axis, of_line) for end in (-1.0, 1.0)), n + n_line
     return log_z, error, n
 
 
