@@ -131,12 +131,15 @@ print(resident() - before)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_memory_of_results_after_a_fork() -> None:
-    n = 1 << 20
-    found = vf.random.normal(n, rng=1)
-    total = found.sum()
-    del found
-    child = os.fork()
-    if child == 0:
-        again = [vf.random.normal(n, rng=1, num_threads=1).sum() == total for _ in range(5)]
-        os._exit(0 if all(again) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wrong = run(
+        """
+import os
+n = 1 << 20
+total = vf.random.normal(n, rng=1).sum()
+child = os.fork()
+if child == 0:
+    os._exit(sum(vf.random.normal(n, rng=1).sum() != total for _ in range(5)))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + int(vf.random.normal(n, rng=1).sum() != total))
+"""
+    )
+    assert wrong == 0
