@@ -322,6 +322,16 @@ def test_jackknife_by_hand() -> None:
     np.testing.assert_allclose(found.stderr, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("n", [9, 100, 1000, 100_000])
+def test_no_rows(n: int) -> None:
+    for shape, axis in (((0, n), 1), ((n, 0), 0), ((2, 0, n), -1)):
+        for weights in (None, np.ones(n)):
+            assert cumulants(np.zeros(shape), axis=axis, weights=weights).values.size == 0
+    acc = CumulantAccumulator(0)
+    acc.update(np.zeros((0, n)))
+    assert acc.result().values.shape == (0, 8)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_accumulator(weighted: bool, unbiased: bool) -> None:

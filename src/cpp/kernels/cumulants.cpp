@@ -453,6 +453,7 @@ template <class T, int width, int powers, bool weighted>
 void run(const CumulantsArgs& args) {
   using Read = Reader<T, width, powers, weighted>;
   using Sums = typename Read::Sums;
+  if (args.n_rows == 0) return;
   const std::int64_t n_groups = ceil_div(args.n_rows, lanes);
   const Estimator<width, powers> estimator(args);
   const double nanoseconds = static_cast<double>(args.n_rows) *
