@@ -102,6 +102,20 @@ def test_same_bits_for_any_cut_and_target(keep_target):
         assert all(a.tobytes() == b.tobytes() for a, b in zip(way, expected, strict=True))
 
 
+def test_draws_at_the_bound_of_coarse_sums(target):
+    """As in test_gibbs, towards the visible units: what coarse sums leave out changes no draw."""
+    rng = np.random.default_rng(5)
+    w = np.full((64, 514), 12.0 / 514) * rng.choice([-1.0, 1.0], (64, 1))
+    a, base = rng.normal(scale=0.1, size=64) - w.sum(axis=1), rng.normal(scale=0.1, size=64)
+    path = Path(vf.BernoulliRBM(*(p.astype(np.float32) for p in (w, a, np.full(514, 20.0)))), base)
+    words, betas = path.start(1, 0, 2000, 1), np.array([0.9, 1.0])
+    visible = annealed(path, words, betas, chain_offset=0, stay=False)[0]
+    for first in range(0, 2000, 15):  # of so few chains sums are exact
+        part = slice(first, first + 15)
+        exact = annealed(path, words[part], betas, chain_offset=first, stay=False)[0]
+        assert np.array_equal(exact, visible[part])
+
+
 def test_threads_stop_soon():
     """A part that another thread moves ends within 0.2 s of being asked to."""
     path, stop, ended = path_of(784, 500, 0.05), threading.Event(), []

@@ -67,10 +67,10 @@ def assert_averages(rbm, data, chains, found):
 
 
 def gibbs_of_few(rbm, v, n_steps, step_offset):
-    """By exact sums: 50 chains at a time."""
+    """By exact sums: 15 chains at a time."""
     parts = [
-        vf.gibbs(rbm, v[k : k + 50], n_steps, rng=11, step_offset=step_offset, chain_offset=k)
-        for k in range(0, len(v), 50)
+        vf.gibbs(rbm, v[k : k + 15], n_steps, rng=11, step_offset=step_offset, chain_offset=k)
+        for k in range(0, len(v), 15)
     ]
     return (np.concatenate(states) for states in zip(*parts, strict=True))
 

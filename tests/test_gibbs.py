@@ -115,8 +115,8 @@ def test_draws_at_the_bound_of_coarse_sums(target, n_visible, total):
     rbm = vf.BernoulliRBM(w, a, b)
     v0 = np.ones((2000, n_visible), dtype=np.uint8)
     _, h = vf.gibbs(rbm, v0, 1, rng=3, num_threads=1)
-    for first in range(0, 2000, 50):
-        part = slice(first, first + 50)
+    for first in range(0, 2000, 15):  # of so few chains sums are exact
+        part = slice(first, first + 15)
         assert np.array_equal(vf.gibbs(rbm, v0[part], 1, rng=3, chain_offset=first)[1], h[part])
 
 

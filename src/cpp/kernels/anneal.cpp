@@ -67,18 +67,20 @@ VFE_HD void add_tile(const Units& units, const FieldsOfTile& found, std::int64_t
   for (std::int64_t c = 0; c < n_chains; ++c) {
     SoftplusGrowth sum = sums[c];
     float positive[full] = {};
+    alignas(64) float growth[tile_width];
     for (std::int64_t k = 0; k < tile_width; k += full) {
       const std::int32_t* field = found.fields + c * full + k * found.n_states;
-      float growth[full];
       for (std::int64_t l = 0; l < full; ++l) {
         const float x = static_cast<float>(field[l]) * units.factor[k + l] + units.bias[k + l];
         const float size = numerics::magnitude(x), e = numerics::exp_negative(-low * size);
         positive[l] += x > 0.0f ? x : 0.0f;
-        growth[l] = e / (1.0f + e) * decay<near>(distance * size);
+        growth[k + l] = e / (1.0f + e) * decay<near>(distance * size);
       }
+    }
+    for (std::int64_t k = 0; k < tile_width; k += full) {
       for (std::int64_t l = 0; l < lanes; ++l) {  // two factors as one
-        const float of_both = growth[l] + growth[l + lanes] + growth[l] * growth[l + lanes];
-        sum.product[l] *= 1.0 + static_cast<double>(of_both);
+        const float first = growth[k + l], second = growth[k + lanes + l];
+        sum.product[l] *= 1.0 + static_cast<double>(first + second + first * second);
       }
     }
     for (std::int64_t l = 0; l < lanes; ++l) {
@@ -109,6 +111,26 @@ void anneal(const AnnealArgs& args) {
   const numerics::Key key = numerics::key_from(args.seed);
   const double largest = (sweep.to_hidden.largest + to_hidden_layer.largest) * 1.001;
 
+  const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
+  const double n_draws = static_cast<double>(rbm.n_visible + 2 * rbm.n_hidden);
+  const double nanoseconds =
+      static_cast<double>(args.n_chains) * static_cast<double>(args.n_increments) * (n_weights / 128.0 + 2.0 * n_draws);
+  const std::int64_t size = runtime::items_per_task(args.n_chains, most_block_chains, nanoseconds, args.num_threads);
+  // Nothing may be left out of the sums that increments need, too: coarse ones serve the visible units alone.
+  const CoarseLayer* coarse = nullptr;
+  if (coarse_is_worth(size, args.n_chains, args.n_increments, args.prepared != nullptr)) {
+    coarse = &CoarseSweep::of(cache, sweep, args.num_threads).to_visible;
+  }
+  // Visible units whose fields are no smaller than those at any s: |s c + a_0| <= s_max (|c| + |a_0| / s_max).
+  double largest_s = 0;
+  for (std::int64_t k = 0; k <= args.n_increments; ++k)
+    largest_s = args.betas[k] > largest_s ? args.betas[k] : largest_s;
+  const runtime::Buffer<double> bound(rbm.n_visible);
+  for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
+    bound[i] = numerics::magnitude(static_cast<double>(slope[i])) + numerics::magnitude(args.base[i]) / largest_s;
+  }
+  const DrawnLayer largest_layer(sweep.to_visible, Real::float64, bound.data());
+
   // Chains [first, first + n), all the way.
   const auto move_block = [&](std::int64_t first, std::int64_t n) {
     const runtime::Buffer<std::uint64_t> visible(visible_words * n), hidden(hidden_words * n);
@@ -123,7 +145,7 @@ void anneal(const AnnealArgs& args) {
       return DrawnLayer(sweep.to_visible, Real::float64, bias.data());
     };
     DrawnFields hidden_fields(to_hidden_layer, nullptr, 0.0, n, keep);
-    DrawnFields visible_fields(visible_layer(1.0), nullptr, 0.0, n, keep);
+    DrawnFields visible_fields(largest_layer, coarse, largest_s, n, keep);
     const States visible_states{visible.data(), n, 1, n}, hidden_states{hidden.data(), n, 1, n};
 
     for (std::int64_t k = 0; k < args.n_increments; ++k) {
@@ -165,11 +187,6 @@ void anneal(const AnnealArgs& args) {
     turn(visible.data(), visible_words, n, args.visible + first * visible_words);
   };
 
-  const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
-  const double n_draws = static_cast<double>(rbm.n_visible + 2 * rbm.n_hidden);
-  const double nanoseconds =
-      static_cast<double>(args.n_chains) * static_cast<double>(args.n_increments) * (n_weights / 128.0 + 2.0 * n_draws);
-  const std::int64_t size = runtime::items_per_task(args.n_chains, most_block_chains, nanoseconds, args.num_threads);
   runtime::parallel_for(ceil_div(args.n_chains, size), nanoseconds, args.num_threads, [&](std::int64_t task) {
     const std::int64_t first = task * size, left = args.n_chains - first;
     move_block(first, left < size ? left : size);

@@ -13,8 +13,12 @@
 
 namespace vfe::kernels::inline VFE_LEVEL {
 
-constexpr std::int64_t states_worth_coarse = 64;         // in a block
-constexpr std::int64_t chain_steps_worth_coarse = 2048;  // chains times steps, where the weights are used once
+constexpr std::int64_t chain_steps_worth_coarse = 512;  // chains times steps, where the weights are used once
+
+// Whether to make coarse layers for chains that are moved in blocks of `size`: `kept` ones serve later calls too.
+VFE_HD bool coarse_is_worth(std::int64_t size, std::int64_t n_chains, std::int64_t n_steps, bool kept) {
+  return size >= states_worth_groups && (kept || n_steps >= ceil_div(chain_steps_worth_coarse, n_chains));
+}
 
 struct CoarseLayer {
   using Upper = std::uint16_t;

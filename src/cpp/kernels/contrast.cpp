@@ -320,7 +320,7 @@ void run(const ContrastArgs& args) {
     });
     contrast.give_back();
   };
-  if (args.n_chains >= states_worth_coarse && args.n_steps >= ceil_div(chain_steps_worth_coarse, args.n_chains)) {
+  if (coarse_is_worth(args.n_chains, args.n_chains, args.n_steps, false)) {
     CoarseSweep coarse(sweep);
     work(&coarse);
   } else {

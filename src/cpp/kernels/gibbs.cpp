@@ -22,8 +22,7 @@ void gibbs(const GibbsArgs& args) {
   const double of_step = static_cast<double>(args.n_chains) * (n_weights / weights_per_nanosecond + 2.0 * n_draws);
   const ChainBlocks blocks(args.n_chains, args.n_steps, of_step, sweep.fewest_tiles(), args.num_threads);
   const CoarseSweep* coarse = nullptr;
-  if (blocks.size >= states_worth_coarse &&
-      (args.prepared != nullptr || args.n_steps >= ceil_div(chain_steps_worth_coarse, args.n_chains))) {
+  if (coarse_is_worth(blocks.size, args.n_chains, args.n_steps, args.prepared != nullptr)) {
     coarse = &CoarseSweep::of(cache, sweep, args.num_threads);
   }
 

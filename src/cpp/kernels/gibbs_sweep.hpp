@@ -501,7 +501,7 @@ class DrawnFields {
     has_before_ = true;
   }
   FieldsOfTile find(std::int64_t tile) {
-    const bool coarse = coarse_ != nullptr && states_.n >= states_worth_coarse;
+    const bool coarse = coarse_ != nullptr && states_.n >= states_worth_groups;
     std::int32_t* fields = fields_.data() + (keeps_ ? tile * tile_size_ : 0);
     if (coarse) {
       CoarseFields{*coarse_, states_, table_.data(), sums_.data()}.find(tile, fields);
