@@ -84,17 +84,21 @@ template <class T>
 struct Ahead {
   const T *read[4] = {}, *write[2] = {};
 
-  VFE_HD void ask(std::int64_t element) const {
+  // The group from `element` on, of which [0, count) are this thread's: to ask for others would take them away from the
+  // thread that writes them.
+  VFE_HD void ask(std::int64_t element, std::int64_t count) const {
     constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t begin = element > 0 ? element : 0;
+    const std::int64_t end = element + group<T> < count ? element + group<T> : count;
     VFE_UNROLL
     for (const T* from : read) {
       if (from == nullptr) continue;
-      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(from + element + k, 0, 3);
+      for (std::int64_t k = begin; k < end; k += line) __builtin_prefetch(from + k, 0, 3);
     }
     VFE_UNROLL
     for (const T* to : write) {
       if (to == nullptr) continue;
-      for (std::int64_t k = 0; k < group<T>; k += line) __builtin_prefetch(to + element + k, 1, 3);
+      for (std::int64_t k = begin; k < end; k += line) __builtin_prefetch(to + k, 1, 3);
     }
   }
 };
@@ -112,7 +116,7 @@ VFE_HD const T* draw_noise(numerics::Key key, std::int64_t sample, std::int64_t 
       const auto low = static_cast<std::uint32_t>(block), high = static_cast<std::uint32_t>(block >> 32);
       draw_lanes(numerics::draw_counter(low, high, static_cast<std::uint64_t>(sample), Noise::stream), key,
                  words + i * group_words);
-      ahead.ask((g + i) * group<T> - first);
+      ahead.ask((g + i) * group<T> - first, count);
     }
     T* made = noise + (g - begin) * group<T>;
     Noise::make(words, made, n);

@@ -141,16 +141,21 @@ std::int64_t items_per_task(std::int64_t n_items, std::int64_t max_items, double
 
 void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, TaskBody body, const void* context) {
   Loop loop;
-  const std::int64_t worth = threads_worth(nanoseconds, num_threads);
+  const std::int64_t worth = threads_worth(nanoseconds, num_threads), n_threads = worth < n_tasks ? worth : n_tasks;
+  // Tasks done at the same time are far apart: those of neighbors write to the same cache lines.
+  const auto in_order = [&](std::int64_t k) {
+    const std::int64_t part = k % n_threads, longer = n_tasks % n_threads;
+    return part * (n_tasks / n_threads) + (part < longer ? part : longer) + k / n_threads;
+  };
   const auto work = [&] {
     while (true) {
-      const std::int64_t task = loop.next_task.fetch_add(1, std::memory_order_relaxed);
-      if (task >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
+      const std::int64_t k = loop.next_task.fetch_add(1, std::memory_order_relaxed);
+      if (k >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
       check_interrupt();
-      body(context, task);
+      body(context, in_order(k));
     }
   };
-  run_on_threads(loop, worth < n_tasks ? worth : n_tasks, work);
+  run_on_threads(loop, n_threads, work);
 }
 
 struct Team {
