@@ -115,11 +115,11 @@ def test_gradients_from_samples(target: str, family: str, shape: tuple[int, int]
     def draw(mu: Any, log_var: Any) -> tuple[Any, ...]:
         return chosen, mu, log_var, None, None, n_samples, 1.0, 5, 0, 2
 
-    sample, kl, log_q = _core.reparameterize(*draw(mu, log_var))
+    sample, kl, log_q, _ = _core.reparameterize(*draw(mu, log_var))
     to = [rng.normal(size=x.shape) for x in (sample, kl, log_q, log_q)]
 
     def loss(mu: Any, log_var: Any, used: tuple[int, ...]) -> float:
-        z, kl, log_q = _core.reparameterize(*draw(mu, log_var))
+        z, kl, log_q, _ = _core.reparameterize(*draw(mu, log_var))
         every = z, kl, log_q, -(z**2).sum(-1) / 2
         return float(sum((every[k] * to[k]).sum() for k in used))
 
@@ -144,12 +144,30 @@ def test_gradients_from_samples(target: str, family: str, shape: tuple[int, int]
             assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 1), (40, 7), (9, 130), (1, 9000), (5, 2500)])
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
+def test_log_prior(target: str, family: str, shape: tuple[int, int], dtype: type) -> None:
+    """ln N(z; 0, 1) summed over latents, of the samples themselves; the same bits for any number of threads."""
+    mu, log_var = (p.astype(dtype) for p in parameters(family, *shape))
+    found = [
+        _core.reparameterize(_core.Family[family], mu, log_var, None, None, 3, 1.0, 5, 0, n, log_prior=True)
+        for n in (1, 2)
+    ]
+    z = found[0][0].astype(np.float64)
+    expected = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=-1)
+    np.testing.assert_allclose(found[0][3], expected, rtol=4 * np.finfo(dtype).eps)
+    assert found[0][3].tobytes() == found[1][3].tobytes()
+
+
 def test_samples_are_taken_back_where_they_say_all() -> None:
     mu, _ = parameters("concrete", 3, 4)
     z = vf.reparameterize(mu, None, family="concrete", rng=0)
     call = _core.Family.concrete, mu, None, None, None, 1, 1.0, 5, 0, 1
     with pytest.raises(ValueError, match=r"^sample: expected none but of the families"):
         _core.reparameterize_backward(*call, None, None, None, sample=z.sample)
+    with pytest.raises(ValueError, match=r"^log_prior: expected none but of the families"):
+        _core.reparameterize(*call, log_prior=True)
     call = _core.Family.gaussian, mu, mu, None, None, 1, 1.0, 5, 0, 1
     with pytest.raises(ValueError, match=r"^grad_log_prior: expected none but with samples"):
         _core.reparameterize_backward(*call, None, None, None, grad_log_prior=np.ones((1, 3)))

@@ -154,7 +154,7 @@ def test_nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     given, found = seen["reparameterize"]
     assert given[-1] == 3  # threads
     assert [x.ctypes.data for x in given[1:3]] == [mu.data_ptr(), log_var.data_ptr()]
-    assert [x.ctypes.data for x in found] == [x.data_ptr() for x in results(z)]
+    assert [x.ctypes.data for x in found[:3]] == [x.data_ptr() for x in results(z)]
     given, found = seen["reparameterize_backward"]
     assert given[-3].ctypes.data == to.data_ptr()
     assert given[-2:] == (None, None)

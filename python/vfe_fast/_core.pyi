@@ -647,10 +647,11 @@ def reparameterize(
     row_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
     *,
+    log_prior: bool = False,
     cuda: bool = False,
-) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray | None]:
     """
-    Samples, KL and log q.
+    Samples, KL, log q and, if asked for, ln N(z; 0, 1).
     """
 
 def reparameterize_backward(

@@ -172,7 +172,7 @@ def _run(backward: bool, options: tuple[Any, ...], given: tuple[bool, ...], arra
     key = int(words[0]) << 32 | int(words[1]) if words.shape else seed(words[()])
     arguments = _prepared(inputs[:4], key, options)
     if not backward:
-        return _core.reparameterize(*arguments)
+        return _core.reparameterize(*arguments)[:3]
     return tuple(g for g in _core.reparameterize_backward(*arguments, *inputs[4:]) if g is not None)
 
 

@@ -524,6 +524,7 @@ void run(const ReparamArgs& args) {
 }  // namespace
 
 void reparam(const kernels::ReparamArgs& args) {
+  if (args.log_prior != nullptr) throw ArgumentError("log_prior: expected none on a CUDA device");
   if (args.drawn != nullptr) throw ArgumentError("sample: expected none on a CUDA device, which draws the noise again");
   args.real == kernels::Real::float32 ? run<float>(args) : run<double>(args);
 }

@@ -214,7 +214,7 @@ def reparameterize(
         num_threads, cuda,
     )  # fmt: skip
     try:
-        sample, kl, log_q = _core.reparameterize(*arguments, cuda=cuda)
+        sample, kl, log_q, _ = _core.reparameterize(*arguments, cuda=cuda)
     except MemoryError as error:  # not memory_for: this runs in every call
         raise MemoryError(
             f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: "

@@ -15,9 +15,22 @@ from .operator import once
 __all__ = ["cumulant_terms", "log_mean_exp"]
 
 
-def log_mean_exp(log_weights: torch.Tensor) -> torch.Tensor:
-    """ln of the mean of exp(log_weights), (n_samples, batch), over samples."""
-    return _LogMeanExp.apply(log_weights)
+def log_mean_exp(*log_factors: torch.Tensor, less: torch.Tensor | None = None) -> torch.Tensor:
+    """ln of the mean over samples of weights, of which there are the logarithms.
+
+    Parameters
+    ----------
+    *log_factors : Tensor, (n_samples, batch)
+        Their sum is the logarithm of the weights,
+    less : Tensor, (n_samples, batch), optional
+        less this.
+
+    Returns
+    -------
+    Tensor, (batch,)
+    """
+    found: torch.Tensor = _LogMeanExp.apply(less, *log_factors)
+    return found
 
 
 def cumulant_terms(log_weights: torch.Tensor, order: int) -> torch.Tensor:
@@ -34,19 +47,27 @@ class _LogMeanExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, log_weights: torch.Tensor) -> torch.Tensor:
-        x = log_weights.detach().numpy()
+    def forward(
+        ctx: Any, less: torch.Tensor | None, first: torch.Tensor, *rest: torch.Tensor
+    ) -> torch.Tensor:
+        x = first.detach().numpy()
+        for log_factor in rest:
+            x = x + log_factor.detach().numpy()
+        if less is not None:
+            x = x - less.detach().numpy()
         top = x.max(axis=0)
         with np.errstate(all="ignore"):
             shares = np.exp(x - top)
             total = shares.sum(axis=0)
-            ctx.save_for_backward(log_weights, torch.from_numpy(shares / total))
+            ctx.save_for_backward(torch.from_numpy(shares / total), less, first, *rest)
             return torch.from_numpy(top + np.log(total / len(x)))
 
     @staticmethod
     @once
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor]:
-        return (ctx.saved_tensors[1] * gradient,)
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        shares, _, *log_factors = ctx.saved_tensors
+        by_factor = shares * gradient
+        return (-by_factor if ctx.needs_input_grad[0] else None, *(by_factor for _ in log_factors))
 
 
 class _Cumulants(torch.autograd.Function):

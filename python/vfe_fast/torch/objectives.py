@@ -241,7 +241,10 @@ class IWAE(_Objective):
         return self.doubly_reparameterized
 
     def _of(self, draw: Draw) -> Bound:
-        value = draw.temperature * log_mean_exp(draw.log_weights)
+        if draw.temperature == 1:
+            value = log_mean_exp(draw.log_likelihood, draw.log_prior, less=draw.log_q)
+        else:
+            value = draw.temperature * log_mean_exp(draw.log_weights)
         z = draw.z if draw.z_before_flow is None else draw.z_before_flow
         if self.doubly_reparameterized and z.requires_grad:
             with torch.no_grad():

@@ -6,14 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from .. import _core
 from ..arguments import count, real, threads
 from ..random import seed
 from ..sampling.reparameterize import Family, Reparameterized, prepared, split_prior
-from .densities import HALF_LOG_2PI
 
 __all__ = ["reparameterize"]
 
@@ -147,7 +145,7 @@ def _draw(
     mu: Any, log_var: Any, prior_mean: Any, prior_log_var: Any, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     results = _core.reparameterize(*_arguments((mu, log_var, prior_mean, prior_log_var), options))
-    sample, kl, log_q = map(torch.from_numpy, results)
+    sample, kl, log_q = map(torch.from_numpy, results[:3])
     return sample, kl, log_q
 
 
@@ -223,8 +221,7 @@ def once(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, .
         with torch.no_grad():
             found = backward(ctx, *grads)
         if torch.is_grad_enabled():
-            parameters = ctx.saved_tensors[:2]
-            found = tuple(None if g is None else _NotTwice.apply(g, *parameters) for g in found)
+            found = tuple(None if g is None else _NotTwice.apply(g, *ctx.saved_tensors) for g in found)
         return found
 
     return checked
@@ -268,15 +265,11 @@ class _CallWithPrior(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mu: Any, log_var: Any, *options: Any) -> Any:
         arguments = _arguments((mu, log_var, None, None), options)
-        z, kl, log_q = _core.reparameterize(*arguments)
-        log_prior = np.einsum("...k,...k->...", z, z)
-        log_prior *= -0.5
-        log_prior -= z.shape[-1] * HALF_LOG_2PI
-        sample = torch.from_numpy(z)
-        ctx.save_for_backward(mu, log_var, sample)
+        results = tuple(map(torch.from_numpy, _core.reparameterize(*arguments, log_prior=True)))
+        ctx.save_for_backward(mu, log_var, results[0])
         ctx.arguments = arguments
         ctx.set_materialize_grads(False)
-        return sample, torch.from_numpy(kl), torch.from_numpy(log_q), torch.from_numpy(log_prior)
+        return results
 
     @staticmethod
     @once

@@ -133,9 +133,14 @@ void bind_reparam(py::module_& module) {
       "reparameterize",
       [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
-         std::int64_t row_offset, int num_threads, bool cuda) {
+         std::int64_t row_offset, int num_threads, bool with_log_prior, bool cuda) {
         Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset, num_threads,
                   cuda);
+        Optional log_prior;
+        if (with_log_prior) {
+          log_prior = call.result({n_samples, call.shape[0]});
+          call.args.log_prior = log_prior->mutable_data();
+        }
         check(call.args);
         std::vector<py::ssize_t> of_samples = call.shape;
         of_samples.insert(of_samples.begin(), n_samples);
@@ -145,11 +150,12 @@ void bind_reparam(py::module_& module) {
         call.args.kl = kl.mutable_data();
         call.args.log_q = log_q.mutable_data();
         call.launch({{"kl", &kl}, {"log_q", &log_q}});
-        return std::tuple{sample, kl, log_q};
+        return std::tuple{sample, kl, log_q, log_prior};
       },
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
-      py::arg("row_offset"), py::arg("num_threads"), py::kw_only(), py::arg("cuda") = false, "Samples, KL and log q.");
+      py::arg("row_offset"), py::arg("num_threads"), py::kw_only(), py::arg("log_prior") = false,
+      py::arg("cuda") = false, "Samples, KL, log q and, if asked for, ln N(z; 0, 1).");
 
   module.def(
       "reparameterize_backward",

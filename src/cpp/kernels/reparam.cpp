@@ -401,6 +401,31 @@ struct Task {
     store<T>(args, args.log_q, sample * args.n_rows + of_row,
              sum + Law::log_q_constant(args.temperature) * static_cast<double>(args.n_latents));
   }
+  // Of samples that are all there. The terms are not kept.
+  VFE_HD void store_log_prior(std::int64_t sample, std::int64_t of_row) {
+    const T* z = static_cast<const T*>(args.sample) + (sample * args.n_rows + of_row) * cut.width;
+    const auto squares = [&](std::int64_t first, std::int64_t n) {
+      for (std::int64_t k = 0; k < n; ++k) term[k] = static_cast<W>(z[first + k] * z[first + k]);
+    };
+    double sum;
+    if (cut.n_pieces == 1) {
+      squares(0, cut.width);
+      sum = sum_row(term, cut.width);
+    } else {
+      RowSum of_pieces;
+      for (std::int64_t c = 0; c < cut.width; c += cut.columns) {
+        squares(c, cut.columns_from(c));
+        of_pieces.add(term, cut.columns_from(c));
+      }
+      sum = of_pieces.total();
+    }
+    store<T>(args, args.log_prior, sample * args.n_rows + of_row,
+             numerics::normal_log_density_constant * static_cast<double>(args.n_latents) - 0.5 * sum);
+  }
+  VFE_HD void store_log_priors(std::int64_t sample) {
+    if (args.log_prior == nullptr) return;
+    for (std::int64_t r = 0; r < n_rows; ++r) store_log_prior(sample, row + r);
+  }
 
   void forward(std::int64_t task) {
     const std::int64_t first = task * cut.rows, left = args.n_rows - first;
@@ -413,6 +438,7 @@ struct Task {
         if (s > 0) drawn = noise_of(s, {{}, {sample_at(s)}});
         Loop::draw(part, args.temperature, scale, drawn, sample_at(s), term);
         for (std::int64_t r = 0; r < n_rows; ++r) store_log_q(s, row + r, sum_row(term + r * n_columns, n_columns));
+        store_log_priors(s);
       }
       return;
     }
@@ -425,6 +451,7 @@ struct Task {
       }
       if (s == 0) store_kl(first, kl.total());
       store_log_q(s, first, log_q.total());
+      store_log_priors(s);
     }
   }
 
@@ -456,7 +483,7 @@ struct Task {
         };
         runtime::parallel_for(cut.n_pieces, cut.nanoseconds / static_cast<double>(args.n_samples), args.num_threads,
                               do_piece);
-        const Task state(args, cut);
+        Task state(args, cut);
         const auto total = [&](const W* terms) {
           RowSum sum;
           sum.add(terms, cut.width);
@@ -464,6 +491,7 @@ struct Task {
         };
         if (s == 0) state.store_kl(row, total(kl_terms.data()));
         state.store_log_q(s, row, total(log_q_terms.data()));
+        if (args.log_prior != nullptr) state.store_log_prior(s, row);
       }
     }
   }

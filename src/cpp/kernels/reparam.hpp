@@ -31,8 +31,8 @@
 // Backward: sums over samples, with the same noise, of the derivatives of
 //   sum z grad_sample + sum KL grad_kl + sum log_q grad_log_q + sum log_prior grad_log_prior
 // Of gaussian, laplace and logistic, `drawn` may hold the samples: then s eps is z - mu, which is off by an ulp of z,
-// and no noise is drawn again. log_prior, the sum over latents of ln N(z; 0, 1), is for such calls without a prior
-// alone.
+// and no noise is drawn again. log_prior, the sum over latents of ln N(z; 0, 1), is for these families without a prior
+// alone, backward for calls with samples.
 //
 // Noise of sample s and flat element e of the sheet (the element's own place plus row_offset rows): with n = 4 numbers
 // a block (float64: 2) it is number (e / 16) % n of block b = 16 (e / 16n) + e % 16, of philox4x32({low word of b, high
@@ -72,6 +72,7 @@ struct ReparamArgs {
   void* sample;
   void* kl;                                        // (n_rows,)
   void* log_q;                                     // (n_samples, n_rows)
+  void* log_prior;                                 // (n_samples, n_rows), or null
   const void *grad_sample, *grad_kl, *grad_log_q;  // null: zero
   const void* drawn;                               // (n_samples, n_rows, n_latents), or null
   const void* grad_log_prior;                      // (n_samples, n_rows); null: zero
@@ -91,6 +92,9 @@ inline void check(const ReparamArgs& args) {
   expect(elements < 0x1p62, "row_offset: expected fewer than 2^62 elements up to the last row", args.row_offset);
   if (args.drawn != nullptr && !is_location_scale(args.family)) {
     throw ArgumentError("sample: expected none but of the families gaussian, laplace, logistic");
+  }
+  if (args.log_prior != nullptr && (!is_location_scale(args.family) || args.prior_mean != nullptr)) {
+    throw ArgumentError("log_prior: expected none but of the families gaussian, laplace, logistic without a prior");
   }
   if (args.grad_log_prior != nullptr && (args.drawn == nullptr || args.prior_mean != nullptr)) {
     throw ArgumentError("grad_log_prior: expected none but with samples, and without a prior");

@@ -129,7 +129,7 @@ template <class T>
 struct GaussianShape {
   using Number = NormalNumber;
   static constexpr Stream stream = Stream::reparam_gaussian;
-  static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = -0.9189385332046727;
+  static constexpr double log_variance = 0, lost_entropy = 0, log_density_constant = normal_log_density_constant;
   VFE_HD static T surprise(T eps) { return eps * eps; }  // -2 ln density, but for a constant
 };
 template <class T>
@@ -168,7 +168,7 @@ struct LogNormal {
   static constexpr Stream stream = Stream::reparam_log_normal;
   static constexpr bool relaxed = false, samples_move_log_q = true, gains_by_bounds = false;
   static constexpr double kl_constant = -0.5;
-  VFE_HD static double log_q_constant(double) { return -0.9189385332046727; }
+  VFE_HD static double log_q_constant(double) { return normal_log_density_constant; }
 
   // Of z, and their products with what the prior divides by.
   struct Moments {

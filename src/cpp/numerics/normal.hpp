@@ -13,6 +13,8 @@
 
 namespace vfe::numerics::inline VFE_LEVEL {
 
+constexpr double normal_log_density_constant = -0.9189385332046727;  // -ln(2 pi) / 2
+
 template <class T>
 struct NormalPair {
   T first, second;
