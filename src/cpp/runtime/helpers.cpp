@@ -52,14 +52,14 @@ void watch(std::chrono::microseconds time, const Condition& condition) {
 
 }  // namespace
 
-// Its caller owns what is not atomic while it is busy.
+// Its caller owns what is not atomic, but for the time from `asked` to `idle`.
 struct Helper {
-  enum class State { busy, idle, gone };
+  enum class State { asked, busy, idle, gone };
 
   void (*body)(const void*) = nullptr;
   const void* context = nullptr;
   std::fenv_t environment{};  // the caller's rounding, and what becomes of its subnormals
-  std::atomic<State> state{State::busy};
+  std::atomic<State> state{State::asked};
   std::atomic<int> waits_on{unknown};  // the processor
   std::mutex mutex;                    // held when `state` becomes idle, for those who wait
   std::condition_variable done;
@@ -69,15 +69,11 @@ struct Helper {
     context = of;
     std::fegetenv(&environment);
   }
-  // Whether it was there to take more work, or to be sent home.
-  bool becomes(State next) {
-    State expected = State::idle;
-    return state.compare_exchange_strong(expected, next, std::memory_order_acq_rel);
-  }
+  bool becomes(State next, State from) { return state.compare_exchange_strong(from, next, std::memory_order_acq_rel); }
   bool is_busy() const { return state.load(std::memory_order_acquire) == State::busy; }
 
   void live() {
-    do {
+    while (becomes(State::busy, State::asked)) {
       std::fesetenv(&environment);
       body(context);
       {
@@ -89,7 +85,8 @@ struct Helper {
         waits_on.store(processor(), std::memory_order_relaxed);
         return state.load(std::memory_order_acquire) != State::idle;
       });
-    } while (!becomes(State::gone) && is_busy());
+      if (becomes(State::gone, State::idle)) return;
+    }
   }
 
   bool done_within(std::chrono::milliseconds time) {
@@ -161,7 +158,8 @@ class Waiting {
       // One that would have to share this processor is of no use.
       const int at = helper->waits_on.load(std::memory_order_relaxed);
       const bool in_the_way = at != unknown && at == processor();
-      if (helper->becomes(in_the_way ? Helper::State::gone : Helper::State::busy) && !in_the_way) return helper;
+      const auto next = in_the_way ? Helper::State::gone : Helper::State::asked;
+      if (helper->becomes(next, Helper::State::idle) && !in_the_way) return helper;
     }
   }
 
@@ -169,7 +167,7 @@ class Waiting {
   void put(std::shared_ptr<Helper> helper) {
     const std::lock_guard lock(mutex_);
     if (helpers_.size() >= room_for_) {
-      helper->becomes(Helper::State::gone);
+      helper->becomes(Helper::State::gone, Helper::State::idle);
     } else {
       helpers_.push_back(std::move(helper));
     }
@@ -181,7 +179,7 @@ class Waiting {
 #if defined(__unix__) || defined(__APPLE__)
     const auto before = [] {
       room().mutex_.lock();
-      for (const auto& helper : room().helpers_) helper->becomes(Helper::State::gone);
+      for (const auto& helper : room().helpers_) helper->becomes(Helper::State::gone, Helper::State::idle);
       room().helpers_.clear();
     };
     const auto after = [] { room().mutex_.unlock(); };
@@ -215,8 +213,11 @@ Helpers::Helpers(std::int64_t most, Body body, const void* context) {
 
 bool Helpers::done_within(std::chrono::milliseconds time) {
   while (!busy_.empty()) {
-    if (!busy_.back()->done_within(time)) return false;
-    Waiting::room().put(std::move(busy_.back()));
+    // Who has not begun by now (others' threads may spin on all processors) is not waited for.
+    if (!busy_.back()->becomes(Helper::State::gone, Helper::State::asked)) {
+      if (!busy_.back()->done_within(time)) return false;
+      Waiting::room().put(std::move(busy_.back()));
+    }
     busy_.pop_back();
   }
   return true;

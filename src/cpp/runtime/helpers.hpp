@@ -17,8 +17,8 @@ struct Helper;
 
 class Helpers {
  public:
-  // Has body() run by up to `most` helpers: fewer where there are no more threads, or no memory for them. It must not
-  // throw, and must live until all have done it.
+  // Has body() run by up to `most` helpers: fewer where there are no more threads, or no memory for them, or where the
+  // caller asks whether it is done before they have begun. It must not throw, and must live until it is done.
   template <class Body>
   Helpers(std::int64_t most, const Body& body)
       : Helpers(most, [](const void* context) { (*static_cast<const Body*>(context))(); }, &body) {}
@@ -26,7 +26,7 @@ class Helpers {
   Helpers(const Helpers&) = delete;
   Helpers& operator=(const Helpers&) = delete;
 
-  // True once all have done it; false if that takes longer.
+  // True once those who have begun have done it; false if that takes longer. The others will not begin.
   bool done_within(std::chrono::milliseconds time);
 
  private:
