@@ -148,7 +148,7 @@ def test_gradients_from_samples(target: str, family: str, shape: tuple[int, int]
 @pytest.mark.parametrize("shape", [(3, 1), (40, 7), (9, 130), (1, 9000), (5, 2500)])
 @pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
 def test_log_prior(target: str, family: str, shape: tuple[int, int], dtype: type) -> None:
-    """ln N(z; 0, 1) summed over latents, of the samples themselves; the same bits for any number of threads."""
+    """ln N(z; 0, 1) summed over latents, of the samples themselves; the same bits for any threads."""
     mu, log_var = (p.astype(dtype) for p in parameters(family, *shape))
     found = [
         _core.reparameterize(_core.Family[family], mu, log_var, None, None, 3, 1.0, 5, 0, n, log_prior=True)

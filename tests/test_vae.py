@@ -405,10 +405,10 @@ def test_at_temperature_zero_z_is_where_the_noise_is_none(family: str) -> None:
     x = torch.rand(4, 5, dtype=F64)
     with torch.no_grad():
         if family == "concrete":
-            vae.encoder.mu.bias += 60
+            vae.encoder.linear.bias += 60
         else:
-            vae.encoder.log_var.weight.zero_()
-            vae.encoder.log_var.bias.fill_(-40)
+            vae.encoder.linear.weight[3:] = 0
+            vae.encoder.linear.bias[3:] = -40
         near = vae.draw(x, 3, rng=0).z
         vae.temperature = 0.0
         found = vae.draw(x, 3, rng=0).z

@@ -17,7 +17,7 @@ _ACTIVATIONS: dict[str, Any] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU,
 
 
 class Heads(nn.Module):
-    """The parameters of q from common features: a linear map each, so that each tensor is contiguous.
+    """The parameters of q, side by side, by a linear map of common features.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ class Heads(nn.Module):
     def __init__(self, body: nn.Module, n_features: int, n_latents: int, spread: bool = True) -> None:
         super().__init__()
         self.body = body
-        self.mu = nn.Linear(n_features, n_latents)
-        self.log_var = nn.Linear(n_features, n_latents) if spread else None
+        self.spread = spread
+        self.linear = nn.Linear(n_features, n_latents * (1 + spread))
 
     def forward(self, x: torch.Tensor) -> Any:
         """Return mu, or mu and log_var, (batch, n_latents)."""
-        features = self.body(x)
-        return self.mu(features) if self.log_var is None else (self.mu(features), self.log_var(features))
+        found = self.linear(self.body(x))
+        return found.chunk(2, dim=-1) if self.spread else found
 
 
 def mlp(

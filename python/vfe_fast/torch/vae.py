@@ -452,7 +452,7 @@ class _OneHot(nn.Module):
         self.encoder, _ = mlp(n, n_latents, 1, spread=spread, **shape)
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.encoder(self.likelihood[0].one_hot(x).to(self.encoder.mu.weight.dtype))
+        return self.encoder(self.likelihood[0].one_hot(x).to(self.encoder.linear.weight.dtype))
 
 
 def _likelihood(likelihood: str | nn.Module) -> Any:
