@@ -223,7 +223,28 @@ DIFFERENTIABLE = {
 }
 
 
-@pytest.mark.parametrize("function", [log_mean_exp, lambda x: cumulant_terms(x, 3)])
+def test_ln_of_a_mean_of_products() -> None:
+    """Against PyTorch's logsumexp of the sum, gradients by every factor included."""
+    torch.manual_seed(3)
+    factors = [torch.randn(6, 2, dtype=F64, requires_grad=True) for _ in range(4)]
+    a, b, c, d = factors
+    to = torch.randn(2, dtype=F64)
+    found = log_mean_exp(a, b, c, less=d)
+    expected = torch.logsumexp(a + b + c - d, 0) - math.log(6)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    for x, y in zip(*(torch.autograd.grad(f @ to, factors) for f in (found, expected)), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        log_mean_exp,
+        lambda x: log_mean_exp(torch.ones(6, 2, dtype=F64), x),
+        lambda x: log_mean_exp(torch.ones(6, 2, dtype=F64), less=x),
+        lambda x: cumulant_terms(x, 3),
+    ],
+)
 def test_second_derivatives_of_bounds_are_refused(function: Any) -> None:
     """Also of a penalty on the gradient: it must not be a constant."""
     x = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(6, 2).requires_grad_()
