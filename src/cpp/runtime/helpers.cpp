@@ -213,7 +213,7 @@ Helpers::Helpers(std::int64_t most, Body body, const void* context) {
 
 bool Helpers::done_within(std::chrono::milliseconds time) {
   while (!busy_.empty()) {
-    // Who has not begun by now (others' threads may spin on all processors) is not waited for.
+    // Who has not begun by now is not waited for.
     if (!busy_.back()->becomes(Helper::State::gone, Helper::State::asked)) {
       if (!busy_.back()->done_within(time)) return false;
       Waiting::room().put(std::move(busy_.back()));

@@ -4,6 +4,7 @@
 // where its caller is running and waits for that. Calls come in rows, such as those of a training step: so a helper
 // that has done its work looks out for more, giving way to whoever else wants to run, and ends after `linger`.
 // Nobody need know: nothing outlives that, helpers hold no lock while they wait, and a fork sends those that wait home.
+// One that has not begun when its caller is through (others' threads may spin where it should) only has to leave.
 #pragma once
 
 #include <chrono>

@@ -143,7 +143,7 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, Tas
   Loop loop;
   const std::int64_t worth = threads_worth(nanoseconds, num_threads), n_threads = worth < n_tasks ? worth : n_tasks;
   // Tasks done at the same time are far apart: those of neighbors write to the same cache lines.
-  const auto in_order = [&](std::int64_t k) {
+  const auto far_apart = [&](std::int64_t k) {
     const std::int64_t part = k % n_threads, longer = n_tasks % n_threads;
     return part * (n_tasks / n_threads) + (part < longer ? part : longer) + k / n_threads;
   };
@@ -152,7 +152,7 @@ void parallel_for(std::int64_t n_tasks, double nanoseconds, int num_threads, Tas
       const std::int64_t k = loop.next_task.fetch_add(1, std::memory_order_relaxed);
       if (k >= n_tasks || loop.stop.load(std::memory_order_relaxed)) break;
       check_interrupt();
-      body(context, in_order(k));
+      body(context, far_apart(k));
     }
   };
   run_on_threads(loop, n_threads, work);
