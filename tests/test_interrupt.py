@@ -244,6 +244,40 @@ def test_fork_while_helpers_wait() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_helpers_that_have_not_begun() -> None:
+    """On one processor callers are often through before them: they must not begin on what is gone by then."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("needs sched_setaffinity")
+    code = """
+    import os
+    import pathlib
+    import time
+    import numpy as np
+    import vfe_fast as vf
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    tasks = pathlib.Path("/proc/self/task")
+    before = len(list(tasks.iterdir())) if tasks.is_dir() else 0
+    mu = np.random.default_rng(1).normal(size=(100, 50)).astype(np.float32)
+    expected = [vf.reparameterize(mu, mu, 20, rng=k, num_threads=1).log_q for k in range(5)]
+    for k in range(500):
+        found = vf.reparameterize(mu, mu, 20, rng=k % 5, num_threads=8).log_q
+        assert np.array_equal(found, expected[k % 5])
+    deadline = time.monotonic() + 5
+    while tasks.is_dir() and len(list(tasks.iterdir())) > before:
+        assert time.monotonic() < deadline
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_call_leaves_no_thread_behind() -> None:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
