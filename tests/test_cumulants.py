@@ -172,6 +172,32 @@ def test_sorted_and_uneven_data() -> None:
         assert (np.abs(cumulants(x).values - exact(x)) <= 1e-12 * largest_terms(x)).all()
 
 
+@pytest.mark.parametrize("where", ["first", "everywhere"])
+def test_a_center_that_will_not_do(where: str) -> None:
+    """The mean of a row's first numbers is tried as its center: here it is far off, at once or later on."""
+    n = 2_000_000
+    x = skewed(n, seed=3)
+    x += 100 * (np.arange(n) < 130) if where == "first" else np.linspace(0, 1000, n)
+    d = x.astype(np.longdouble)
+    d -= d.mean()
+    moment, power = [np.longdouble(1)], np.ones_like(d)
+    for _ in range(8):
+        power *= d
+        moment.append(power.mean())
+    expected = [np.longdouble(0), np.longdouble(0)]
+    for r in range(2, 9):
+        lower = (math.comb(r - 1, q - 1) * expected[q] * moment[r - q] for q in range(1, r))
+        expected.append(moment[r] - sum(lower))
+    expected[1] = x.astype(np.longdouble).mean()
+    allowed = 1e-12 * largest_terms(x)
+    columns = np.repeat(x[:, None], 8, axis=1)
+    for values in (
+        cumulants(x, unbiased=False).values,
+        cumulants(columns, axis=0, unbiased=False).values[-1],
+    ):
+        assert (np.abs(values - expected[1:]) <= allowed).all()
+
+
 @pytest.mark.parametrize("shape", [(7, 5000), (3, 40), (20, 600), (2, 3, 50), (1, 300_001)])
 def test_same_bits(shape: tuple[int, ...]) -> None:
     """For any number of threads, every instruction set, and the caller's layout."""

@@ -18,6 +18,7 @@ using Lanes = Row<double>;
 static_assert(strip_width<double> == lanes);
 
 constexpr std::int64_t panel_numbers = 2048;                     // 16 kB of them: half of a first-level cache
+constexpr std::int64_t first_numbers = 16 * lanes;               // whose mean is tried as the center of a row
 constexpr std::int64_t panel_height = panel_numbers / lanes;     // of rows side by side
 constexpr std::int64_t short_row = 512;                          // rows up to here are turned, to lie side by side
 constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
@@ -219,23 +220,46 @@ struct Reader {
     }
   }
 
-  // Rows in the lanes.
+  // Whether a center that was tried will do: about one that is off by half a standard deviation, powers of eighth order
+  // are some 25 times as large, and so are their rounding errors.
+  static bool near_mean(double n, double sum, double square) { return 4 * sum * sum <= n * square; }
+  static bool near_mean(const OfRow& sums) { return near_mean(sums.of[0][0], sums.of[0][1], sums.of[0][2]); }
+  static bool near_mean(const Sums& sums) {
+    bool all = true;
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      all = all && near_mean(sums.of[0][0][l], sums.of[0][1][l], sums.of[0][2][l]);
+    }
+    return all;
+  }
+
+  // Rows in the lanes. Panels are read once as long as the mean of the first will do as their center.
   void read_rows(const Starts& at, std::int64_t first, std::int64_t count, Sums& into) const {
-    into.clear();
+    bool once = false;
     for (std::int64_t done = 0; done < count;) {
       const std::int64_t left = count - done, height = left < panel_height ? left : panel_height;
       const Panel<T> panel = turned(at, first + done, height);
+      done += height;
+      Sums found;
+      if (once) {
+        double center[lanes];
+        for (std::int64_t l = 0; l < lanes; ++l) center[l] = into.center[l];
+        add_about(panel, center, found);
+        once = near_mean(found);
+        if (once) {
+          into.add(found);
+          continue;
+        }
+      }
       double sum[lanes] = {}, weight[lanes] = {};
       note(add_means<weighted>(panel, sum, weight));
       for (std::int64_t l = 0; l < lanes; ++l) sum[l] /= weight[l] > 0 ? weight[l] : 1.0;
-      Sums found;
       add_about(panel, sum, found);
-      if (done == 0) {
+      if (done == height) {
         into = found;
+        once = !weighted;
       } else {
         into.join(found);
       }
-      done += height;
     }
   }
   static void add_about(const Panel<T>& panel, const double (&center)[lanes], Sums& found) {
@@ -260,23 +284,40 @@ struct Reader {
     }
   }
 
-  // Neighbors of one row in the lanes.
+  // Neighbors of one row in the lanes. Panels are read once as long as the mean of the first lines will do.
   OfRow read_row(const char* x, const char* w, std::int64_t first, std::int64_t count) const {
+    const std::int64_t n_panels = ceil_div(count, panel_numbers);
+    const std::int64_t of_panel = ceil_div(ceil_div(count, n_panels), lanes) * lanes;
+    bool once = !weighted && of_panel >= 4 * first_numbers;
     OfRow total;
+    total.clear();
     for (std::int64_t done = 0; done < count;) {
-      const std::int64_t left = count - done, n = left < panel_numbers ? left : panel_numbers;
-      const OfRow found =
-          read_panel(x + (first + done) * args.data.stride, w + (first + done) * args.weights.stride, n);
-      if (done == 0) {
+      const std::int64_t left = count - done, n = left < of_panel ? left : of_panel, k = first + done;
+      const Panel<T> panel = lined_up(x + k * args.data.stride, w + k * args.weights.stride, n);
+      done += n;
+      if (once) {
+        if (done == n) {
+          total.center = mean_of({panel.x, nullptr, first_numbers / lanes, lanes, lanes}, first_numbers);
+        }
+        const OfRow found = about(total.center, panel, n);
+        once = near_mean(found);
+        if (once) {
+          total.add(found);
+          continue;
+        }
+      }
+      const OfRow found = about(mean_of(panel, n), panel, n);
+      if (done == n) {
         total = found;
       } else {
         total.join(found);
       }
-      done += n;
     }
     return total;
   }
-  OfRow read_panel(const char* x, const char* w, std::int64_t n) const {
+
+  // n numbers of a row in lines of `lanes`, a rest beyond the last.
+  Panel<T> lined_up(const char* x, const char* w, std::int64_t n) const {
     Panel<T> panel{reinterpret_cast<const T*>(x), reinterpret_cast<const double*>(w), n / lanes, lanes, lanes, n};
     if (args.data.stride != sizeof(T)) {
       for (std::int64_t k = 0; k < n; ++k) x_panel[k] = number_at<T>(x + k * args.data.stride);
@@ -289,28 +330,34 @@ struct Reader {
         panel.w = w_panel.data();
       }
     }
+    return panel;
+  }
+  double mean_of(const Panel<T>& panel, std::int64_t n) const {
     double sum[lanes] = {}, weight[lanes] = {};
     note(add_means<weighted>(panel, sum, weight));
-    // A last line, filled up with numbers that count nothing.
-    const std::int64_t full = n / lanes * lanes, rest = n - full;
-    double total = 0, of_weights = 0, last_x[lanes], last_w[lanes] = {};
+    double total = 0, of_weights = 0;
     for (std::int64_t l = 0; l < lanes; ++l) {
       total += sum[l];
       of_weights += weight[l];
     }
-    for (std::int64_t l = 0; l < rest; ++l) {
-      last_x[l] = static_cast<double>(panel.x[full + l]);
-      last_w[l] = weighted ? panel.w[full + l] : 1.0;
-      note(!(last_w[l] >= 0 && last_w[l] <= std::numeric_limits<double>::max()));
-      total += last_w[l] * last_x[l];
-      of_weights += last_w[l];
+    for (std::int64_t k = panel.height * lanes; k < n; ++k) {
+      const double w = weighted ? panel.w[k] : 1.0;
+      note(!(w >= 0 && w <= std::numeric_limits<double>::max()));
+      total += w * static_cast<double>(panel.x[k]);
+      of_weights += w;
     }
-    const double mean = total / (of_weights > 0 ? of_weights : 1.0);
+    return total / (of_weights > 0 ? of_weights : 1.0);
+  }
+  OfRow about(double mean, const Panel<T>& panel, std::int64_t n) const {
     double center[lanes], sums[powers][width + 1][lanes];
     for (std::int64_t l = 0; l < lanes; ++l) center[l] = mean;
-    for (std::int64_t l = rest; l < lanes; ++l) last_x[l] = mean;
     find_powers<width, powers, weighted, false>(panel, center, sums);
+    // A last line, filled up with numbers that count nothing.
+    const std::int64_t full = panel.height * lanes, rest = n - full;
     if (rest > 0) {
+      double last_x[lanes], last_w[lanes] = {};
+      for (std::int64_t l = 0; l < lanes; ++l) last_x[l] = l < rest ? static_cast<double>(panel.x[full + l]) : mean;
+      for (std::int64_t l = 0; l < rest; ++l) last_w[l] = weighted ? panel.w[full + l] : 1.0;
       find_powers<width, powers, weighted, true>(Panel<double>{last_x, last_w, 1, lanes, lanes}, center, sums);
     }
     OfRow found;
@@ -355,7 +402,7 @@ struct Estimator {
     Sums all = blocks[0];
     for (std::int64_t b = 1; b < args.n_blocks; ++b) {
       if (same_center) {
-        add(all, blocks[b]);
+        all.add(blocks[b]);
       } else {
         all.join(blocks[b]);
       }
@@ -401,12 +448,6 @@ struct Estimator {
     }
   }
 
-  static void add(Sums& to, const Sums& other) {
-    for (int k = 0; k < powers; ++k) {
-      for (int q = 0; q <= width; ++q) to.of[k][q] += other.of[k][q];
-    }
-  }
-
   static constexpr std::int64_t size = sums_size(width, powers);
   double* of_block(std::int64_t row, std::int64_t block) const {
     return args.sums + (row * args.n_blocks + block) * size;
@@ -436,16 +477,33 @@ struct Estimator {
   }
 };
 
-// What there is of a block: its first number, and how many threads take at a time.
+// What threads take at a time: segments of the blocks, as many of each as of the largest; those it lacks are empty.
+struct Segment {
+  std::int64_t first, count;
+};
 struct Segments {
-  std::int64_t n_blocks, most = 1;  // segments of the largest block
-  const double* counts;
+  const std::int64_t of_block, n;
+  const runtime::Buffer<Segment> at;
 
-  explicit Segments(const CumulantsArgs& args) : n_blocks(args.n_blocks), counts(args.counts) {
-    for (std::int64_t b = 0; b < n_blocks; ++b) {
-      const std::int64_t of_block = ceil_div(static_cast<std::int64_t>(counts[b]), segment_numbers);
-      most = of_block > most ? of_block : most;
+  explicit Segments(const CumulantsArgs& args) : of_block(of_largest(args)), n(args.n_blocks * of_block), at(n) {
+    std::int64_t begin = 0;
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+      auto left = static_cast<std::int64_t>(args.counts[b]);
+      for (std::int64_t k = 0; k < of_block; ++k) {
+        const std::int64_t count = left < segment_numbers ? left : segment_numbers;
+        at[b * of_block + k] = {begin, count};
+        begin += count;
+        left -= count;
+      }
     }
+  }
+  static std::int64_t of_largest(const CumulantsArgs& args) {
+    std::int64_t most = 1;
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
+      const std::int64_t needed = ceil_div(static_cast<std::int64_t>(args.counts[b]), segment_numbers);
+      most = needed > most ? needed : most;
+    }
+    return most;
   }
 };
 
@@ -474,87 +532,85 @@ void run(const CumulantsArgs& args) {
   const std::int64_t together = Read::side_by_side(args) ? groups_together : 1;
   const std::int64_t n_sets = ceil_div(n_groups, together);
 
-  // Sums of one segment, or if it is -1 of all short rows, of a set of groups: `into` is group by group.
-  const auto read = [&](const Read& reader, std::int64_t set, std::int64_t block, std::int64_t first,
-                        std::int64_t count, Sums* into, std::int64_t stride) {
-    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, into += stride) {
+  // Sums of a set of groups, group by group: of one segment; of a row, whose number in the group is l; of all.
+  const auto read_row = [&](const Read& reader, const Starts& at, std::int64_t l, std::int64_t segment, Sums& into) {
+    runtime::check_interrupt();
+    const auto found = reader.read_row(at.x[l], at.w[l], segments.at[segment].first, segments.at[segment].count);
+    into.center.set(l, found.center);
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= width; ++q) into.of[k][q].set(l, found.of[k][q]);
+    }
+  };
+  const auto read_segment = [&](const Read& reader, std::int64_t set, std::int64_t segment, Sums* into) {
+    if (segments.at[segment].count == 0) return;
+    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, into += segments.n) {
       runtime::check_interrupt();
       const Starts at = reader.starts(g);
-      if (block < 0) {
-        reader.read_short_rows(at, into);
-      } else if (by_rows) {
-        reader.read_rows(at, first, count, *into);
+      if (by_rows) {
+        reader.read_rows(at, segments.at[segment].first, segments.at[segment].count, *into);
       } else {
-        for (std::int64_t l = 0; l < lanes; ++l) {
-          if (l > 0 && g * lanes + l >= args.n_rows) break;
-          const auto found = reader.read_row(at.x[l], at.w[l], first, count);
-          into->center.set(l, found.center);
-          for (int k = 0; k < powers; ++k) {
-            for (int q = 0; q <= width; ++q) into->of[k][q].set(l, found.of[k][q]);
-          }
+        for (std::int64_t l = 0; l < lanes && g * lanes + l < args.n_rows; ++l) read_row(reader, at, l, segment, *into);
+      }
+    }
+  };
+  const auto read_set = [&](const Read& reader, std::int64_t set, Sums* into) {
+    if (turned) {
+      for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, into += segments.n) {
+        runtime::check_interrupt();
+        reader.read_short_rows(reader.starts(g), into);
+      }
+    } else if (by_rows) {
+      for (std::int64_t s = 0; s < segments.n; ++s) read_segment(reader, set, s, into + s);
+    } else {  // memory in its order
+      const Starts at = reader.starts(set);
+      for (std::int64_t l = 0; l < lanes && set * lanes + l < args.n_rows; ++l) {
+        for (std::int64_t s = 0; s < segments.n; ++s) {
+          if (segments.at[s].count > 0) read_row(reader, at, l, s, into[s]);
         }
       }
     }
   };
-  const std::int64_t per_block = segments.most, of_group = args.n_blocks * per_block;
   const auto finish = [&](std::int64_t set, Sums* sums, Lanes(*left_out)[width]) {
-    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g) {
-      Sums* blocks = sums + (g - set * together) * args.n_blocks * per_block;
-      for (std::int64_t b = 0; b < args.n_blocks && per_block > 1; ++b) {
-        const std::int64_t n = ceil_div(static_cast<std::int64_t>(args.counts[b]), segment_numbers);
-        Sums of_block = blocks[b * per_block];
-        for (std::int64_t k = 1; k < n; ++k) of_block.join(blocks[b * per_block + k]);
-        blocks[b] = of_block;
+    for (std::int64_t g = set * together; g < n_groups && g < (set + 1) * together; ++g, sums += segments.n) {
+      for (std::int64_t b = 0; b < args.n_blocks && segments.of_block > 1; ++b) {
+        Sums of_block = sums[b * segments.of_block];
+        for (std::int64_t s = b * segments.of_block + 1; s < (b + 1) * segments.of_block; ++s) {
+          if (segments.at[s].count > 0) of_block.join(sums[s]);
+        }
+        sums[b] = of_block;
       }
-      estimator(g, blocks, turned, left_out);
+      estimator(g, sums, turned, left_out);
     }
-  };
-  // Block b, segment k of it.
-  const auto each_segment = [&](std::int64_t b, std::int64_t k, const auto& body) {
-    std::int64_t begin = 0;
-    for (std::int64_t before = 0; before < b; ++before) begin += static_cast<std::int64_t>(args.counts[before]);
-    const std::int64_t first = k * segment_numbers, left = static_cast<std::int64_t>(args.counts[b]) - first;
-    if (left > 0) body(begin + first, left < segment_numbers ? left : segment_numbers);
   };
 
   if (turned || n_sets >= many_sets) {
     const std::int64_t sets_of_task = runtime::items_per_task(n_sets, most_sets, nanoseconds, args.num_threads);
     return runtime::parallel_for(ceil_div(n_sets, sets_of_task), nanoseconds, args.num_threads, [&](std::int64_t task) {
       const Read reader(args);
-      const runtime::Buffer<Sums> sums(together * of_group);
+      const runtime::Buffer<Sums> sums(together * segments.n);
       const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
       for (std::int64_t set = task * sets_of_task; set < n_sets && set < (task + 1) * sets_of_task; ++set) {
-        if (turned) {
-          read(reader, set, -1, 0, 0, sums.data(), of_group);
-        } else {
-          for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-            for (std::int64_t k = 0; k < per_block; ++k) {
-              each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
-                read(reader, set, b, first, count, sums.data() + b * per_block + k, of_group);
-              });
-            }
-          }
-        }
+        read_set(reader, set, sums.data());
         finish(set, sums.data(), left_out.data());
       }
     });
   }
   // Few long rows: threads share the segments.
-  const runtime::Buffer<Sums> sums(n_sets * together * of_group);
-  const std::int64_t n_segments = of_group * n_sets, of_segment = ceil_div(args.n * args.n_rows, n_segments);
+  const runtime::Buffer<Sums> sums(n_sets * together * segments.n);
+  const std::int64_t n_items = segments.n * n_sets, numbers = ceil_div(args.n * args.n_rows, n_items);
   const std::int64_t of_task =
-      runtime::items_per_task(n_segments, ceil_div(few_numbers, of_segment), nanoseconds, args.num_threads);
-  runtime::parallel_for(ceil_div(n_segments, of_task), nanoseconds, args.num_threads, [&](std::int64_t task) {
+      runtime::items_per_task(n_items, ceil_div(few_numbers, numbers), nanoseconds, args.num_threads);
+  runtime::parallel_for(ceil_div(n_items, of_task), nanoseconds, args.num_threads, [&](std::int64_t task) {
     const Read reader(args);
-    for (std::int64_t item = task * of_task; item < n_segments && item < (task + 1) * of_task; ++item) {
-      const std::int64_t set = item % n_sets, segment = item / n_sets, b = segment / per_block, k = segment % per_block;
-      each_segment(b, k, [&](std::int64_t first, std::int64_t count) {
-        read(reader, set, b, first, count, sums.data() + set * together * of_group + segment, of_group);
-      });
+    for (std::int64_t item = task * of_task; item < n_items && item < (task + 1) * of_task; ++item) {
+      const std::int64_t set = item % n_sets, segment = item / n_sets;
+      read_segment(reader, set, segment, sums.data() + set * together * segments.n + segment);
     }
   });
   const runtime::Buffer<Lanes[width]> left_out(args.n_blocks);
-  for (std::int64_t set = 0; set < n_sets; ++set) finish(set, sums.data() + set * together * of_group, left_out.data());
+  for (std::int64_t set = 0; set < n_sets; ++set) {
+    finish(set, sums.data() + set * together * segments.n, left_out.data());
+  }
 }
 
 template <class T, int width>

@@ -62,6 +62,11 @@ struct PowerSums {
       for (int q = 0; q <= order; ++q) of[k][q] = V{};
     }
   }
+  VFE_HD void add(const PowerSums& same_center) {
+    for (int k = 0; k < powers; ++k) {
+      for (int q = 0; q <= order; ++q) of[k][q] = of[k][q] + same_center.of[k][q];
+    }
+  }
   // Joined with others, about the mean of all.
   VFE_HD void join(const PowerSums& with) {
     PowerSums other = with;
