@@ -187,6 +187,8 @@ struct Reader {
       panel.stride = args.data.stride / size;
     } else {
       turn(at.x, args.data.stride, first, height, x_panel.data());
+      // If the rows lie in a row, those of the next group, line by line.
+      panel.ahead = (at.x[0] - reinterpret_cast<const char*>(x_panel.data())) / size + lanes * args.n;
     }
     if constexpr (weighted) turn(at.w, args.weights.stride, first, height, w_panel.data());
     return panel;
@@ -195,12 +197,10 @@ struct Reader {
   template <class N>
   static void turn(const char* const (&at)[lanes], std::int64_t stride, std::int64_t first, std::int64_t height,
                    N* to) {
-    const std::int64_t next_group = lanes * (at[1] - at[0]);  // if the rows lie in a row
     std::int64_t r = 0;
     if constexpr (sizeof(N) == sizeof(double)) {
       constexpr std::int64_t side = vector_width<N>;
       for (; stride == sizeof(N) && r + lanes <= height; r += lanes) {
-        for (std::int64_t l = 0; l < lanes; ++l) __builtin_prefetch(at[l] + (first + r) * stride + next_group, 0, 3);
         for (std::int64_t l = 0; l < lanes; l += side) {
           for (std::int64_t k = 0; k < lanes; k += side) {
             Vector<N> square[side];
@@ -220,46 +220,22 @@ struct Reader {
     }
   }
 
-  // Whether a center that was tried will do: about one that is off by half a standard deviation, powers of eighth order
-  // are some 25 times as large, and so are their rounding errors.
-  static bool near_mean(double n, double sum, double square) { return 4 * sum * sum <= n * square; }
-  static bool near_mean(const OfRow& sums) { return near_mean(sums.of[0][0], sums.of[0][1], sums.of[0][2]); }
-  static bool near_mean(const Sums& sums) {
-    bool all = true;
-    for (std::int64_t l = 0; l < lanes; ++l) {
-      all = all && near_mean(sums.of[0][0][l], sums.of[0][1][l], sums.of[0][2][l]);
-    }
-    return all;
-  }
-
-  // Rows in the lanes. Panels are read once as long as the mean of the first will do as their center.
+  // Rows in the lanes.
   void read_rows(const Starts& at, std::int64_t first, std::int64_t count, Sums& into) const {
-    bool once = false;
     for (std::int64_t done = 0; done < count;) {
       const std::int64_t left = count - done, height = left < panel_height ? left : panel_height;
       const Panel<T> panel = turned(at, first + done, height);
-      done += height;
-      Sums found;
-      if (once) {
-        double center[lanes];
-        for (std::int64_t l = 0; l < lanes; ++l) center[l] = into.center[l];
-        add_about(panel, center, found);
-        once = near_mean(found);
-        if (once) {
-          into.add(found);
-          continue;
-        }
-      }
       double sum[lanes] = {}, weight[lanes] = {};
       note(add_means<weighted>(panel, sum, weight));
       for (std::int64_t l = 0; l < lanes; ++l) sum[l] /= weight[l] > 0 ? weight[l] : 1.0;
+      Sums found;
       add_about(panel, sum, found);
-      if (done == height) {
+      if (done == 0) {
         into = found;
-        once = !weighted;
       } else {
         into.join(found);
       }
+      done += height;
     }
   }
   static void add_about(const Panel<T>& panel, const double (&center)[lanes], Sums& found) {
@@ -278,7 +254,8 @@ struct Reader {
     std::int64_t first = 0;
     for (std::int64_t block = 0; block < args.n_blocks; ++block) {
       const auto count = static_cast<std::int64_t>(args.counts[block]);
-      add_about({whole.x + first * whole.stride, whole.w + (weighted ? first * lanes : 0), count, whole.stride, lanes},
+      add_about({whole.x + first * whole.stride, whole.w + (weighted ? first * lanes : 0), count, whole.stride, lanes,
+                 whole.ahead},
                 center, blocks[block]);
       first += count;
     }
@@ -314,6 +291,13 @@ struct Reader {
       }
     }
     return total;
+  }
+
+  // Whether a center that was tried will do: about one that is off by half a standard deviation, powers of eighth order
+  // are some 25 times as large, and so are their rounding errors.
+  static bool near_mean(const OfRow& sums) {
+    const auto& s = sums.of[0];
+    return 4 * s[1] * s[1] <= s[0] * s[2];
   }
 
   // n numbers of a row in lines of `lanes`, a rest beyond the last.

@@ -12,10 +12,11 @@
 // q = 0 ... `width`, times weights to the power 1, ..., n_powers. They can be asked for, too, and joined: that is what
 // streams and parts of data are made of.
 //
-// Method: x is read in panels that stay in the first-level cache, for their power sums about a center (7 multiplications
-// and 9 additions a number at order 8): the mean of the first numbers of a long run, as long as it lies within half a
-// standard deviation of a panel's own; else each panel is read for its mean first, and panels are joined by moving their
-// centers (P. Pebay, Sandia report SAND2008-6212, in its sums without divisions). The mean may be far from zero.
+// Method: x is read in panels that stay in the first-level cache, once for their mean and once for their power sums
+// about it (7 multiplications and 9 additions a number at order 8); panels are joined by moving their centers (P.
+// Pebay, Sandia report SAND2008-6212, in its sums without divisions). Those of a long row without weights are read
+// once, about the mean of the first numbers, while that lies within half a standard deviation of a panel's own. The
+// mean may be far from zero.
 //
 // Precision: all in float64. Error of a cumulant of order r: <= 1e-12 of the largest c_t prod <|x - mean|^p> of its
 // terms (numerics/cumulants.hpp) for n up to 1e8; of a weighted unbiased one, over r! [y^r z^0] G / (sum w)^r, the
