@@ -322,6 +322,25 @@ def test_sandwich() -> None:
     assert (given.details["start"], len(given.details["log_weights"])) == ("given", 70)
 
 
+@pytest.mark.parametrize("n_temperatures", [6, 30])
+def test_bounds_of_a_sandwich_hold_ln_z(n_temperatures: int) -> None:
+    """They are half a variance of ln w away, as for normal ln w: more with few temperatures."""
+    model = random_rbm(13, 11, scale=0.3, seed=3)
+    truth = exact(model, beta=1.3).log_z
+    both = ais_sandwich(model, n_temperatures, 4000, beta=1.3, rng=1)
+    upper, lower = both.bounds  # of F
+    assert (upper.kind, lower.kind) == ("upper_bound", "lower_bound")
+    below, above = ((truth - upper.log_z) / upper.stderr, (lower.log_z - truth) / lower.stderr)
+    assert min(below, above) > OFTEN
+    for end, bound in zip((both.forward, both.reverse), (upper, lower), strict=True):
+        spread = end.details["log_weights"]
+        assert bound.stderr == pytest.approx(np.std(spread, ddof=1) / math.sqrt(4000))
+        assert abs(bound.log_z - truth) == pytest.approx(np.var(spread) / 2, rel=0.3)
+        assert bound.value == -bound.log_z / 1.3
+    large = random_rbm(24, 21, scale=0.15, seed=7)
+    assert ais_sandwich(large, 20, 20, n_burn_in=5, rng=1).bounds[1].kind == "asymptotic"
+
+
 def test_warnings_of_a_sandwich_are_about_the_callers_line() -> None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

@@ -21,7 +21,7 @@ from ..random import generator, seed
 from .annealing import Chains, Path, Run, Target, anneal
 from .log_weights import LogMean, estimate
 from .ranges import check_how
-from .result import FreeEnergy
+from .result import FreeEnergy, Kind
 from .samples import exact_samples
 from .seen import log_z_seen, missed
 
@@ -286,6 +286,26 @@ class AisSandwich:
         return math.hypot(self.forward.stderr, self.reverse.stderr)
 
     @property
+    def bounds(self) -> tuple[FreeEnergy, FreeEnergy]:
+        r"""F from above and from below, by means of ln w.
+
+        By Jensen's inequality :math:`\langle \ln w \rangle \le \ln \langle w \rangle`: in expectation they
+        are bounds however few the chains, with errors of plain means, which have no heavy tails. Finer
+        schedules close them, more chains do not: R. Grosse, Z. Ghahramani, R. Adams, "Sandwiching the
+        marginal likelihood using bidirectional Monte Carlo" (2015).
+
+        Returns
+        -------
+        tuple of FreeEnergy
+            That of `forward`, of the kind "upper_bound" (a lower bound of ln Z); that of `reverse`, of the
+            kind "lower_bound", or "asymptotic" if it started from Gibbs chains.
+        """
+        kind: Kind = "lower_bound" if self.reverse.kind == "consistent" else "asymptotic"
+        return _of_mean_logarithm(self.forward, 1.0, "upper_bound"), _of_mean_logarithm(
+            self.reverse, -1.0, kind
+        )
+
+    @property
     def converged(self) -> bool:
         """Whether both ends are reliable and the gap is no larger than three errors allow, or 0.1 nat."""
         both = self.forward.converged and self.reverse.converged
@@ -361,6 +381,21 @@ def ais_sandwich(
         file = FilePath(checkpoint)
         shared["checkpoint"] = file.with_name(f"{file.stem}.reverse{file.suffix}")
     return AisSandwich(forward, reverse_ais(model, samples, forward=forward, n_burn_in=n_burn_in, **shared))
+
+
+def _of_mean_logarithm(end: FreeEnergy, sign: float, kind: Kind) -> FreeEnergy:
+    log_weights = end.details["log_weights"]
+    n = len(log_weights)
+    log_z = end.details["base_log_z"] + sign * float(log_weights.mean())
+    return FreeEnergy(
+        value=-log_z / end.beta if end.beta > 0 else -math.inf,
+        log_z=log_z,
+        stderr=float(log_weights.std(ddof=1)) / math.sqrt(n),
+        kind=kind,
+        ess=float(n),
+        converged=end.converged,
+        beta=end.beta,
+    )
 
 
 _ADVICE = "more temperatures, or a base closer to the model, would help"
