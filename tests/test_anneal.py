@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_parameters
 from vfe_fast import _core
-from vfe_fast.free_energy.annealing import Chains, Path, Run
+from vfe_fast.free_energy.annealing import Path
 
 
 def path_of(n_visible: int, n_hidden: int, scale: float, seed: int = 3) -> Path:
@@ -114,26 +112,6 @@ def test_draws_at_the_bound_of_coarse_sums(target):
         part = slice(first, first + 15)
         exact = annealed(path, words[part], betas, chain_offset=first, stay=False)[0]
         assert np.array_equal(exact, visible[part])
-
-
-def test_threads_stop_soon():
-    """A part that another thread moves ends within 0.2 s of being asked to."""
-    path, stop, ended = path_of(784, 500, 0.05), threading.Event(), []
-    run = Run(path, np.linspace(0.0, 1.0, 200_000), 1)
-    chains = Chains(0, 0, path.start(1, 0, 64, 1), np.zeros(64), np.empty((0, 2)))
-
-    def work() -> None:
-        with pytest.raises(KeyboardInterrupt):
-            run.advance(chains, 199_999, 1, stop)
-        ended.append(time.monotonic())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    time.sleep(0.5)
-    stop.set()
-    asked = time.monotonic()
-    thread.join()
-    assert ended[0] - asked < 0.2
 
 
 def test_bad_input():

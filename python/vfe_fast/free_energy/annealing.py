@@ -14,11 +14,8 @@ import itertools
 import math
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +33,8 @@ from ..warned import warn
 
 __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 
-_MOST_CHAINS = 64  # of a part, which is one thread's
-_PIECE = 0.8e9  # chains times weights of a kernel call: some 20 ms, between two looks at whether to stop
+_MOST_CHAINS = 64  # of a part, which is one worker's
+_PIECE = 1 << 20  # increments of a kernel call, 8 MB
 _SEGMENT_SECONDS = 0.25  # between two looks at progress and checkpoint
 _WRITE_SECONDS = 2.0
 _FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
@@ -243,50 +240,57 @@ class Run:
     betas: Array
     key: int
 
-    def advance(
-        self, chains: Chains, until: int, num_threads: int, stop: threading.Event | None = None
-    ) -> Chains:
+    def advance(self, parts: list[Chains], until: int, num_threads: int) -> list[Chains]:
         """Add increments ln f_{k+1}(v_k) - ln f_k(v_k) k < until; a Gibbs step after each but the last."""
-        if self.path.rbm.dtype == np.float64:
-            return self._advance_float64(chains, until, num_threads, stop)
-        parameters, prepared = self.path.bent.prepared
-        visible, log_weights, moments = chains.visible, chains.log_weights, [chains.moments]
-        done = chains.done
-        size = max(1, min(1024, int(_PIECE / (len(visible) * self.path.rbm.weights.size))))
+        move = self._move_float64 if self.path.rbm.dtype == np.float64 else self._move
+        visible = np.concatenate([part.visible for part in parts])
+        log_weights = np.concatenate([part.log_weights for part in parts])
+        moments, done = [[part.moments] for part in parts], parts[0].done
+        ends = np.cumsum([len(part.log_weights) for part in parts])[:-1]
+        size = max(1, _PIECE // len(visible))
         while done < until:
-            if stop is not None and stop.is_set():
-                raise KeyboardInterrupt
             end = min(done + size, until)
-            visible, log_weights, increments = _core.anneal(
-                *parameters, self.path.base, visible, betas=self.betas[done : end + 1],
-                log_weights=log_weights, stay=end + 1 == len(self.betas), seed=self.key,
-                chain_offset=chains.first, step_offset=done + 1, num_threads=num_threads, prepared=prepared,
-            )  # fmt: skip
-            mean = increments.mean(axis=1)
-            squares = np.square(increments - mean[:, None]).sum(axis=1)
-            moments.append(np.stack((mean, squares), axis=1))
-            done = end
-        return Chains(chains.first, until, visible, log_weights, np.concatenate(moments))
-
-    def _advance_float64(
-        self, chains: Chains, until: int, num_threads: int, stop: threading.Event | None
-    ) -> Chains:
-        """The same a temperature at a time: free energies of float64 fields, which the kernel's are not."""
-        visible, log_weights = chains.visible, chains.log_weights.copy()
-        moments = np.empty((until - chains.done, 2))
-        for k in range(chains.done, until):
-            if stop is not None and stop.is_set():
-                raise KeyboardInterrupt
-            before, after = float(self.betas[k]), float(self.betas[k + 1])
-            increment = self.path.log_f(after, visible, num_threads) - self.path.log_f(
-                before, visible, num_threads
+            visible, log_weights, increments = move(
+                visible, log_weights, done, end, parts[0].first, num_threads
             )
-            log_weights += increment
-            mean = increment.mean()
-            moments[k - chains.done] = mean, np.square(increment - mean).sum()
+            for of_part, columns in zip(moments, np.split(increments, ends, axis=1), strict=True):
+                mean = columns.mean(axis=1)
+                squares = np.square(columns - mean[:, None]).sum(axis=1)
+                of_part.append(np.stack((mean, squares), axis=1))
+            done = end
+        states, weights = np.split(visible, ends), np.split(log_weights, ends)
+        return [
+            Chains(part.first, until, states[k], weights[k], np.concatenate(moments[k]))
+            for k, part in enumerate(parts)
+        ]
+
+    def _move(
+        self, visible: Array, log_weights: Array, done: int, end: int, first: int, num_threads: int
+    ) -> tuple[Array, Array, Array]:
+        """States, ln w and increments (end - done, n_chains) of chains from number `first` on."""
+        parameters, prepared = self.path.bent.prepared
+        return _core.anneal(
+            *parameters, self.path.base, visible, betas=self.betas[done : end + 1], log_weights=log_weights,
+            stay=end + 1 == len(self.betas), seed=self.key, chain_offset=first, step_offset=done + 1,
+            num_threads=num_threads, prepared=prepared,
+        )  # fmt: skip
+
+    def _move_float64(
+        self, visible: Array, log_weights: Array, done: int, end: int, first: int, num_threads: int
+    ) -> tuple[Array, Array, Array]:
+        """The same a temperature at a time: free energies of float64 fields, which the kernel's are not."""
+        increments = np.empty((end - done, len(visible)))
+        for k in range(done, end):
+            before, after = float(self.betas[k]), float(self.betas[k + 1])
+            np.subtract(
+                self.path.log_f(after, visible, num_threads),
+                self.path.log_f(before, visible, num_threads),
+                out=increments[k - done],
+            )
+            log_weights = log_weights + increments[k - done]
             if k + 2 < len(self.betas):
-                visible = self.path.move(after, visible, self.key, chains.first, k + 1, num_threads)
-        return Chains(chains.first, until, visible, log_weights, np.concatenate((chains.moments, moments)))
+                visible = self.path.move(after, visible, self.key, first, k + 1, num_threads)
+        return visible, log_weights, increments
 
     def identity(self, n_chains: int, start: Array | None) -> str:
         """A name for what the results depend on, but for the key."""
@@ -310,8 +314,8 @@ def anneal(
 ) -> Chains:
     """Move chains along a whole schedule.
 
-    Chains are cut in parts that depend on their number alone, a part is moved by a thread or a worker,
-    and parts are joined in order: the same bits whoever did the work.
+    Chains are cut in parts that depend on their number alone, a worker moves a part, or this process all of
+    them, and parts are joined in order: the same bits whoever did the work.
 
     Parameters
     ----------
@@ -352,53 +356,31 @@ def anneal(
     watched = progress or checkpoint is not None
     size, written = (8 if watched else n_steps), time.monotonic()
     try:
-        with _workers(executor, len(parts), n_threads) as advance:
-            while parts[0].done < n_steps:
-                begin = time.monotonic()
-                until = min(n_steps, parts[0].done + size)
-                parts = advance(run, parts, until)
-                bar.update(until)
-                seconds = max(time.monotonic() - begin, 1e-3)
-                size = max(1, min(4 * size, int(size * _SEGMENT_SECONDS / seconds)))
-                if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
-                    _write(checkpoint, identity, run, parts)
-                    written = time.monotonic()
+        while parts[0].done < n_steps:
+            begin = time.monotonic()
+            until = min(n_steps, parts[0].done + size)
+            if executor is not None:
+                try:
+                    futures = [executor.submit(run.advance, [part], until, 1) for part in parts]
+                    parts = [future.result()[0] for future in futures]
+                except BrokenExecutor as error:
+                    warn(
+                        f"executor: it broke ({error}); the rest is computed in this process", RuntimeWarning
+                    )
+                    executor = None
+            if executor is None:
+                parts = run.advance(parts, until, n_threads)
+            bar.update(until)
+            seconds = max(time.monotonic() - begin, 1e-3)
+            size = max(1, min(4 * size, int(size * _SEGMENT_SECONDS / seconds)))
+            if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
+                _write(checkpoint, identity, run, parts)
+                written = time.monotonic()
     finally:
         bar.close()
         if checkpoint is not None:
             _write(checkpoint, identity, run, parts)
     return _joined(parts)
-
-
-@contextmanager
-def _workers(executor: Executor | None, n_parts: int, n_threads: int) -> Iterator[Any]:
-    """A function that moves all parts on; threads end with the block, also at Ctrl-C."""
-    n_workers = min(n_parts, n_threads)
-    per_part = n_threads // n_workers
-    stop = threading.Event()
-    with ThreadPoolExecutor(n_workers) as pool:
-        outside = executor
-
-        def advance(run: Run, parts: list[Chains], until: int) -> list[Chains]:
-            nonlocal outside
-            if outside is not None:
-                try:
-                    futures = [outside.submit(run.advance, part, until, 1) for part in parts]
-                    return [future.result() for future in futures]
-                except BrokenExecutor as error:
-                    warn(
-                        f"executor: it broke ({error}); the rest is computed in this process", RuntimeWarning
-                    )
-                    outside = None
-            if n_workers == 1:
-                return [run.advance(part, until, per_part) for part in parts]
-            futures = [pool.submit(run.advance, part, until, per_part, stop) for part in parts]
-            return [future.result() for future in futures]
-
-        try:
-            yield advance
-        finally:
-            stop.set()
 
 
 def _joined(parts: list[Chains]) -> Chains:
