@@ -507,10 +507,12 @@ def join_power_sums(
     """
 
 def lend_device_array(
-    array: numpy.ndarray, device_id: typing.SupportsInt | typing.SupportsIndex
+    array: numpy.ndarray,
+    device_id: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> typing_extensions.CapsuleType:
     """
-    A DLPack capsule of an array on a device.
+    A DLPack capsule of an array on a device, for who uses it on a stream (-1: on any).
     """
 
 def let_cuda_stream_wait(stream: typing.SupportsInt | typing.SupportsIndex) -> None:

@@ -78,9 +78,10 @@ class DeviceArray:
             raise BufferError("copy: expected False or None, as the array is lent where it is")
         if options.get("dl_device") not in (None, self.__dlpack_device__()):
             raise BufferError(f"dl_device: expected {self.__dlpack_device__()}, got {options['dl_device']}")
-        if stream != -1:  # that of who takes care itself
-            _core.let_cuda_stream_wait(0 if stream in (None, _LEGACY_DEFAULT_STREAM) else stream)
-        return _core.lend_device_array(self.array, _core.cuda_device())
+        handle = 0 if stream in (None, _LEGACY_DEFAULT_STREAM) else stream
+        if handle != -1:  # that of who takes care itself
+            _core.let_cuda_stream_wait(handle)
+        return _core.lend_device_array(self.array, _core.cuda_device(), handle)
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"

@@ -49,6 +49,8 @@ struct Side {
   std::uintptr_t (*stream)();
   // Has another stream wait for what this thread's stream has been given so far.
   void (*let_wait)(std::uintptr_t stream);
+  // Tells that another stream uses memory that was allocated here: once it is let go, it is kept for none.
+  void (*share)(const std::shared_ptr<void>& memory, std::uintptr_t stream);
   // The number of the device in use.
   int (*device)();
   // Gives idle memory back to the driver.

@@ -27,6 +27,7 @@ const Side linked = {
     [](std::uintptr_t) { refuse(); },
     []() -> std::uintptr_t { refuse(); },
     [](std::uintptr_t) { refuse(); },
+    [](const std::shared_ptr<void>&, std::uintptr_t) { refuse(); },
     []() -> int { refuse(); },
     [] {},
 };

@@ -133,20 +133,37 @@ def test_out_of_memory_is_an_error_and_no_more(both: Any) -> None:
 
 def test_memory_is_used_again() -> None:
     """By what fits without wasting half a block; left to itself the processor that plays a GPU keeps none."""
-    library = os.environ.get("VFE_CUDA_ON_HOST")
-    if not library:
-        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
     code = (
-        "import sys, numpy as np; from vfe_fast import _core; from vfe_fast.device import DeviceArray;"
-        "_core.use_cuda_library(sys.argv[1]);"
+        "import numpy as np; from vfe_fast.device import DeviceArray;"
         "place = lambda array: array.array.ctypes.data;"
         "first = DeviceArray(np.ones(1000)); at = place(first); del first;"
         "small, again, other = (DeviceArray(np.zeros(n)) for n in (10, 900, 900));"
         "assert place(small) != at == place(again) != place(other);"
         "assert not any(array.numpy().any() for array in (small, again, other))"
     )
-    environment = os.environ | {"VFE_CUDA_CACHE": "1"}
-    subprocess.run([sys.executable, "-c", code, library], env=environment, check=True)
+    _in_a_process(code, {"VFE_CUDA_CACHE": "1"})
+
+
+@pytest.mark.parametrize(("stream", "kept"), [("None", True), ("1", True), ("64", False), ("-1", False)])
+def test_memory_that_another_stream_reads_is_not_used_again(stream: str, kept: bool) -> None:
+    """What is kept for the next array has what was in it; a new block has the pattern of unwritten memory."""
+    code = (
+        "import ctypes, numpy as np; from vfe_fast.device import DeviceArray;"
+        "lent = DeviceArray(np.ones(1000));"
+        f"taken = _core.borrow_device_array(lent.__dlpack__(stream={stream})); del lent, taken;"
+        "place = (next := DeviceArray(np.zeros(900))).array.ctypes.data;"
+        "behind = ctypes.c_double.from_address(place + 8 * 950).value;"
+        f"assert (behind == 1.0) == {kept}"
+    )
+    _in_a_process(code, {"VFE_CUDA_CACHE": "1"})
+
+
+def _in_a_process(code: str, environment: dict[str, str]) -> None:
+    library = os.environ.get("VFE_CUDA_ON_HOST")
+    if not library:
+        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
+    code = f"import sys; from vfe_fast import _core; _core.use_cuda_library(sys.argv[1]);{code}"
+    subprocess.run([sys.executable, "-c", code, library], env=os.environ | environment, check=True)
 
 
 def test_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,14 +210,9 @@ def test_without_a_device() -> None:
 
 def test_every_twin_takes_the_place_of_its_kernel() -> None:
     """VFE_TARGET=cuda, for the processor that plays a GPU as use_target() after import."""
-    library = os.environ.get("VFE_CUDA_ON_HOST")
-    if not library:
-        pytest.skip("VFE_CUDA_ON_HOST does not name the library of CUDA twins for this processor")
     code = (
-        "import sys, vfe_fast as vf; from vfe_fast import _core;"
-        "expected = vf.random.normal(99, rng=2).tobytes();"
-        "_core.use_cuda_library(sys.argv[1]); _core.use_target('cuda');"
+        "import vfe_fast as vf; expected = vf.random.normal(99, rng=2).tobytes(); _core.use_target('cuda');"
         "assert vf.show_config('dict')['target'] == 'cuda';"
         "assert vf.random.normal(99, rng=2).tobytes() == expected"
     )
-    subprocess.run([sys.executable, "-c", code, library], check=True)
+    _in_a_process(code, {})

@@ -32,7 +32,15 @@ struct DLManagedTensor {
 constexpr std::int32_t cuda_device = 2;
 constexpr std::uint8_t code_int = 0, code_uint = 1, code_float = 2, code_bool = 6;
 
-constexpr const char* owner_name = "vfe_fast.device";  // of the capsule that keeps an array's memory
+// Of the capsule that keeps an array's memory: ours, a std::shared_ptr<void>, or another library's.
+constexpr const char *own_memory = "vfe_fast.own_memory", *borrowed_memory = "vfe_fast.borrowed_memory";
+
+py::object owner_of(const py::array& array) {
+  py::object base = array.base();
+  while (base && py::isinstance<py::array>(base)) base = py::reinterpret_borrow<py::array>(base).base();
+  return base;
+}
+bool owned_by(const py::object& owner, const char* name) { return owner && PyCapsule_IsValid(owner.ptr(), name) != 0; }
 
 py::dtype dtype_of(const DLDataType& type) {
   const auto kind = [&]() -> const char* {
@@ -95,7 +103,7 @@ py::array borrow_device_array(const py::capsule& capsule) {
     strides[d] = tensor.strides != nullptr ? tensor.strides[d] * dtype.itemsize() : step;
   }
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-  const py::capsule owner(managed, owner_name, [](void* pointer) {
+  const py::capsule owner(managed, borrowed_memory, [](void* pointer) {
     auto* owned = static_cast<DLManagedTensor*>(pointer);
     if (owned->deleter != nullptr) owned->deleter(owned);
   });
@@ -108,8 +116,12 @@ struct Export {
   PyObject* array;
 };
 
-// Lets another library have it: a capsule that keeps the array.
-py::capsule lend_device_array(const py::array& array, std::int32_t device_id) {
+// Lets another library have it, which uses it on a stream of its own (-1: of any): a capsule that keeps the array.
+py::capsule lend_device_array(const py::array& array, std::int32_t device_id, std::intptr_t stream) {
+  if (const py::object owner = owner_of(array); owned_by(owner, own_memory)) {
+    cuda::side().share(*static_cast<std::shared_ptr<void>*>(PyCapsule_GetPointer(owner.ptr(), own_memory)),
+                       static_cast<std::uintptr_t>(stream));
+  }
   auto owned = std::make_unique<Export>();
   for (py::ssize_t d = 0; d < array.ndim(); ++d) {
     owned->shape.push_back(array.shape(d));
@@ -147,7 +159,7 @@ py::array new_device_array(const py::dtype& dtype, const std::vector<py::ssize_t
   for (const py::ssize_t length : shape) size *= length;
   auto memory = std::make_unique<std::shared_ptr<void>>(cuda::side().allocate(static_cast<std::size_t>(size)));
   void* data = memory->get();
-  const py::capsule owner(memory.release(), owner_name,
+  const py::capsule owner(memory.release(), own_memory,
                           [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); });
   return describe(dtype, shape, {}, data, owner);
 }
@@ -172,9 +184,8 @@ py::array to_host(const py::array& array) {
 }
 
 bool on_device(const py::array& array) {
-  py::object base = array.base();
-  while (base && py::isinstance<py::array>(base)) base = py::reinterpret_borrow<py::array>(base).base();
-  return base && PyCapsule_IsValid(base.ptr(), owner_name) != 0;
+  const py::object owner = owner_of(array);
+  return owned_by(owner, own_memory) || owned_by(owner, borrowed_memory);
 }
 
 py::array new_array_like(const py::array& like, const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
@@ -190,7 +201,7 @@ void bind_device_arrays(py::module_& module) {
   module.def("borrow_device_array", borrow_device_array, py::arg("capsule"),
              "Takes over a DLPack capsule: an array whose elements Python must not touch.");
   module.def("lend_device_array", lend_device_array, py::arg("array").noconvert(), py::arg("device_id"),
-             "A DLPack capsule of an array on a device.");
+             py::arg("stream"), "A DLPack capsule of an array on a device, for who uses it on a stream (-1: on any).");
   module.def("cuda_device", [] { return cuda::side().device(); }, "The number of the CUDA device in use.");
   module.def("empty_cuda_cache", [] { cuda::side().empty_cache(); }, "Gives idle device memory back to the driver.");
   module.def("cuda_stream", [] { return cuda::side().stream(); }, "Where this thread's kernels and copies go.");

@@ -138,7 +138,7 @@ Memory::Memory(std::size_t bytes)
 
 Memory::~Memory() {
   if (data_ == nullptr) return;
-  if (keeps_blocks()) {
+  if (keeps_blocks() && !shared_) {
     const std::lock_guard lock(mutex);
     if (idle_bytes + bytes_ <= most_idle_bytes) {
       try {
@@ -156,13 +156,15 @@ Memory::Memory(Memory&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(other.bytes_),
       device_(other.device_),
-      stream_(other.stream_) {}
+      stream_(other.stream_),
+      shared_(other.shared_) {}
 
 Memory& Memory::operator=(Memory&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(device_, other.device_);
   std::swap(stream_, other.stream_);
+  std::swap(shared_, other.shared_);
   return *this;
 }
 

@@ -43,11 +43,15 @@ class Memory {
 
   void* data() const { return data_; }
 
+  // Tells that what is given to another stream uses it, too.
+  void share_with(cudaStream_t other) { shared_ = shared_ || other != stream_; }
+
  private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
   int device_ = 0;
   cudaStream_t stream_ = nullptr;  // that uses it
+  bool shared_ = false;            // by others
 };
 
 template <class T>

@@ -74,9 +74,18 @@ const runtime::KernelTable twins = {
 #undef VFE_KERNEL
 };
 
+struct Held {
+  std::shared_ptr<Memory> memory;
+  void operator()(void*) { memory.reset(); }
+};
+
 std::shared_ptr<void> allocate(std::size_t bytes) {
   const auto memory = std::make_shared<Memory>(bytes);
-  return {memory, memory->data()};
+  return {memory->data(), Held{memory}};
+}
+
+void share(const std::shared_ptr<void>& memory, std::uintptr_t stream) {
+  std::get_deleter<Held>(memory)->memory->share_with(reinterpret_cast<cudaStream_t>(stream));
 }
 
 void copy_and_wait(void* to, const void* from, std::size_t bytes) {
@@ -87,9 +96,9 @@ void copy_and_wait(void* to, const void* from, std::size_t bytes) {
 }  // namespace
 
 const Side linked = {
-    status,   &twins,         allocate,    copy_and_wait,
-    pack,     unpack,         use_stream,  [] { return reinterpret_cast<std::uintptr_t>(stream()); },
-    let_wait, current_device, empty_cache,
+    status,   &twins, allocate,       copy_and_wait,
+    pack,     unpack, use_stream,     [] { return reinterpret_cast<std::uintptr_t>(stream()); },
+    let_wait, share,  current_device, empty_cache,
 };
 
 }  // namespace vfe::cuda
