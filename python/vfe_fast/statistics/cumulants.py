@@ -25,6 +25,7 @@ __all__ = ["CumulantAccumulator", "Cumulants", "cumulants"]
 
 MOST_ORDERS = 8
 _BLOCKS = {512: 16, 8192: 32}  # of rows up to so many samples; 64 of longer ones
+_FIRST_WEIGHTS = 1024  # of a row, which are looked at before the others
 _LEAST = 4  # orders that are always computed: the error of the variance needs the fourth
 
 
@@ -410,8 +411,12 @@ def samples_and_weights(
         shared = np.moveaxis(shared, axis, -1)
         if not there:
             of = np.moveaxis(of.reshape(*[1] * (array.ndim - of.ndim), *of.shape), axis, -1)
-            positive = np.count_nonzero(of, axis=-1).min(initial=least) * (1 if of.shape[-1] > 1 else least)
-            if positive < least:
+            for some in (of[..., :_FIRST_WEIGHTS], of):
+                positive = np.count_nonzero(some, axis=-1).min(initial=least)
+                positive *= 1 if of.shape[-1] > 1 else least
+                if positive >= least:
+                    break
+            else:
                 raise ValueError(f"weights: expected {least} > 0 in every row, got {positive}")
     return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1), shared, give_back
 

@@ -19,6 +19,7 @@ static_assert(strip_width<double> == lanes);
 
 constexpr std::int64_t panel_numbers = 2048;                     // 16 kB of them: half of a first-level cache
 constexpr std::int64_t first_numbers = 16 * lanes;               // whose mean is tried as the center of a row
+constexpr int sums_together = 20;                                // that find room in registers
 constexpr std::int64_t panel_height = panel_numbers / lanes;     // of rows side by side
 constexpr std::int64_t short_row = 512;                          // rows up to here are turned, to lie side by side
 constexpr std::int64_t segment_numbers = std::int64_t{1} << 17;  // of a block, what a thread takes at a time
@@ -82,14 +83,15 @@ VFE_HD bool add_means(const Panel<T>& panel, double (&sum)[lanes], double (&weig
   return any;
 }
 
-// The power sums about `center` of each lane, or what they grow by.
-template <int width, int powers, bool weighted, bool add, class T>
-VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes],
-                        double (&sums)[powers][width + 1][lanes]) {
+// The power sums about `center` of each lane, or what they grow by, of weights to the powers first + 1 to first + some:
+// so few that their sums stay in registers.
+template <int width, int first, int some, bool weighted, bool add, class T>
+VFE_HD void find_some_powers(const Panel<T>& panel, const double (&center)[lanes],
+                             double (&sums)[some][width + 1][lanes]) {
   using V = Vector<double>;
   for (std::int64_t l = 0; l < lanes; l += width_of_vector) {
     const V c = load(center + l);
-    V s[powers][width + 1] = {};
+    V s[some][width + 1] = {};
     for (std::int64_t r = 0; r < panel.height; ++r) {
       const V d = load(panel.x + r * panel.stride + l) - c;
       __builtin_prefetch(panel.x + r * panel.stride + l + panel.ahead, 0, 2);
@@ -100,8 +102,12 @@ VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes],
       if constexpr (weighted) {
         const V w = load(panel.w + r * panel.w_stride + l);
         V times = w;
-        for (int k = 0; k < powers; ++k, times *= w) {
+        VFE_UNROLL
+        for (int k = 0; k < first; ++k) times *= w;
+        VFE_UNROLL
+        for (int k = 0; k < some; ++k, times *= w) {
           s[k][0] += times;
+          VFE_UNROLL
           for (int q = 1; q <= width; ++q) s[k][q] += times * power[q];
         }
       } else {
@@ -110,14 +116,24 @@ VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes],
       }
     }
     if constexpr (!weighted) s[0][0] += static_cast<double>(panel.height);
-    for (int k = 0; k < powers; ++k) {
+    VFE_UNROLL
+    for (int k = 0; k < some; ++k) {
+      VFE_UNROLL
       for (int q = 0; q <= width; ++q) {
-        Vector<double> total = s[k][q];
+        V total = s[k][q];
         if constexpr (add) total += load(sums[k][q] + l);
         __builtin_memcpy(sums[k][q] + l, &total, sizeof total);
       }
     }
   }
+}
+template <int width, int powers, bool weighted, bool add, int first = 0, class T>
+VFE_HD void find_powers(const Panel<T>& panel, const double (&center)[lanes],
+                        double (&sums)[powers][width + 1][lanes]) {
+  constexpr int most = sums_together / (width + 1), some = powers - first < most ? powers - first : most;
+  find_some_powers<width, first, some, weighted, add>(
+      panel, center, reinterpret_cast<double (&)[some][width + 1][lanes]>(sums[first]));
+  if constexpr (first + some < powers) find_powers<width, powers, weighted, add, first + some>(panel, center, sums);
 }
 
 // Where the rows of a group of eight begin; missing ones repeat the first.
