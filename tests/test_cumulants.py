@@ -123,6 +123,16 @@ def test_equal_weights_are_none() -> None:
             np.testing.assert_allclose(weighted.stderr, plain.stderr, rtol=1e-7)
 
 
+def test_weights_of_which_few_are_positive() -> None:
+    """Wherever they are in a row: as many as there are orders are needed for unbiased ones."""
+    x, w = skewed(2, 5000), np.ones((2, 5000))
+    w[1, :-4] = 0
+    found = cumulants(x, 4, weights=w).values
+    np.testing.assert_allclose(found[1], cumulants(x[1, -4:], 4).values, rtol=1e-11)
+    with pytest.raises(ValueError, match="weights: expected 5 > 0 in every row, got 4"):
+        cumulants(x, 5, weights=w)
+
+
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_weights_along_an_axis(axis: int, unbiased: bool) -> None:
