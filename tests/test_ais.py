@@ -6,7 +6,7 @@ import itertools
 import math
 import multiprocessing
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -243,6 +243,25 @@ def test_checkpoint_continues(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatc
             ais(model, 200, 100, checkpoint=path, **changed)
     with pytest.raises(ValueError, match=r"checkpoint: .* belongs to"):
         reverse_ais(model, None, 200, 100, rng=4, checkpoint=path)
+
+
+def test_parts_that_wait_are_canceled_when_a_run_is_interrupted() -> None:
+    """Else whoever closes the executor waits for them."""
+
+    class Interrupted(Executor):
+        def __init__(self) -> None:
+            self.futures: list[Future[Any]] = []
+
+        def submit(self, *_: Any, **__: Any) -> Future[Any]:
+            self.futures.append(Future())
+            if len(self.futures) == 1:
+                self.futures[0].set_exception(KeyboardInterrupt())
+            return self.futures[-1]
+
+    executor = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        ais(random_rbm(5, 4, scale=0.2, seed=2), 10, 200, rng=1, executor=executor)
+    assert [future.cancelled() for future in executor.futures] == [False, True, True, True]
 
 
 @pytest.mark.parametrize("way", ["up", "back"])

@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -360,6 +360,7 @@ def anneal(
             begin = time.monotonic()
             until = min(n_steps, parts[0].done + size)
             if executor is not None:
+                futures: list[Future[list[Chains]]] = []
                 try:
                     futures = [executor.submit(run.advance, [part], until, 1) for part in parts]
                     parts = [future.result()[0] for future in futures]
@@ -368,6 +369,9 @@ def anneal(
                         f"executor: it broke ({error}); the rest is computed in this process", RuntimeWarning
                     )
                     executor = None
+                finally:
+                    for future in futures:
+                        future.cancel()
             if executor is None:
                 parts = run.advance(parts, until, n_threads)
             bar.update(until)
