@@ -298,7 +298,8 @@ class AisSandwich:
         -------
         tuple of FreeEnergy
             That of `forward`, of the kind "upper_bound" (a lower bound of ln Z); that of `reverse`, of the
-            kind "lower_bound", or "asymptotic" if it started from Gibbs chains.
+            kind "lower_bound", or "asymptotic" if it started from Gibbs chains. Samples that were given are
+            taken for exact.
         """
         kind: Kind = "lower_bound" if self.reverse.kind == "consistent" else "asymptotic"
         return _of_mean_logarithm(self.forward, 1.0, "upper_bound"), _of_mean_logarithm(
