@@ -360,6 +360,27 @@ def test_bounds_of_a_sandwich_hold_ln_z(n_temperatures: int) -> None:
     assert ais_sandwich(large, 20, 20, n_burn_in=5, rng=1).bounds[1].kind == "asymptotic"
 
 
+def test_ends_of_a_sandwich_are_at_one_temperature() -> None:
+    model = random_rbm(6, 5, scale=0.1)
+    forward, reverse = ais(model, 30, 100, rng=1), reverse_ais(model, None, 30, 100, beta=0.5, rng=1)
+    with pytest.raises(ValueError, match=r"reverse: expected one at beta = 1, got one at 0.5"):
+        vf.free_energy.AisSandwich(forward, reverse)
+
+
+def test_spins_of_float32_are_moved_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(annealing_module.Run, "_move_float64", never)
+    parameters = random_parameters(11, 9, scale=0.1, seed=4)
+    wide = vf.SpinRBM(*parameters)
+    single = vf.SpinRBM(*(p.astype(np.float32) for p in parameters))
+    found = ais(single, 200, 1000, rng=1)
+    assert abs(found.log_z - exact(wide).log_z) < OFTEN * found.stderr
+    with pytest.raises(AssertionError):
+        ais(wide, 200, 1000, rng=1)
+
+
 def test_warnings_of_a_sandwich_are_about_the_callers_line() -> None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

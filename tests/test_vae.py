@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import vfe_fast as vf
 
@@ -356,6 +357,29 @@ def test_stopped_series_is_that_of_the_statistics() -> None:
             not_decreasing = np.mean(np.abs(terms[:, -1]) >= np.abs(terms[:, -2]))
             assert bound.details["not_decreasing"] == not_decreasing
             assert 0 < not_decreasing < 1
+
+
+def test_evaluation_leaves_each_module_in_its_mode() -> None:
+    encoder = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Dropout(0.3), torch.nn.BatchNorm1d(5))
+    vae = vft.VAE(vft.Heads(encoder, 5, 2), torch.nn.Linear(2, 6))
+    vae.train()
+    encoder[2].eval()  # frozen
+    modes = [module.training for module in vae.modules()]
+    vft.evaluate(vae, torch.bernoulli(torch.full((7, 6), 0.4)), n_samples=20, rng=1)
+    assert [module.training for module in vae.modules()] == modes
+    assert len(set(modes)) == 2
+
+
+def test_of_order_two_the_next_term_is_looked_at() -> None:
+    log_w = -np.random.default_rng(1).gamma(0.5, np.geomspace(0.1, 10, 40), size=(30, 40))
+    zero = torch.zeros(40, dtype=F64)
+    bound = vft.CumulantELBO(2, 30).of(
+        vft.Draw(zero, zero, zero, torch.from_numpy(log_w), zero, "sample", 1.0)
+    )
+    kappa = stats.kstat(log_w, 2, axis=0), stats.kstat(log_w, 3, axis=0)
+    not_decreasing = np.mean(np.abs(kappa[1]) / 6 >= kappa[0] / 2)
+    assert bound.details["not_decreasing"] == not_decreasing
+    assert 0 < not_decreasing < 1
 
 
 def test_few_samples_are_not_believed_beyond_a_nat() -> None:

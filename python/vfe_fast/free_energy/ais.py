@@ -275,6 +275,12 @@ class AisSandwich:
     forward: FreeEnergy
     reverse: FreeEnergy
 
+    def __post_init__(self) -> None:
+        if self.forward.beta != self.reverse.beta:
+            raise ValueError(
+                f"reverse: expected one at beta = {self.forward.beta:g}, got one at {self.reverse.beta:g}"
+            )
+
     @property
     def gap(self) -> float:
         """ln Z from `reverse` minus that from `forward`: >= 0 in expectation, and 0 in the limit."""

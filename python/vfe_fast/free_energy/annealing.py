@@ -82,7 +82,9 @@ class Target:
         else:
             machine = model
         spins = isinstance(machine, SpinRBM)
-        rbm, constant = machine.to_bernoulli() if isinstance(machine, SpinRBM) else (machine, 0.0)
+        rbm, constant = (
+            (machine.bits, machine.to_bernoulli()[1]) if isinstance(machine, SpinRBM) else (machine, 0.0)
+        )
         if at != 1.0:
             rbm = BernoulliRBM(*((at * p.astype(np.float64)).astype(rbm.dtype) for p in rbm.parameters))
         biases = (2.0 if spins else 1.0) * at * machine.visible_bias.astype(np.float64)

@@ -165,7 +165,7 @@ def evaluate(
         raise TypeError(f"iwae: expected a tuple of int, got {type(iwae).__name__}")
     for k in iwae:
         count(k, "iwae", 1, n_samples + 1)
-    was_training = vae.training
+    modes = [(module, module.training) for module in vae.modules()]
     vae.eval()
     try:
         means = _means(vae, x)
@@ -176,7 +176,8 @@ def evaluate(
         for first in range(0, len(x), n_rows):
             parts.append(_rows(vae, x[first : first + n_rows], n_samples, iwae, order, key, first))
     finally:
-        vae.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     bounds = {k: joined.pop(f"iwae {k}") for k in dict.fromkeys(iwae)}
     active = means.var(axis=0) > _LEAST_VARIANCE

@@ -155,7 +155,8 @@ def fit(
                     _write(checkpoint, settings, vae, made, key, records, seconds)
         except KeyboardInterrupt:
             interrupted = True
-    vae.eval()
+        finally:
+            vae.eval()
     return History(tuple(records), interrupted, seconds)
 
 

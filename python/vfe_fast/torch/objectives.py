@@ -183,8 +183,9 @@ class CumulantELBO(_Objective):
 
     Notes
     -----
-    `details` of its `Bound`: ``not_decreasing``, the share of rows whose last term is no smaller than the one
-    before (of orders from 3 on; the first says only where V is 0), and ``mean_order``.
+    `details` of its `Bound` from order 2 on: ``not_decreasing``, the share of rows whose last term is no
+    smaller than the one before (of order 2 the next, the third, no smaller than the second, as the first says
+    only where V is 0); always ``mean_order``.
     """
 
     order: int = 2
@@ -198,8 +199,8 @@ class CumulantELBO(_Objective):
     def _of(self, draw: Draw) -> Bound:
         terms = cumulant_terms(draw.log_weights, self.order)
         details: dict[str, float] = {"mean_order": float(self.order)}
-        if self.order >= 3:
-            size = terms.detach().abs()
+        if self.order >= 2:
+            size = (terms if self.order > 2 else cumulant_terms(draw.log_weights.detach(), 3)).detach().abs()
             details["not_decreasing"] = float((size[:, -1] >= size[:, -2]).double().mean())
         if self.stop and self.order > 1:
             sums, best_order, direct = stopped(-draw.log_weights.detach().numpy(), self.order, axis=0)
