@@ -365,7 +365,7 @@ def test_evaluation_leaves_each_module_in_its_mode() -> None:
     vae.train()
     encoder[2].eval()  # frozen
     modes = [module.training for module in vae.modules()]
-    vft.evaluate(vae, torch.bernoulli(torch.full((7, 6), 0.4)), n_samples=20, rng=1)
+    vft.evaluate(vae, torch.bernoulli(torch.full((7, 6), 0.4)), n_samples=60, rng=1)
     assert [module.training for module in vae.modules()] == modes
     assert len(set(modes)) == 2
 
