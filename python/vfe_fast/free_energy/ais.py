@@ -40,7 +40,7 @@ Betas = npt.ArrayLike | Literal["adaptive"] | None
 
 def ais(
     model: BernoulliRBM | SpinRBM | Ising,
-    n_temperatures: int = 1000,
+    n_temperatures: int = 5000,
     n_chains: int = 100,
     *,
     betas: Betas = None,
@@ -144,7 +144,7 @@ def ais(
 def reverse_ais(
     model: BernoulliRBM | SpinRBM | Ising,
     samples: Any = None,
-    n_temperatures: int = 1000,
+    n_temperatures: int = 5000,
     n_chains: int = 100,
     *,
     forward: FreeEnergy | None = None,
@@ -329,7 +329,7 @@ class AisSandwich:
 
 def ais_sandwich(
     model: BernoulliRBM | SpinRBM | Ising,
-    n_temperatures: int = 1000,
+    n_temperatures: int = 5000,
     n_chains: int = 100,
     *,
     samples: Any = None,

@@ -87,7 +87,8 @@ class _Objective:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not as described, or not finite.
+            If an argument is not as described, or not finite. What a module raises, such as PyTorch's
+            RuntimeError for rows of another width, comes through.
         """
         draw = vae.draw(x, self.n_samples, rng=rng, path_only=self.path_only)
         if vae.temperature == 0:
