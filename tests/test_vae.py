@@ -531,13 +531,15 @@ def test_evaluation_leaves_the_mode_and_torch_alone() -> None:
 @pytest.mark.parametrize(
     "change",
     [lambda x: x[::-1], lambda x: x.astype(">f4"), lambda x: x.astype(np.int16), lambda x: x > 0, list,
-     np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], torch.from_numpy],
-    ids=["backwards", "big-endian", "int16", "bool", "list", "fortran", "strided", "tensor"],
+     np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], torch.from_numpy,
+     lambda x: torch.tensor(x, requires_grad=True)],
+    ids=["backwards", "big-endian", "int16", "bool", "list", "fortran", "strided", "tensor", "gradients"],
 )  # fmt: skip
 def test_data_of_all_kinds(change: Any) -> None:
     x = (np.random.default_rng(0).random((20, 16)) < 0.3).astype(np.float32)
     given = change(x)
-    plain = np.asarray(given).astype(np.float32, order="C")
+    plain = given.detach() if isinstance(given, torch.Tensor) else np.asarray(given)
+    plain = np.asarray(plain).astype(np.float32, order="C")
     if isinstance(given, np.ndarray):
         given.setflags(write=False)
     torch.manual_seed(0)
@@ -546,6 +548,7 @@ def test_data_of_all_kinds(change: Any) -> None:
     np.testing.assert_array_equal(found.nll, expected.nll)
     one = vft.evaluate(vae, plain[:1], n_samples=60, iwae=(5, 5), rng=0)
     assert one.nll[0] == pytest.approx(expected.nll[0], rel=1e-5)
+    vft.fit(vae, given, n_epochs=1, rng=0)
 
 
 def test_evaluation_is_that_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -871,6 +874,10 @@ def test_compiled_networks_are_called_and_give_the_same() -> None:
         ({"data": np.full((4, 16), np.nan)}, "^data: expected finite numbers"),
         ({"data": np.ones(16)}, r"^data: expected \(n_data, n_visible\)"),
         ({"data": "pixels"}, r"^data: expected \(n_data, n_visible\) numbers"),
+        ({"data": torch.eye(16, device="meta")}, "^data: .* on the CPU, dense and real, got .* on meta"),
+        ({"data": torch.eye(16).to_sparse()}, "^data: .* dense and real, got .*sparse"),
+        ({"data": torch.eye(16) + 0j}, "^data: .* real, got torch.complex64"),
+        ({"data": np.eye(16) + 0j}, "^data: .* real, got complex ones"),
         ({"data": np.eye(16), "objective": "elbo"}, "^objective: expected one such as"),
         ({"data": np.eye(16), "max_seconds": "a"}, "^max_seconds: expected a real number"),
         ({"data": np.eye(16), "vae": 3}, "^vae: expected a VAE, got int"),

@@ -192,9 +192,13 @@ def as_rows(vae: VAE, data: Any, name: str = "data") -> torch.Tensor:
     dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
     try:
         if not isinstance(data, torch.Tensor):
+            if np.iscomplexobj(data):
+                raise TypeError("real, got complex ones")
             # PyTorch reads no other byte order, no steps backwards, and warns of what is read-only.
             data = torch.from_numpy(np.require(data, torch.empty(0, dtype=dtype).numpy().dtype, ["C", "W"]))
-        x = data.to(dtype)
+        if data.device.type != "cpu" or data.layout != torch.strided or data.is_complex():
+            raise TypeError(f"on the CPU, dense and real, got {data.dtype}, {data.layout}, on {data.device}")
+        x = data.detach().to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: expected (n_data, n_visible) numbers: {error}") from error
     if x.ndim != 2 or len(x) == 0:
