@@ -228,7 +228,7 @@ class IWAE(_Objective):
         K.
     doubly_reparameterized : bool
         Whether the encoder's gradient is that of G. Tucker et al. (2018): the same mean, and a signal that
-        does not drown in noise as K grows.
+        does not drown in noise as K grows. Where q is far from the posterior it may be the noisier one.
     """
 
     n_samples: int = 5
