@@ -252,7 +252,7 @@ print(F.log_z.hex(), F.moments.energy.hex(), F.moments.visible_hidden.sum().hex(
 
 def long_run(*arguments: str) -> subprocess.Popen[str]:
     paths = [os.path.dirname(os.path.dirname(vf.__file__)), os.environ.get("PYTHONPATH", "")]
-    often = "import vfe_fast.free_energy.ranges\nvfe_fast.free_energy.ranges._WRITE_SECONDS = 0\n"
+    often = "import vfe_fast.files\nvfe_fast.files._WRITE_SECONDS = 0\n"
     code = LONG.replace("import vfe_fast as vf\n", f"import vfe_fast as vf\n{often}")
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

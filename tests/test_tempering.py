@@ -241,8 +241,9 @@ def test_checkpoint_of_a_process_that_was_stopped(tmp_path: Path, how: str) -> N
     path = tmp_path / "run.npz"
     script = f"""
 import numpy as np, vfe_fast as vf
-from vfe_fast.sampling import parallel_tempering, tempering
-tempering._WRITE_SECONDS = 0.05
+from vfe_fast import files
+from vfe_fast.sampling import parallel_tempering
+files._WRITE_SECONDS = 0.05
 rbm = vf.BernoulliRBM(np.full((9, 5), 0.3), np.linspace(-1, 0.5, 9), np.linspace(-2, 1, 5))
 run = lambda n, **more: parallel_tempering(rbm, 4, n_ladders=2, n_sweeps=n, n_warmup=100, rng=3, **more)
 if __name__ == "__main__":

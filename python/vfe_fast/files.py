@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,11 @@ import numpy as np
 
 from .arrays import Array
 
-__all__ = ["check_checkpoint", "read_arrays", "read_checkpoint", "write_arrays", "write_atomically"]
+__all__ = [
+    "check_checkpoint", "kept", "read_arrays", "read_checkpoint", "write_arrays", "write_atomically"
+]  # fmt: skip
+
+_WRITE_SECONDS = 2.0  # between two checkpoints, and 20 times what one takes
 
 # What NumPy and zipfile raise on files that are not what they seem: headers that lie about sizes and
 # offsets, encryption, unknown compression, pickles.
@@ -108,6 +113,35 @@ def check_checkpoint(checkpoint: Any) -> None:
     folder = os.path.dirname(os.path.abspath(checkpoint))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"checkpoint: expected a file in an existing folder, got {checkpoint}")
+
+
+@contextlib.contextmanager
+def kept(write: Callable[[], None] | None) -> Iterator[Callable[[], None]]:
+    """Write the checkpoint of a long run now and then, and when it ends, also by Ctrl-C or an error.
+
+    Parameters
+    ----------
+    write : callable or None
+        Writes what is there; None if nothing is to be kept.
+
+    Yields
+    ------
+    callable
+        To be called between two steps, when what is there is whole.
+    """
+    due = time.monotonic() + _WRITE_SECONDS
+
+    def look() -> None:
+        nonlocal due
+        if write is not None and (begin := time.monotonic()) > due:
+            write()
+            due = time.monotonic() + max(_WRITE_SECONDS, 20 * (time.monotonic() - begin))
+
+    try:
+        yield look
+    finally:
+        if write is not None:
+            write()
 
 
 def read_checkpoint(

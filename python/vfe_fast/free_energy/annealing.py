@@ -9,6 +9,7 @@ at s is that of the machine at the inverse temperature s with visible biases c +
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import math
@@ -24,7 +25,7 @@ import numpy as np
 from .. import _core
 from ..arguments import inverse_temperature
 from ..arrays import Array, borrow
-from ..files import read_checkpoint, write_arrays
+from ..files import kept, read_checkpoint, write_arrays
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
@@ -36,7 +37,6 @@ __all__ = ["Chains", "Path", "Run", "Target", "anneal"]
 _MOST_CHAINS = 64  # of a part, which is one worker's
 _PIECE = 1 << 20  # increments of a kernel call, 8 MB
 _SEGMENT_SECONDS = 0.25  # between two looks at progress and checkpoint
-_WRITE_SECONDS = 2.0
 _FORMAT, _FORMAT_VERSION = "vfe_fast.annealing", "1"
 
 
@@ -345,10 +345,9 @@ def anneal(
     identity = run.identity(n_chains, start) if checkpoint is not None else ""
     n_steps = len(run.betas) - 1
     bounds = np.linspace(0, n_chains, -(-n_chains // _MOST_CHAINS) + 1).astype(int)
-    parts = None
     if checkpoint is not None and os.path.exists(checkpoint):
         parts = _read(checkpoint, identity, run, bounds)
-    if parts is None:
+    else:
         words = run.path.start(run.key, 0, n_chains, n_threads) if start is None else start
         parts = [
             Chains(int(i), 0, words[i:j], np.zeros(j - i), np.empty((0, 2)))
@@ -356,8 +355,9 @@ def anneal(
         ]
     bar = _Bar(n_steps, parts[0].done, enabled=progress)
     watched = progress or checkpoint is not None
-    size, written = (8 if watched else n_steps), time.monotonic()
-    try:
+    size = 8 if watched else n_steps
+    write = None if checkpoint is None else lambda: _write(checkpoint, identity, run, parts)
+    with kept(write) as look, contextlib.closing(bar):
         while parts[0].done < n_steps:
             begin = time.monotonic()
             until = min(n_steps, parts[0].done + size)
@@ -379,13 +379,7 @@ def anneal(
             bar.update(until)
             seconds = max(time.monotonic() - begin, 1e-3)
             size = max(1, min(4 * size, int(size * _SEGMENT_SECONDS / seconds)))
-            if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
-                _write(checkpoint, identity, run, parts)
-                written = time.monotonic()
-    finally:
-        bar.close()
-        if checkpoint is not None:
-            _write(checkpoint, identity, run, parts)
+            look()
     return _joined(parts)
 
 

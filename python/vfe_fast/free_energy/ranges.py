@@ -8,6 +8,7 @@ processes or machines, and for a run that was stopped and continued.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import math
 import os
@@ -22,7 +23,7 @@ import numpy as np
 from .._core import version
 from ..arguments import threads
 from ..arrays import Array
-from ..files import check_checkpoint, read_checkpoint, write_arrays
+from ..files import check_checkpoint, kept, read_checkpoint, write_arrays
 from ..warned import warn
 
 __all__ = ["RangeSum", "added", "check_how", "sum_ranges"]
@@ -32,7 +33,6 @@ FORMAT_VERSION = "1"
 
 _BATCH_SECONDS = 0.2  # between two looks at the clock
 _BATCH_BYTES = 8 << 20  # of rows that wait to be added up
-_WRITE_SECONDS = 2.0  # between two checkpoints
 _UNKNOWN_WORKERS = 128  # of an executor that does not say how many: a cluster's
 _PATIENCE_SECONDS = 3.0  # with a worker before asking whether another one died
 
@@ -113,20 +113,14 @@ def sum_ranges(
         source = _here(task, done, n_threads, seconds=_BATCH_SECONDS if watched else math.inf)
     else:
         source = _elsewhere(task, done, n_threads, executor)
-    written = time.monotonic()
-    try:
+    write = None if checkpoint is None else lambda: _write(checkpoint, identity, done, total)
+    with kept(write) as look, contextlib.closing(bar):
         for rows in source:
             for row in rows:
                 total = added(total, row)
             done += len(rows)
             bar.update(done)
-            if checkpoint is not None and time.monotonic() - written > _WRITE_SECONDS:
-                _write(checkpoint, identity, done, total)
-                written = time.monotonic()
-    finally:
-        bar.close()
-        if checkpoint is not None:
-            _write(checkpoint, identity, done, total)
+            look()
     return total
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -25,7 +24,7 @@ from .. import _core
 from ..arguments import count, inverse_temperature, memory_for
 from ..arrays import Array
 from ..brief import brief
-from ..files import check_checkpoint, read_checkpoint, write_arrays
+from ..files import check_checkpoint, kept, read_checkpoint, write_arrays
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
 from ..warned import warn
@@ -38,7 +37,6 @@ Tempered: TypeAlias = BernoulliRBM | SpinRBM
 _ADAPTATIONS = 4  # rounds of the warm-up, each twice as long as the one before
 _LEAST_REJECTION = 1e-3  # so that temperatures stay apart where all swaps are accepted
 _FEW_TRIPS = 10
-_WRITE_SECONDS = 2.0  # between two checkpoints, and 20 times what one takes
 _FORMAT, _FORMAT_VERSION = "vfe_fast.tempering", "1"
 
 
@@ -328,19 +326,13 @@ def parallel_tempering(
     place = _Place.of(ladder, chains.state)
     if checkpoint is not None and os.path.exists(checkpoint):
         place = _read(checkpoint, run, place, energies)
-    due = time.monotonic() + _WRITE_SECONDS
-    try:
+    with kept(None if checkpoint is None else lambda: _write(checkpoint, run, place, energies)) as look:
         while (sweep := run.sweeps(place)) < n_warmup + n_sweeps:
             moved, energy = run.sweep(place, chains, num_threads)
             if sweep >= n_warmup:
                 energies[:, :, sweep - n_warmup] = energy
             place = moved
-            if checkpoint is not None and (begin := time.monotonic()) > due:
-                _write(checkpoint, run, place, energies)
-                due = time.monotonic() + max(_WRITE_SECONDS, 20 * (time.monotonic() - begin))
-    finally:
-        if checkpoint is not None:
-            _write(checkpoint, run, place, energies)
+            look()
     chains.state = place.chains
     trips = place.trips
     with np.errstate(divide="ignore", over="ignore"):
