@@ -184,7 +184,10 @@ def test_sorted_and_uneven_data() -> None:
 
 @pytest.mark.parametrize("where", ["first", "everywhere"])
 def test_a_center_that_will_not_do(where: str) -> None:
-    """The mean of a row's first numbers is tried as its center: here it is far off, at once or later on."""
+    """The mean of a row's first numbers is tried as its center: here it is far off, at once or later on.
+
+    Columns, whose panels have centers of their own, must bear the same.
+    """
     n = 2_000_000
     x = skewed(n, seed=3)
     x += 100 * (np.arange(n) < 130) if where == "first" else np.linspace(0, 1000, n)

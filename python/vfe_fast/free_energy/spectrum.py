@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ _MAX_LEVELS = 1 << 22
 _LEVELS = 1000  # bins, where energies are no whole multiples of anything
 
 
-class Density:
+class Density(abc.ABC):
     """What densities of states have in common."""
 
     def log_z(self, beta: float) -> float:
@@ -47,9 +48,9 @@ class Density:
         """
         return self.free_energy(beta).log_z
 
+    @abc.abstractmethod
     def free_energy(self, beta: float) -> FreeEnergy:
         """Free energy at any temperature, with what is known of its error."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

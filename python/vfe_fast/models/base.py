@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 from typing import Any, ClassVar, Literal, Self
 
@@ -54,7 +55,7 @@ class Parametric:
         return type(self), self.parameters  # what kernels prepared stays behind
 
 
-class RBM(Parametric):
+class RBM(Parametric, abc.ABC):
     """Two layers and the weights between them."""
 
     names: ClassVar[tuple[str, ...]] = ("weights", "visible_bias", "hidden_bias")
@@ -84,9 +85,9 @@ class RBM(Parametric):
         """Number of hidden units."""
         return len(self.parameters[2])
 
+    @abc.abstractmethod
     def _take(self, parameters: Any) -> None:
         """Make these, checked and read-only, the model's, at once."""
-        raise NotImplementedError
 
     def _replace(self, parameters: tuple[Array, ...]) -> None:
         """The same, if they are of the model's shape and dtype."""
@@ -98,9 +99,9 @@ class RBM(Parametric):
             raise TypeError(f"weights: expected {self.dtype} as before, got {parameters[0].dtype}")
         self._take(parameters)
 
+    @abc.abstractmethod
     def set_parameters(self, weights: Any, visible_bias: Any, hidden_bias: Any) -> None:
         """Replace all parameters at once."""
-        raise NotImplementedError
 
     def with_biases(self, visible_bias: Any = None, hidden_bias: Any = None) -> Self:
         """The machine with the same weights and other biases.
@@ -134,6 +135,7 @@ class RBM(Parametric):
         other.set_parameters(weights, *new)
         return other
 
+    @abc.abstractmethod
     def free_energy(
         self,
         v: Any,
@@ -143,7 +145,6 @@ class RBM(Parametric):
         device: Literal["cpu", "cuda"] | None = None,
     ) -> Any:
         """Clamped free energy of visible states."""
-        raise NotImplementedError
 
     def log_likelihood(
         self,

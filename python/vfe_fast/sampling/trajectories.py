@@ -7,6 +7,7 @@ Langevin's.
 
 from __future__ import annotations
 
+import abc
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,7 +48,7 @@ def trajectories(
     return _OfFunction(of, x, generator(key, purpose), tested)
 
 
-class Trajectories:
+class Trajectories(abc.ABC):
     """What both kinds have: positions x and masses, to be read and, between moves, to be set."""
 
     def __init__(self, x: Array, tested: bool) -> None:
@@ -55,13 +56,13 @@ class Trajectories:
         self.mass = np.ones(x.shape[1])
         self._tested = tested
 
+    @abc.abstractmethod
     def move(self, step: float, n_steps: Array, every: int = 1) -> Moves:
         """As many moves as `n_steps` has lengths, with a sample after each `every` of them."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def trial(self, step: float) -> float:
         """Mean acceptance of a single leapfrog step, which no chain takes."""
-        raise NotImplementedError
 
 
 class _OfFunction(Trajectories):

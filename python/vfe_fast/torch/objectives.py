@@ -14,6 +14,7 @@ lower bound of ln p(x) is an ``upper_bound``.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Bound:
         return -self.value.mean()
 
 
-class _Objective:
+class _Objective(abc.ABC):
     """Draws, then estimates."""
 
     n_samples: int
@@ -115,8 +116,8 @@ class _Objective:
         """
         return self._of(draw)
 
-    def _of(self, draw: Draw) -> Bound:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _of(self, draw: Draw) -> Bound: ...
 
     @property
     def name(self) -> str:

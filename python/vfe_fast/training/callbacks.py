@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -85,7 +86,7 @@ def _stderr(values: Array) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-class _EveryFewEpochs:
+class _EveryFewEpochs(abc.ABC):
     """A callback that is due every few epochs, and after the last."""
 
     def __init__(self, every: int) -> None:
@@ -96,8 +97,8 @@ class _EveryFewEpochs:
         due = epoch.number % self.every == 0 or epoch.number == epoch.n_epochs
         return self._metrics(epoch) if due else None
 
-    def _metrics(self, epoch: Epoch) -> Mapping[str, float]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _metrics(self, epoch: Epoch) -> Mapping[str, float]: ...
 
 
 class ExactLogLikelihood(_EveryFewEpochs):
