@@ -122,7 +122,7 @@ def between(n: int) -> None:
 def words() -> Iterator[bytes]:
     """2^26 words a seed."""
     for seed in itertools.count():
-        yield _core.random_words(1 << 26, seed=seed).tobytes()
+        yield _core.random_words((1 << 26,), seed).tobytes()
 
 
 def dieharder(options: list[str]) -> None:

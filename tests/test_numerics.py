@@ -103,15 +103,15 @@ def test_philox_published_vectors(reference_data):
 
 
 def test_vectorized_words_are_philox_blocks(target):
-    words = _core.random_words(203, seed=0x0123456789ABCDEF)
+    words = _core.random_words((203,), seed=0x0123456789ABCDEF)
     blocks = [_core.philox4x32([k, 0, 0, 0], 0x0123456789ABCDEF) for k in range(51)]
     assert words.tolist() == [word for block in blocks for word in block][:203]
 
 
 def test_uniform_is_made_of_the_words(target):
-    words = _core.random_words(4000, seed=9).astype(np.uint64)
-    single = _core.uniform_float32(4000, seed=9)
-    double = _core.uniform_float64(2000, seed=9)
+    words = _core.random_words((4000,), seed=9).astype(np.uint64)
+    single = _core.uniform_float32((4000,), seed=9)
+    double = _core.uniform_float64((2000,), seed=9)
     assert np.array_equal(single, ((words >> np.uint64(9)) + 0.5) * 2.0**-23)
     joined = ((words[1::2] << np.uint64(32)) | words[::2]) >> np.uint64(12)
     assert np.array_equal(double, (joined + 0.5) * 2.0**-52)

@@ -124,7 +124,7 @@ class RbmProducts(enum.Enum):
     @classmethod
     def __new__(cls, value): ...
 
-class Family(enum.Enum):
+class Family(enum.IntEnum):
     """
     Families of distributions that are sampled from noise.
     """
@@ -137,6 +137,7 @@ class Family(enum.Enum):
     logistic: typing.ClassVar[Family]
     @classmethod
     def __new__(cls, value): ...
+    def __format__(self, format_spec): ...
 
 class Probe(enum.Enum):
     """
@@ -545,8 +546,7 @@ def noise_float32(word: typing.SupportsInt | typing.SupportsIndex) -> tuple[floa
     """
 
 def normal_float32(
-    size: typing.SupportsInt | typing.SupportsIndex,
-    *,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     cuda: bool = False,
@@ -556,8 +556,7 @@ def normal_float32(
     """
 
 def normal_float64(
-    size: typing.SupportsInt | typing.SupportsIndex,
-    *,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     cuda: bool = False,
@@ -627,8 +626,7 @@ def product(
     """
 
 def random_words(
-    size: typing.SupportsInt | typing.SupportsIndex,
-    *,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     cuda: bool = False,
@@ -638,7 +636,7 @@ def random_words(
     """
 
 def reparameterize(
-    family: Family,
+    family: typing.SupportsInt | typing.SupportsIndex,
     mu: numpy.ndarray,
     log_var: numpy.ndarray | None,
     prior_mean: numpy.ndarray | None,
@@ -648,7 +646,6 @@ def reparameterize(
     seed: typing.SupportsInt | typing.SupportsIndex,
     row_offset: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
-    *,
     log_prior: bool = False,
     cuda: bool = False,
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray | None]:
@@ -657,7 +654,7 @@ def reparameterize(
     """
 
 def reparameterize_backward(
-    family: Family,
+    family: typing.SupportsInt | typing.SupportsIndex,
     mu: numpy.ndarray,
     log_var: numpy.ndarray | None,
     prior_mean: numpy.ndarray | None,
@@ -670,7 +667,6 @@ def reparameterize_backward(
     grad_sample: numpy.ndarray | None,
     grad_kl: numpy.ndarray | None,
     grad_log_q: numpy.ndarray | None,
-    *,
     sample: numpy.ndarray | None = None,
     grad_log_prior: numpy.ndarray | None = None,
     cuda: bool = False,
@@ -718,8 +714,7 @@ def to_host(array: numpy.ndarray) -> numpy.ndarray:
     """
 
 def uniform_float32(
-    size: typing.SupportsInt | typing.SupportsIndex,
-    *,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     cuda: bool = False,
@@ -729,8 +724,7 @@ def uniform_float32(
     """
 
 def uniform_float64(
-    size: typing.SupportsInt | typing.SupportsIndex,
-    *,
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     seed: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     cuda: bool = False,

@@ -104,7 +104,7 @@ def array_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
         shape = (shape,)
     elif not isinstance(shape, (tuple, list)):
         raise TypeError(f"{name}: expected an int or a tuple of ints, got {type(shape).__name__}")
-    sizes = tuple(count(size, name, 0) for size in shape)
+    sizes = tuple([count(size, name, 0) for size in shape])  # no generator: this runs in every call
     if math.prod(sizes) >= _MAX_COUNT // 8:
         raise ValueError(f"{name}: expected fewer than 2^60 elements, got {sizes}")
     return sizes

@@ -8,7 +8,6 @@ number of threads, the cut of a batch into calls, or the instruction set. The st
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable
 from typing import Any, Literal
@@ -69,6 +68,8 @@ def seed(rng: Any) -> int:
     >>> seed(5)
     5
     """
+    if type(rng) is int and 0 <= rng < 1 << 64:
+        return rng
     if rng is None:
         return secrets.randbits(64)
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
@@ -126,7 +127,7 @@ def uniform(
         If there is no such device; the message says why.
     """
     sizes = array_shape(shape)
-    draw = _core.uniform_float32 if float_dtype(dtype) == np.float32 else _core.uniform_float64
+    draw = _core.uniform_float32 if float_dtype(dtype).itemsize == 4 else _core.uniform_float64
     return _drawn(draw, sizes, seed(rng), threads(num_threads), on_cuda(device))
 
 
@@ -173,7 +174,7 @@ def normal(
     (2, 3)
     """
     sizes = array_shape(shape)
-    draw = _core.normal_float32 if float_dtype(dtype) == np.float32 else _core.normal_float64
+    draw = _core.normal_float32 if float_dtype(dtype).itemsize == 4 else _core.normal_float64
     return _drawn(draw, sizes, seed(rng), threads(num_threads), on_cuda(device))
 
 
@@ -181,7 +182,7 @@ def _drawn(
     draw: Callable[..., npt.NDArray[Any]], sizes: tuple[int, ...], key: int, num_threads: int, cuda: bool
 ) -> Any:
     try:
-        drawn = draw(math.prod(sizes), seed=key, num_threads=num_threads, cuda=cuda).reshape(sizes)
+        drawn = draw(sizes, key, num_threads, cuda)
     except MemoryError as error:  # not memory_for, which takes as long as a small array
         raise MemoryError(f"shape: expected a size that fits in memory, got {sizes}: {error}") from None
     return DeviceArray.of(drawn) if cuda else drawn

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .. import _core
-from ..arguments import count, memory_for, on_cuda, real, threads
+from ..arguments import count, on_cuda, real, threads
 from ..arrays import Array, GiveBack, borrow
 from ..random import seed
 
@@ -24,6 +24,9 @@ Family = Literal["gaussian", "laplace", "logistic", "log_normal", "concrete", "g
 _FAMILIES = {name: _core.Family[name] for name in get_args(Family)}
 RELAXED = ("concrete", "gumbel_softmax")
 _MOST_ROWS = 1 << 62
+
+# What both kernels take first, in their order: names would take as long as ten numbers.
+KernelArguments = tuple[int, Array, Array | None, Array | None, Array | None, int, float, int, int, int]
 
 
 class Reparameterized:
@@ -77,7 +80,7 @@ class ReparameterizedArrays(Reparameterized):
         kl: Any,
         log_q: Any,
         family: Family,
-        _arguments: tuple[Any, ...],
+        _arguments: KernelArguments,
         _give_back: GiveBack,
         _cuda: bool = False,
     ) -> None:
@@ -111,16 +114,20 @@ class ReparameterizedArrays(Reparameterized):
             If an argument is not as described, or not finite.
         """
         mu = self._arguments[1]
-        given = [
+        of_sample, of_kl, of_log_q = (
             None if x is None else _reals(x, name, mu.dtype, self._cuda)[0]
             for x, name in (
                 (grad_sample, "grad_sample"),
                 (grad_kl, "grad_kl"),
                 (grad_log_q, "grad_log_q"),
             )
-        ]
-        with memory_for("mu", mu.shape):
-            grad_mu, grad_log_var = _core.reparameterize_backward(*self._arguments, *given, cuda=self._cuda)
+        )
+        try:
+            grad_mu, grad_log_var = _core.reparameterize_backward(
+                *self._arguments, of_sample, of_kl, of_log_q, None, None, self._cuda
+            )
+        except MemoryError as error:  # not memory_for: this runs in every call
+            raise MemoryError(f"mu: expected a size that fits in memory, got {mu.shape}: {error}") from None
         if grad_log_var is None:
             return self._give_back(grad_mu)
         return self._give_back(grad_mu), self._give_back(grad_log_var)
@@ -214,7 +221,7 @@ def reparameterize(
         num_threads, cuda,
     )  # fmt: skip
     try:
-        sample, kl, log_q, _ = _core.reparameterize(*arguments, cuda=cuda)
+        sample, kl, log_q, _ = _core.reparameterize(*arguments, False, cuda)
     except MemoryError as error:  # not memory_for: this runs in every call
         raise MemoryError(
             f"n_samples: expected a size that fits in memory, got {n_samples} of {arguments[1].shape}: "
@@ -245,7 +252,7 @@ def prepared(
     row_offset: int,
     num_threads: int | None,
     cuda: bool = False,
-) -> tuple[tuple[Any, ...], GiveBack]:
+) -> tuple[KernelArguments, GiveBack]:
     """Turn what users pass into the arguments of both kernels; the adapters start here, too."""
     chosen = _FAMILIES.get(family) if isinstance(family, str) else None
     if chosen is None:
@@ -268,7 +275,7 @@ def prepared(
 def _reals(x: Any, name: str, dtype: np.dtype[Any] | None, cuda: bool) -> tuple[Array, GiveBack]:
     """View an array in C order; Python's numbers become float64, or the dtype given."""
     array, give_back = borrow(x, name, cuda=cuda)
-    if array.dtype.kind in "iuf" and not isinstance(x, np.ndarray) and not hasattr(x, "__dlpack__"):
+    if array is not x and not hasattr(x, "__dlpack__") and array.dtype.kind in "iuf":
         array = array.astype(np.float64 if dtype is None else dtype)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):

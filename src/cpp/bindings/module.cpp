@@ -1,5 +1,5 @@
+#include <pthread.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -53,10 +53,11 @@ py::typing::Dict<py::str, py::object> build_info() {
 runtime::InterruptPoll poll_of_this_thread() {
   // Asking Python takes longer than a small kernel. The answer changes when a process forks.
   static std::atomic<unsigned long> main_thread = 0;
-  static std::atomic<pid_t> asked_in = 0;
-  if (asked_in.load(std::memory_order_acquire) != getpid()) {
+  static std::atomic<bool> known = false;
+  [[maybe_unused]] static const int watched = pthread_atfork(nullptr, nullptr, [] { known = false; });
+  if (!known.load(std::memory_order_acquire)) {
     main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-    asked_in.store(getpid(), std::memory_order_release);
+    known.store(true, std::memory_order_release);
   }
   return main_thread == PyThread_get_thread_ident() ? signal_pending : nullptr;
 }

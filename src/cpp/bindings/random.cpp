@@ -18,15 +18,14 @@ void bind_random(py::module_& module) {
   const auto bind = [&]<class T>(const char* name, kernels::Draws draws, T, const char* doc) {
     module.def(
         name,
-        [draws](std::int64_t size, std::uint64_t seed, int num_threads, bool cuda) {
-          const std::vector<py::ssize_t> shape = {size > 0 ? size : 0};
+        [draws](const std::vector<py::ssize_t>& shape, std::uint64_t seed, int num_threads, bool cuda) {
           const py::dtype dtype = py::dtype::of<T>();
           py::array_t<T> out = cuda ? new_device_array(dtype, shape) : new_array(dtype, shape);
           run(&runtime::KernelTable::random,
-              {draws, seed, size, out.mutable_data(), runtime::checked_threads(num_threads)}, device_of(cuda));
+              {draws, seed, out.size(), out.mutable_data(), runtime::checked_threads(num_threads)}, device_of(cuda));
           return out;
         },
-        py::arg("size"), py::kw_only(), py::arg("seed"), py::arg("num_threads") = 0, py::arg("cuda") = false, doc);
+        py::arg("shape"), py::arg("seed"), py::arg("num_threads") = 0, py::arg("cuda") = false, doc);
   };
   bind("random_words", kernels::Draws::words, std::uint32_t{}, "32-bit random words.");
   bind("uniform_float32", kernels::Draws::uniform_float32, float{}, "Uniform numbers in (0, 1), 23 random bits each.");

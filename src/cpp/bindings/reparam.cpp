@@ -57,10 +57,12 @@ struct Call {
   bool not_finite = false;
   runtime::Device device;
 
-  Call(Family family, const py::array& mu_, const Optional& log_var, const Optional& prior_mean,
+  Call(int family_, const py::array& mu_, const Optional& log_var, const Optional& prior_mean,
        const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
        std::int64_t row_offset, int num_threads, bool cuda)
       : mu(mu_), device(device_of(cuda)) {
+    const auto family = static_cast<Family>(family_);
+    if (family < Family::gaussian || family > Family::gumbel_softmax) throw ArgumentError("family: expected a Family");
     args.real = real_of(mu, "mu");
     args.family = family;
     const bool choice = family == Family::gumbel_softmax;
@@ -120,7 +122,7 @@ struct Call {
 }  // namespace
 
 void bind_reparam(py::module_& module) {
-  py::native_enum<Family>(module, "Family", "enum.Enum", "Families of distributions that are sampled from noise.")
+  py::native_enum<Family>(module, "Family", "enum.IntEnum", "Families of distributions that are sampled from noise.")
       .value("gaussian", Family::gaussian)
       .value("laplace", Family::laplace)
       .value("logistic", Family::logistic)
@@ -131,7 +133,7 @@ void bind_reparam(py::module_& module) {
 
   module.def(
       "reparameterize",
-      [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
+      [](int family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
          std::int64_t row_offset, int num_threads, bool with_log_prior, bool cuda) {
         Call call(family, mu, log_var, prior_mean, prior_log_var, n_samples, temperature, seed, row_offset, num_threads,
@@ -154,12 +156,12 @@ void bind_reparam(py::module_& module) {
       },
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
-      py::arg("row_offset"), py::arg("num_threads"), py::kw_only(), py::arg("log_prior") = false,
-      py::arg("cuda") = false, "Samples, KL, log q and, if asked for, ln N(z; 0, 1).");
+      py::arg("row_offset"), py::arg("num_threads"), py::arg("log_prior") = false, py::arg("cuda") = false,
+      "Samples, KL, log q and, if asked for, ln N(z; 0, 1).");
 
   module.def(
       "reparameterize_backward",
-      [](Family family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
+      [](int family, const py::array& mu, const Optional& log_var, const Optional& prior_mean,
          const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
          std::int64_t row_offset, int num_threads, const Optional& grad_sample, const Optional& grad_kl,
          const Optional& grad_log_q, const Optional& sample, const Optional& grad_log_prior, bool cuda) {
@@ -177,7 +179,7 @@ void bind_reparam(py::module_& module) {
         if (grad_log_q) call.args.grad_log_q = call.take(*grad_log_q, "grad_log_q", {n_samples, call.shape[0]});
         py::array grad_mu = call.result(call.shape);
         call.args.grad_mu = grad_mu.mutable_data();
-        if (kernels::is_relaxed(family)) {
+        if (kernels::is_relaxed(call.args.family)) {
           call.launch({{"gradient", &grad_mu}});
           return std::tuple{grad_mu, Optional()};
         }
@@ -189,7 +191,7 @@ void bind_reparam(py::module_& module) {
       py::arg("family"), py::arg("mu").noconvert(), py::arg("log_var").noconvert(), py::arg("prior_mean").noconvert(),
       py::arg("prior_log_var").noconvert(), py::arg("n_samples"), py::arg("temperature"), py::arg("seed"),
       py::arg("row_offset"), py::arg("num_threads"), py::arg("grad_sample").noconvert(), py::arg("grad_kl").noconvert(),
-      py::arg("grad_log_q").noconvert(), py::kw_only(), py::arg("sample").noconvert() = py::none(),
+      py::arg("grad_log_q").noconvert(), py::arg("sample").noconvert() = py::none(),
       py::arg("grad_log_prior").noconvert() = py::none(), py::arg("cuda") = false,
       "Derivatives by mu and log_var, with the same noise: drawn again, or found from the samples.");
 
