@@ -87,6 +87,21 @@ def test_opcheck(family: str, dtype: Any) -> None:
         assert set(found.values()) == {"SUCCESS"}
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_operator_whose_gradient_is_compiled(dtype: Any) -> None:
+    """`vfe_fast.torch.VAE` calls it in compiled functions: the same numbers, and their gradients."""
+    leaves = tensors(parameters("gaussian", 4, 7, dtype))
+    draw = torch.ops.vfe_fast.draw_gaussian.default
+    expected = vft.reparameterize(*leaves, 3, rng=2**63 + 5, row_offset=2)
+    found = draw(*leaves, 3, 5 - 2**63, 2)
+    assert all(torch.equal(a, b) for a, b in zip(found, results(expected), strict=True))
+    leaves = [x.requires_grad_() for x in leaves]
+    assert set(torch.library.opcheck(draw, (*leaves, 3, 5, 2)).values()) == {"SUCCESS"}
+    if dtype == np.float64:
+        for k in range(3):
+            assert torch.autograd.gradcheck(lambda *given, k=k: draw(*given, 3, 5, 2)[k], leaves)
+
+
 def loss(mu: Any, log_var: Any, seed: Any) -> Any:
     z = vft.reparameterize(mu, log_var, 2, prior=(0.3, log_var.detach()[0]), rng=seed)
     return z.kl.sum() + (z.sample**2).sum() - z.log_q.mean()
@@ -201,7 +216,12 @@ def test_second_derivatives_are_refused(of: str, by: tuple[bool, bool]) -> None:
         names = "sample", "kl", "log_q", "log_prior"
         return draw_with_log_prior(mu, log_var, 1, 0, 0)[names.index(of)].sum()
 
-    for loss in (loss_of_operator, loss_with_prior):
+    def loss_of_called_operator() -> Any:
+        options = "gaussian", 1, None, 0, 0, 0
+        results = torch.ops.vfe_fast.reparameterize(mu, log_var, None, None, *options)
+        return results[("sample", "kl", "log_q").index(of)].sum()
+
+    for loss in (loss_of_operator, loss_with_prior, loss_of_called_operator):
         leaf = mu if by[0] else log_var
         for function in (lambda x: x, torch.square):
             (once,) = torch.autograd.grad(function(loss()), leaf, create_graph=True)

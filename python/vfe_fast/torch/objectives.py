@@ -198,6 +198,7 @@ class CumulantELBO(_Objective):
         object.__setattr__(self, "order", count(self.order, "order", 1, MOST_ORDERS + 1))
         _checked(self, self.order + 1)
 
+    @torch.compiler.disable(reason="cumulants are computed by a kernel, where to stop by NumPy")
     def _of(self, draw: Draw) -> Bound:
         terms = cumulant_terms(draw.log_weights, self.order)
         details: dict[str, float] = {"mean_order": float(self.order)}

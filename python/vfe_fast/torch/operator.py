@@ -11,7 +11,8 @@ import torch
 from .. import _core
 from ..arguments import count, real, threads
 from ..random import seed
-from ..sampling.reparameterize import Family, Reparameterized, prepared, split_prior
+from ..sampling.reparameterize import Family, KernelArguments, Reparameterized, prepared, split_prior
+from .densities import standard_normal_log_density
 
 __all__ = ["reparameterize"]
 
@@ -82,11 +83,9 @@ def reparameterize(
     if not isinstance(family, str):
         raise TypeError(f"family: expected a str, got {type(family).__name__}")
     prior_mean, prior_log_var = (_constant(x, mu) for x in split_prior(prior, family))
-    key = seed(rng) if isinstance(rng, int) else _fresh(rng)
-    key = key - (1 << 64) if key >= 1 << 63 else key  # integers of operators have a sign
     arguments = (
         mu, log_var, prior_mean, prior_log_var, family, count(n_samples, "n_samples"),
-        None if temperature is None else real(temperature, "temperature"), key,
+        None if temperature is None else real(temperature, "temperature"), _signed(rng),
         count(row_offset, "row_offset", 0), threads(num_threads),
     )  # fmt: skip
     call = _Call.apply if _is_plain(mu) else _forward
@@ -121,6 +120,12 @@ def _constant(x: Any, mu: torch.Tensor) -> torch.Tensor | None:
     return x
 
 
+def _signed(rng: Any) -> int:
+    """The key as operators take it: their integers have a sign."""
+    key = seed(rng) if isinstance(rng, int) else _fresh(rng)
+    return key - (1 << 64) if key >= 1 << 63 else key
+
+
 @torch.compiler.disable(reason="rng: pass an int, for a seed drawn here would be a constant")
 def _fresh(rng: Any) -> int:
     """Draw a key where it cannot become a constant of a compiled function."""
@@ -129,16 +134,21 @@ def _fresh(rng: Any) -> int:
 
 _OPTIONS = "str family, SymInt n_samples, float? temperature, SymInt seed, SymInt row_offset, int num_threads"
 _INPUTS = "Tensor mu, Tensor? log_var, Tensor? prior_mean, Tensor? prior_log_var"
+_GRADIENTS = "Tensor? grad_sample, Tensor? grad_kl, Tensor? grad_log_q"
 
 
-def _arguments(inputs: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, ...]:
+def _arguments(inputs: tuple[Any, ...], options: tuple[Any, ...]) -> KernelArguments:
     """What both kernels take, as views of the tensors."""
-    mu, log_var, *pair = (None if x is None else x.detach().numpy() for x in inputs)
+    mu, log_var, prior_mean, prior_log_var = map(_array, inputs)
     family, n_samples, temperature, key, row_offset, num_threads = options
     return prepared(
-        mu, log_var, n_samples, family, (pair[0], pair[1]), temperature, key % (1 << 64), row_offset,
+        mu, log_var, n_samples, family, (prior_mean, prior_log_var), temperature, key % (1 << 64), row_offset,
         num_threads or None,
     )[0]  # fmt: skip
+
+
+def _array(x: torch.Tensor | None) -> Any:
+    return None if x is None else x.detach().contiguous().numpy()
 
 
 def _draw(
@@ -159,34 +169,32 @@ def _pull(
     grad_sample: Any, grad_kl: Any, grad_log_q: Any, mu: Any, log_var: Any, prior_mean: Any,
     prior_log_var: Any, *options: Any,
 ) -> list[torch.Tensor]:  # fmt: skip
-    grads = (
-        None if g is None else g.detach().contiguous().numpy() for g in (grad_sample, grad_kl, grad_log_q)
-    )
     arguments = _arguments((mu, log_var, prior_mean, prior_log_var), options)
-    return [torch.from_numpy(g) for g in _core.reparameterize_backward(*arguments, *grads) if g is not None]
+    found = _core.reparameterize_backward(*arguments, *map(_array, (grad_sample, grad_kl, grad_log_q)))
+    return [torch.from_numpy(g) for g in found if g is not None]
 
 
 def _pull_shapes(*arguments: Any) -> list[torch.Tensor]:
     return [x.new_empty(x.shape) for x in arguments[3:5] if x is not None]
 
 
-_forward = torch.library.custom_op(
-    "vfe_fast::reparameterize",
-    _draw,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
-)
-_forward.register_fake(_draw_shapes)
+# Not by `custom_op`, which calls each function through five of its own.
+_library = torch.library.Library("vfe_fast", "DEF")
 
-_backward = torch.library.custom_op(
-    "vfe_fast::reparameterize_backward",
-    _pull,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor? grad_sample, Tensor? grad_kl, Tensor? grad_log_q, {_INPUTS}, {_OPTIONS}) -> Tensor[]",
+
+def _operator(name: str, schema: str, kernel: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
+    _library.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
+    _library.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"vfe_fast::{name}", shapes, lib=_library)
+    return getattr(torch.ops.vfe_fast, name).default
+
+
+_forward = _operator(
+    "reparameterize", f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)", _draw, _draw_shapes
 )
-_backward.register_fake(_pull_shapes)
+_backward = _operator(
+    "reparameterize_backward", f"({_GRADIENTS}, {_INPUTS}, {_OPTIONS}) -> Tensor[]", _pull, _pull_shapes
+)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -200,7 +208,14 @@ def _differentiate(ctx: Any, grad_sample: Any, grad_kl: Any, grad_log_q: Any) ->
     return (grad_mu, grad_log_var[0] if grad_log_var else None, *(None,) * (2 + len(ctx.options)))
 
 
-_forward.register_autograd(_differentiate, setup_context=_keep)
+def _refuse(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError(
+        "samples, densities and bounds: expected to be differentiated by once, got a gradient's gradient"
+    )
+
+
+torch.library.register_autograd("vfe_fast::reparameterize", _differentiate, setup_context=_keep, lib=_library)
+torch.library.register_autograd("vfe_fast::reparameterize_backward", _refuse, lib=_library)
 
 
 def _is_plain(mu: torch.Tensor) -> bool:
@@ -234,11 +249,7 @@ class _NotTwice(torch.autograd.Function):
     def forward(ctx: Any, gradient: torch.Tensor, *parameters: Any) -> torch.Tensor:
         return gradient.view_as(gradient)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(
-            "samples, densities and bounds: expected to be differentiated by once, got a gradient's gradient"
-        )
+    backward = staticmethod(_refuse)
 
 
 class _Call(torch.autograd.Function):
@@ -265,7 +276,7 @@ class _CallWithPrior(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mu: Any, log_var: Any, *options: Any) -> Any:
         arguments = _arguments((mu, log_var, None, None), options)
-        results = tuple(map(torch.from_numpy, _core.reparameterize(*arguments, log_prior=True)))
+        results = tuple(map(torch.from_numpy, _core.reparameterize(*arguments, True)))
         ctx.save_for_backward(mu, log_var, results[0])
         ctx.arguments = arguments
         ctx.set_materialize_grads(False)
@@ -275,22 +286,69 @@ class _CallWithPrior(torch.autograd.Function):
     @once
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         *_, sample = ctx.saved_tensors  # refused if somebody has changed one
-        *of_draw, of_log_prior = (None if g is None else g.detach().contiguous().numpy() for g in grads)
+        of_sample, of_kl, of_log_q, of_log_prior = map(_array, grads)
+        arguments: KernelArguments = ctx.arguments
         found = _core.reparameterize_backward(
-            *ctx.arguments, *of_draw, sample=sample.numpy(), grad_log_prior=of_log_prior
+            *arguments, of_sample, of_kl, of_log_q, sample.numpy(), of_log_prior
         )
         return (*map(torch.from_numpy, found), *(None,) * 6)
+
+
+def _draw_gaussian_here(
+    mu: torch.Tensor, log_var: torch.Tensor, n_samples: int, key: int, row_offset: int
+) -> tuple[torch.Tensor, ...]:
+    arrays = _array(mu), _array(log_var), None, None
+    results = _core.reparameterize(
+        _core.Family.gaussian, *arrays, n_samples, 1.0, key % (1 << 64), row_offset, 0
+    )
+    return tuple(map(torch.from_numpy, results[:3]))
+
+
+# The same of a Gaussian q in a function that is compiled, with a gradient that is compiled with it.
+_draw_gaussian = _operator(
+    "draw_gaussian",
+    "(Tensor mu, Tensor log_var, SymInt n_samples, SymInt seed, SymInt row_offset)"
+    " -> (Tensor, Tensor, Tensor)",
+    _draw_gaussian_here,
+    lambda mu, log_var, n_samples, *_: _draw_shapes(mu, log_var, None, None, "gaussian", n_samples),
+)
+
+
+def _keep_samples(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2], output[0])
+    ctx.set_materialize_grads(False)
+
+
+def _follow(ctx: Any, grad_sample: Any, grad_kl: Any, grad_log_q: Any) -> tuple[Any, ...]:
+    """From the samples: s ε is z - μ. The compiler makes one loop of it, with what comes before and after."""
+    mu, log_var, z = ctx.saved_tensors
+    by_mu = by_log_scale = torch.zeros_like(mu)
+    if grad_sample is not None:
+        by_mu, by_log_scale = grad_sample.sum(0), (grad_sample * (z - mu)).sum(0)
+    if grad_kl is not None:
+        by_mu = by_mu + grad_kl[:, None] * mu
+        by_log_scale = by_log_scale + grad_kl[:, None] * torch.expm1(log_var)
+    if grad_log_q is not None:
+        by_log_scale = by_log_scale - grad_log_q.sum(0)[:, None]
+    return by_mu, 0.5 * by_log_scale, None, None, None
+
+
+torch.library.register_autograd("vfe_fast::draw_gaussian", _follow, setup_context=_keep_samples, lib=_library)
 
 
 def draw_with_log_prior(
     mu: torch.Tensor, log_var: torch.Tensor, n_samples: int, rng: Any, row_offset: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """Sample, KL, log q and the log density of the prior N(0, 1); None where only the operator will do."""
-    if not _is_plain(mu):
+    compiling = torch.compiler.is_compiling()
+    if not (compiling or _is_plain(mu)):
         return None
     _check(mu, "mu")
     _check(log_var, "log_var")
-    key = seed(rng)
-    key = key - (1 << 64) if key >= 1 << 63 else key
-    options = ("gaussian", count(n_samples, "n_samples"), None, key, count(row_offset, "row_offset", 0), 0)
-    return _CallWithPrior.apply(mu, log_var, *options)
+    n_samples, row_offset = count(n_samples, "n_samples"), count(row_offset, "row_offset", 0)
+    key = _signed(rng)
+    if compiling:
+        inputs = mu.contiguous(), log_var.contiguous()  # in the compiled loop before, if they are slices
+        sample, kl, log_q = _draw_gaussian(*inputs, n_samples, key, row_offset)
+        return sample, kl, log_q, standard_normal_log_density(sample)
+    return _CallWithPrior.apply(mu, log_var, "gaussian", n_samples, None, key, row_offset, 0)
