@@ -356,7 +356,8 @@ def vae(*given, purpose, n_samples, threads, exact=False):
         decoder = torch.nn.Sequential(
             linear(n_latents, hidden[-1]), tanh(), linear(*hidden), tanh(), linear(hidden[0], n_visible)
         )
-        optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+        parameters = [*encoder.parameters(), *decoder.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
         entropy = torch.nn.functional.binary_cross_entropy_with_logits
 
         def loss_of():

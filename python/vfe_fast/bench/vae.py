@@ -116,7 +116,7 @@ def _ours(*given: Array, purpose: Purpose, n_samples: int, threads: int, exact: 
 
         def step(compiled: str) -> Call:
             vae = vft.VAE.mlp(SIZES[0], SIZES[-1], hidden=SIZES[1:-1])
-            optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
+            optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3, fused=True)
 
             def loss_of(key: int) -> Any:
                 return objective(vae, x, rng=key).loss
