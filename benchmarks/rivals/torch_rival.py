@@ -379,7 +379,7 @@ def vae(*given, purpose, n_samples, threads, exact=False):
 
             return call
 
-        return fastest([step(loss_of), step(torch.compile(loss_of))], 3)
+        return fastest([step(loss_of), step(torch.compile(loss_of))])
 
     mu, log_var, _ = map(torch.from_numpy, given)
     leaves = mu.requires_grad_(), log_var.requires_grad_()
