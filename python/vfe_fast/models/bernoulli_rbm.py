@@ -292,10 +292,8 @@ class BernoulliRBM(BinaryRBM):
         packed, give_back = borrow_states(states, len(given), name, cuda=cuda)
         try:
             results = _core.free_energy(
-                weights, given, other, packed,
-                beta=real(beta, "beta"), free_energy=free_energy, mean_hidden=not free_energy,
-                num_threads=threads(num_threads), exchanged=exchanged, prepared=prepared,
-                cuda=cuda,
+                weights, given, other, packed, real(beta, "beta"), free_energy, not free_energy,
+                threads(num_threads), exchanged, prepared, cuda,
             )  # fmt: skip
         except MemoryError as error:
             raise MemoryError(f"{name}: expected fewer states, got {len(packed)}: {error}") from None

@@ -16,7 +16,7 @@ from ..brief import brief
 from ..device import DeviceArray
 from ..files import read_arrays, write_arrays
 from ..random import seed
-from .states import Sampled, Words, own_words, states_of
+from .states import Sampled, Steps, Words, own_words, states_of
 
 __all__ = ["ChainState", "GibbsChains", "gibbs"]
 
@@ -88,8 +88,7 @@ def gibbs(
     """
     states, cuda = states_of(rbm), on_cuda(device, v0)
     start, give_back = states.take(v0, "v0", cuda=cuda)
-    visible, hidden = states.move(
-        start,
+    steps = Steps(
         n_steps=count(n_steps, "n_steps"),
         beta=_betas(beta),
         clamped=_mask(clamped, rbm.n_visible),
@@ -97,8 +96,8 @@ def gibbs(
         chain_offset=count(chain_offset, "chain_offset", 0),
         step_offset=count(step_offset, "step_offset", 0),
         num_threads=threads(num_threads),
-        cuda=cuda,
     )
+    visible, hidden = states.move(start, steps, cuda=cuda)
     return give_back(states.visible(visible)), give_back(states.hidden(hidden))
 
 
@@ -233,8 +232,7 @@ class GibbsChains:
         """
         state = self._state
         n_steps = count(n_steps, "n_steps")
-        visible, hidden = states_of(self.rbm).move(
-            state.visible,
+        steps = Steps(
             n_steps=n_steps,
             beta=_betas(beta),
             clamped=self._clamped,
@@ -242,8 +240,8 @@ class GibbsChains:
             chain_offset=0,
             step_offset=state.step,
             num_threads=self._num_threads,
-            cuda=self._cuda,
         )
+        visible, hidden = states_of(self.rbm).move(state.visible, steps, cuda=self._cuda)
         self._state = ChainState(visible, hidden, state.seed, state.step + n_steps)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,18 @@ Sampled: TypeAlias = BernoulliRBM | GaussianRBM | SpinRBM
 _START_STEP = (1 << 56) - 2  # the last there is: no chain ever gets there
 
 
+class Steps(NamedTuple):
+    """How chains move: what kernels take after the states, in their order. By names, a call takes longer."""
+
+    n_steps: int
+    beta: float | Array
+    clamped: Words | None
+    seed: int
+    chain_offset: int
+    step_offset: int
+    num_threads: int
+
+
 class States(Protocol):
     """States of a model's units, as users know them and as kernels do, for which hidden ones are packed."""
 
@@ -32,8 +44,8 @@ class States(Protocol):
     def hidden(self, words: Words) -> Array:
         """Hidden states for a user, a fresh array."""
 
-    def move(self, start: Array, **options: Any) -> tuple[Array, Words]:
-        """Visible and hidden states after some steps; `options` are the kernel's."""
+    def move(self, start: Array, steps: Steps, *, cuda: bool = False) -> tuple[Array, Words]:
+        """Visible and hidden states after some steps."""
 
     def draw_start(self, n_chains: int, key: int, num_threads: int) -> Array:
         """Visible states of independent units: a Gibbs step without weights, under a number of its own."""
@@ -60,17 +72,17 @@ class BitStates:
         """Unpack them."""
         return _core.unpack_states(words, self.rbm.n_hidden)
 
-    def move(self, start: Words, **options: Any) -> tuple[Words, Words]:
+    def move(self, start: Words, steps: Steps, *, cuda: bool = False) -> tuple[Words, Words]:
         """Run kernel `gibbs`."""
-        parameters, prepared = self.rbm.prepared
-        return _core.gibbs(*parameters, start, prepared=prepared, **options)
+        (weights, visible_bias, hidden_bias), prepared = self.rbm.prepared
+        return _core.gibbs(weights, visible_bias, hidden_bias, start, *steps, prepared, cuda)
 
     def draw_start(self, n_chains: int, key: int, num_threads: int) -> Words:
         """Draw them from the visible biases."""
         n_visible, dtype = self.rbm.n_visible, self.rbm.dtype
         visible, _ = _core.gibbs(
             np.zeros((n_visible, 1), dtype), self.rbm.visible_bias, np.zeros(1, dtype),
-            np.zeros((n_chains, -(-n_visible // 64)), np.uint64), **_start_of(key, num_threads),
+            np.zeros((n_chains, -(-n_visible // 64)), np.uint64), *_start_of(key, num_threads),
         )  # fmt: skip
         return visible
 
@@ -118,21 +130,19 @@ class RealStates:
         """Unpack them."""
         return _core.unpack_states(words, self.rbm.n_hidden)
 
-    def move(self, start: Array, *, cuda: bool = False, **options: Any) -> tuple[Array, Words]:
+    def move(self, start: Array, steps: Steps, *, cuda: bool = False) -> tuple[Array, Words]:
         """Run kernel `gaussian_gibbs`."""
         if cuda:
             raise _core.TargetUnavailableError("device='cuda': there is no kernel for real units")
         (weights, visible_bias, hidden_bias, sigma), prepared = self.rbm.prepared
-        return _core.gaussian_gibbs(
-            weights, visible_bias, hidden_bias, sigma, start, prepared=prepared, **options
-        )
+        return _core.gaussian_gibbs(weights, visible_bias, hidden_bias, sigma, start, *steps, prepared)
 
     def draw_start(self, n_chains: int, key: int, num_threads: int) -> Array:
         """Draw them from the visible biases and variances."""
         n_visible, dtype = self.rbm.n_visible, self.rbm.dtype
         visible, _ = _core.gaussian_gibbs(
             np.zeros((n_visible, 1), dtype), self.rbm.visible_bias, np.zeros(1, dtype), self.rbm.sigma,
-            np.zeros((n_chains, n_visible), dtype), **_start_of(key, num_threads),
+            np.zeros((n_chains, n_visible), dtype), *_start_of(key, num_threads),
         )  # fmt: skip
         return visible
 
@@ -180,11 +190,8 @@ def own_words(words: Any, n_units: int, name: str) -> Words:
     return own
 
 
-def _start_of(key: int, num_threads: int) -> dict[str, Any]:
-    return {
-        "n_steps": 1, "beta": 1.0, "clamped": None, "seed": key, "chain_offset": 0,
-        "step_offset": _START_STEP, "num_threads": num_threads,
-    }  # fmt: skip
+def _start_of(key: int, num_threads: int) -> Steps:
+    return Steps(1, 1.0, None, key, 0, _START_STEP, num_threads)
 
 
 def _spins(bits: Array) -> Array:

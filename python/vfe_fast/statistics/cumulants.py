@@ -149,10 +149,8 @@ def cumulants(
     counts = blocks(n)
     with memory_for("x", samples.shape):
         values, stderr, _, _ = _core.cumulants(
-            samples, shared,
-            order=max(order, _LEAST), unbiased=bool(unbiased), counts=counts, wanted="ve",
-            num_threads=threads(num_threads), cuda=cuda,
-        )  # fmt: skip
+            samples, shared, max(order, _LEAST), bool(unbiased), counts, "ve", threads(num_threads), cuda
+        )
     assert values is not None
     assert stderr is not None
     return _result(values, stderr, order, n, len(counts), bool(unbiased), weights is not None, give_back)

@@ -29,7 +29,7 @@ from ..free_energy.tap import ORDERS
 from ..models import BernoulliRBM, GaussianRBM
 from ..random import generator
 from ..sampling.gibbs import ChainState, GibbsChains
-from ..sampling.states import Words, states_of
+from ..sampling.states import Steps, Words, states_of
 from ..sampling.tempering import swaps
 from .averages import Contrast, Machine, Statistics, clamped, difference
 
@@ -180,10 +180,11 @@ class ContrastiveDivergence:
         step = update * self.settings.n_steps
         if isinstance(self.rbm, GaussianRBM):
             num_threads = self.settings.num_threads
-            moved, _ = states_of(self.rbm).move(
-                batch, n_steps=self.settings.n_steps, beta=1.0, clamped=None, seed=self.settings.seed,
+            steps = Steps(
+                n_steps=self.settings.n_steps, beta=1.0, clamped=None, seed=self.settings.seed,
                 chain_offset=0, step_offset=step, num_threads=threads(num_threads),
             )  # fmt: skip
+            moved, _ = states_of(self.rbm).move(batch, steps)
             return difference(clamped(self.rbm, batch, num_threads), clamped(self.rbm, moved, num_threads))
         found, _, _ = _contrast(self.rbm, batch, None, self.settings, self.settings.seed, step)
         return found

@@ -92,8 +92,8 @@ void bind_cumulants(py::module_& module) {
         if (bad_weights) throw ArgumentError("weights: expected finite numbers >= 0, got others");
         return std::tuple{values, errors, replicates, sums};
       },
-      py::arg("x").noconvert(), py::arg("weights"), py::kw_only(), py::arg("order"), py::arg("unbiased"),
-      py::arg("counts"), py::arg("wanted"), py::arg("num_threads") = 0, py::arg("cuda") = false,
+      py::arg("x").noconvert(), py::arg("weights"), py::arg("order"), py::arg("unbiased"), py::arg("counts"),
+      py::arg("wanted"), py::arg("num_threads") = 0, py::arg("cuda") = false,
       "Of `wanted`, letters of 'vers': cumulants along the last axis, their errors, estimates without each block, "
       "sums.");
 

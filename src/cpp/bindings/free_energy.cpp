@@ -31,7 +31,7 @@ void bind_free_energy(py::module_& module) {
         return py::make_tuple(energies, means);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
-      py::arg("visible").noconvert(), py::kw_only(), py::arg("beta"), py::arg("free_energy"), py::arg("mean_hidden"),
+      py::arg("visible").noconvert(), py::arg("beta"), py::arg("free_energy"), py::arg("mean_hidden"),
       py::arg("num_threads"), py::arg("exchanged") = false, py::arg("prepared") = nullptr, py::arg("cuda") = false,
       "Clamped free energies and mean hidden states of packed visible states; None for what is not asked for.");
 }

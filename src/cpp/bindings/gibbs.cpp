@@ -26,10 +26,9 @@ void bind_gibbs(py::module_& module) {
         return py::make_tuple(visible, hidden);
       },
       py::arg("weights").noconvert(), py::arg("visible_bias").noconvert(), py::arg("hidden_bias").noconvert(),
-      py::arg("start").noconvert(), py::kw_only(), py::arg("n_steps"), py::arg("beta"), py::arg("clamped"),
-      py::arg("seed"), py::arg("chain_offset"), py::arg("step_offset"), py::arg("num_threads"),
-      py::arg("prepared") = nullptr, py::arg("cuda") = false,
-      "Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.");
+      py::arg("start").noconvert(), py::arg("n_steps"), py::arg("beta"), py::arg("clamped"), py::arg("seed"),
+      py::arg("chain_offset"), py::arg("step_offset"), py::arg("num_threads"), py::arg("prepared") = nullptr,
+      py::arg("cuda") = false, "Packed visible and hidden states after n_steps of block Gibbs sampling from `start`.");
 }
 
 }  // namespace vfe::bindings
