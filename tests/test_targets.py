@@ -54,13 +54,28 @@ def test_target_the_processor_lacks_is_refused():
     assert "this processor lacks it" in result.stderr
 
 
-def test_cuda_is_refused_with_a_reason():
+RBM = vf.BernoulliRBM([[0.1, 0.2]], [0.3], [0.4, 0.5])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: vf.GibbsChains(RBM, 2, device="cuda"),
+        lambda: vf.gibbs(RBM, [[1]], 1, device="cuda"),
+        lambda: RBM.free_energy([[1]], device="cuda"),
+        lambda: RBM.mean_hidden([[1]], device="cuda"),
+        lambda: vf.cumulants([1.0, 2.0, 4.0], order=2, device="cuda"),
+        lambda: vf.random.normal(3, device="cuda"),
+        lambda: vf.random.uniform(3, device="cuda"),
+        lambda: vf.reparameterize([[0.5]], [[0.1]], device="cuda"),
+    ],
+)
+def test_cuda_is_refused_with_a_reason(call):
     problem = vf.show_config("dict")["cuda_problem"]
     if not problem:
         pytest.skip("CUDA is usable here")
-    rbm = vf.BernoulliRBM([[0.1, 0.2]], [0.3], [0.4, 0.5])
     with pytest.raises(vf.TargetUnavailableError, match="device='cuda'") as caught:
-        vf.GibbsChains(rbm, 2, device="cuda")
+        call()
     assert problem in str(caught.value)
 
 

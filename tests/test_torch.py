@@ -230,6 +230,18 @@ def test_second_derivatives_are_refused(of: str, by: tuple[bool, bool]) -> None:
     assert not torch.autograd.grad(loss(), leaf)[0].requires_grad
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_forward_mode_is_refused() -> None:
+    """PyTorch would give the tangent 0."""
+    mu, log_var = tensors(parameters("gaussian", 4, 7))
+    for function in (
+        lambda x: vft.reparameterize(x, log_var, rng=1).kl,
+        lambda x: vft.reparameterize(mu, x, rng=1).kl,
+    ):
+        with pytest.raises(NotImplementedError, match=r"^mu, log_var: expected tensors without tangents"):
+            torch.func.jvp(function, (mu,), (torch.ones_like(mu),))
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # one call after another
 def test_vmap() -> None:
     """Each call the same, with gradients; `torch.func.grad` is refused by PyTorch."""

@@ -840,6 +840,25 @@ def test_optimal_variance_outside_training_is_the_running_mean() -> None:
     assert best.n_seen.item() == 3
 
 
+def test_parameters_that_are_slices_are_trained() -> None:
+    """The fused Adam takes their memory for contiguous, writes beside them, and says nothing."""
+
+    def trained(optimizer: Any) -> tuple[Any, Any]:
+        torch.manual_seed(3)
+        vae = vft.VAE.mlp(12, 2, hidden=(8,))
+        whole = torch.zeros(8, 20)
+        whole[:, :12] = vae.encoder.body[0].weight.detach()
+        vae.encoder.body[0].weight = torch.nn.Parameter(whole[:, :12])
+        vft.fit(vae, torch.eye(12), n_epochs=3, batch_size=4, rng=1, optimizer=optimizer)
+        return whole, [p.detach() for p in vae.parameters()]
+
+    whole, parameters = trained(None)
+    expected, others = trained(lambda parameters: torch.optim.Adam(parameters, lr=1e-3))
+    assert not whole[:, 12:].any()
+    assert torch.equal(whole, expected)
+    assert all(torch.equal(a, b) for a, b in zip(parameters, others, strict=True))
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
 def test_compiled_networks_are_called_and_give_the_same() -> None:
     """The objective and its gradients, by a compiler that compiles nothing; both parts go through it."""
@@ -868,8 +887,12 @@ def test_compiled_networks_are_called_and_give_the_same() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
-    "objective", [vft.ELBO(1), vft.ELBO(3, analytic_kl=False), vft.IWAE(5), vft.CumulantELBO(2, 5)]
-)
+    "objective",
+    [
+        vft.ELBO(1), vft.ELBO(3, analytic_kl=False), vft.IWAE(5), vft.CumulantELBO(2, 5),
+        vft.IWAE(5, doubly_reparameterized=True),
+    ],
+)  # fmt: skip
 def test_compiled_objectives_give_the_same(objective: Any) -> None:
     """Value and gradients; compiled, those of a sample come from it, not from its noise drawn again."""
     torch.manual_seed(3)

@@ -16,7 +16,14 @@ import numpy as np
 from . import _core
 from .arguments import count
 from .random import seed
-from .sampling.reparameterize import RELAXED, Family, Reparameterized, prepared, split_prior
+from .sampling.reparameterize import (
+    RELAXED,
+    Family,
+    KernelArguments,
+    Reparameterized,
+    prepared,
+    split_prior,
+)
 from .statistics.cumulants import MOST_ORDERS
 from .statistics.cumulants import cumulants as cumulants_of
 from .statistics.gradients import cumulants_backward
@@ -156,7 +163,7 @@ def _refuse_early(location: Any, spread: Any, pair: Any, options: tuple[Any, ...
         raise ValueError(f"log_var: expected {expected}, got {got}")
 
 
-def _prepared(arrays: Any, key: int, options: tuple[Any, ...]) -> tuple[Any, ...]:
+def _prepared(arrays: Any, key: int, options: tuple[Any, ...]) -> KernelArguments:
     location, spread, mean, log_var = arrays
     family, n_samples, temperature, row_offset, num_threads = options
     return prepared(

@@ -107,7 +107,11 @@ def fit(
     parameters = [p for p in vae.parameters() if p.requires_grad]
     schedule = learning_rate if callable(learning_rate) else None
     rate = real(learning_rate if schedule is None else schedule(0.0), "learning_rate", 0.0)
-    made = torch.optim.Adam(parameters, lr=rate, fused=True) if optimizer is None else optimizer(parameters)
+    if optimizer is None:
+        in_order = all(p.layout == torch.strided and p.is_contiguous() for p in parameters)
+        made = torch.optim.Adam(parameters, lr=rate, fused=in_order)  # fused, it would ignore their strides
+    else:
+        made = optimizer(parameters)
     continued = checkpoint is not None and os.path.exists(checkpoint)
     settings = {
         "objective": repr(objective),

@@ -239,6 +239,16 @@ class IWAE(_Objective):
     def __post_init__(self) -> None:
         _checked(self, 1)
 
+    def __call__(self, vae: VAE, x: torch.Tensor, *, rng: Any = None) -> Bound:
+        """Estimate ln p(x): see `ELBO`."""
+        if self.doubly_reparameterized:
+            return self._uncompiled(vae, x, rng=rng)
+        return super().__call__(vae, x, rng=rng)
+
+    @torch.compiler.disable(reason="a hook on the samples stands between decoder and encoder")
+    def _uncompiled(self, vae: VAE, x: torch.Tensor, *, rng: Any) -> Bound:
+        return super().__call__(vae, x, rng=rng)
+
     @property
     def path_only(self) -> bool:
         """Whether gradients reach q through its samples alone."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from .. import _core
 from ..arguments import count, real, threads
@@ -88,8 +89,10 @@ def reparameterize(
         None if temperature is None else real(temperature, "temperature"), _signed(rng),
         count(row_offset, "row_offset", 0), threads(num_threads),
     )  # fmt: skip
-    call = _Call.apply if _is_plain(mu) else _forward
-    sample, kl, log_q = call(*arguments)
+    plain = _is_plain(mu)
+    if not (plain or torch.compiler.is_compiling()):
+        _refuse_tangents(mu, log_var)
+    sample, kl, log_q = _Call.apply(*arguments) if plain else _forward(*arguments)
     return Reparameterized(sample, kl, log_q, family)
 
 
@@ -101,8 +104,19 @@ def _check(x: Any, name: str) -> None:
             f"{name}: expected a tensor in host memory, got one on {x.device}; "
             "the operator has no CUDA kernel, but vfe_fast.reparameterize takes arrays on a device"
         )
+    if x.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of {x.layout}")
     if x.dtype != torch.float32 and x.dtype != torch.float64:
         raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}")
+
+
+def _refuse_tangents(*tensors: torch.Tensor | None) -> None:
+    """Of forward mode, for which PyTorch would take an operator's derivative for 0."""
+    for x in tensors:
+        if x is not None and forward_ad.unpack_dual(x).tangent is not None:
+            raise NotImplementedError(
+                "mu, log_var: expected tensors without tangents, got a forward derivative"
+            )
 
 
 def _constant(x: Any, mu: torch.Tensor) -> torch.Tensor | None:
@@ -159,8 +173,8 @@ def _draw(
     return sample, kl, log_q
 
 
-def _draw_shapes(mu: Any, log_var: Any, prior_mean: Any, prior_log_var: Any, *options: Any) -> Any:
-    n_samples = options[1]
+def _shapes(mu: torch.Tensor, n_samples: int) -> tuple[torch.Tensor, ...]:
+    """Of samples, KL and log q."""
     shapes = (n_samples, *mu.shape), mu.shape[:1], (n_samples, mu.shape[0])
     return tuple(mu.new_empty(shape) for shape in shapes)
 
@@ -190,7 +204,10 @@ def _operator(name: str, schema: str, kernel: Callable[..., Any], shapes: Callab
 
 
 _forward = _operator(
-    "reparameterize", f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)", _draw, _draw_shapes
+    "reparameterize",
+    f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+    _draw,
+    lambda *inputs: _shapes(inputs[0], inputs[5]),
 )
 _backward = _operator(
     "reparameterize_backward", f"({_GRADIENTS}, {_INPUTS}, {_OPTIONS}) -> Tensor[]", _pull, _pull_shapes
@@ -294,7 +311,7 @@ class _CallWithPrior(torch.autograd.Function):
         return (*map(torch.from_numpy, found), *(None,) * 6)
 
 
-def _draw_gaussian_here(
+def _draw_in_graph(
     mu: torch.Tensor, log_var: torch.Tensor, n_samples: int, key: int, row_offset: int
 ) -> tuple[torch.Tensor, ...]:
     arrays = _array(mu), _array(log_var), None, None
@@ -309,8 +326,8 @@ _draw_gaussian = _operator(
     "draw_gaussian",
     "(Tensor mu, Tensor log_var, SymInt n_samples, SymInt seed, SymInt row_offset)"
     " -> (Tensor, Tensor, Tensor)",
-    _draw_gaussian_here,
-    lambda mu, log_var, n_samples, *_: _draw_shapes(mu, log_var, None, None, "gaussian", n_samples),
+    _draw_in_graph,
+    lambda mu, log_var, n_samples, *_: _shapes(mu, n_samples),
 )
 
 

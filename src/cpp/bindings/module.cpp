@@ -54,8 +54,8 @@ runtime::InterruptPoll poll_of_this_thread() {
   // Asking Python takes longer than a small kernel. The answer changes when a process forks.
   static std::atomic<unsigned long> main_thread = 0;
   static std::atomic<bool> known = false;
-  [[maybe_unused]] static const int watched = pthread_atfork(nullptr, nullptr, [] { known = false; });
-  if (!known.load(std::memory_order_acquire)) {
+  static const bool watched = pthread_atfork(nullptr, nullptr, [] { known = false; }) == 0;
+  if (!watched || !known.load(std::memory_order_acquire)) {
     main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
     known.store(true, std::memory_order_release);
   }

@@ -61,7 +61,7 @@ struct Call {
        const Optional& prior_log_var, std::int64_t n_samples, double temperature, std::uint64_t seed,
        std::int64_t row_offset, int num_threads, bool cuda)
       : mu(mu_), device(device_of(cuda)) {
-    const auto family = static_cast<Family>(family_);
+    const auto family = static_cast<Family>(family_);  // an int: to ask an enum takes as long as a small kernel
     if (family < Family::gaussian || family > Family::gumbel_softmax) throw ArgumentError("family: expected a Family");
     args.real = real_of(mu, "mu");
     args.family = family;
