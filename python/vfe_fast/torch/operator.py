@@ -114,9 +114,7 @@ def _refuse_tangents(*tensors: torch.Tensor | None) -> None:
     """Of forward mode, for which PyTorch would take an operator's derivative for 0."""
     for x in tensors:
         if x is not None and forward_ad.unpack_dual(x).tangent is not None:
-            raise NotImplementedError(
-                "mu, log_var: expected tensors without tangents, got a forward derivative"
-            )
+            raise RuntimeError("mu, log_var: expected tensors without tangents, got a forward derivative")
 
 
 def _constant(x: Any, mu: torch.Tensor) -> torch.Tensor | None:
