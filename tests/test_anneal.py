@@ -83,8 +83,14 @@ def test_small_increments_are_accurate(target):
     ).all()
 
 
-def test_same_bits_for_any_cut_and_target(keep_target):
-    path, betas = path_of(150, 80, 0.2), np.linspace(0.0, 1.0, 12)
+@pytest.mark.parametrize(
+    ("n_visible", "n_hidden", "scale"),
+    [(150, 80, 0.2), (450, 600, 0.04), (450, 390, 0.4)],
+    ids=["chains apart", "units shared", "and kept"],
+)
+def test_same_bits_for_any_cut_and_target(keep_target, n_visible, n_hidden, scale):
+    """Also for any number of threads, which share chains, or the units of larger models."""
+    path, betas = path_of(n_visible, n_hidden, scale), np.linspace(0.0, 1.0, 12)
     words = path.start(1, 0, 130, 1)
     expected = annealed(path, words, betas, chain_offset=0)
     ways = [annealed(path, words, betas, chain_offset=0, num_threads=n) for n in (2, 3)]

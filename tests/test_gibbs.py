@@ -84,11 +84,16 @@ def test_many_chains_are_drawn_as_few(target, n_visible, n_hidden, scale):
         assert np.array_equal(few[1], h[part])
 
 
-@pytest.mark.parametrize(("n_visible", "n_hidden"), [(784, 70), (150, 131)])
+@pytest.mark.parametrize(
+    ("n_visible", "n_hidden", "scale"), [(784, 70, 4.0), (150, 131, 4.0), (450, 390, 1.2)]
+)
 @pytest.mark.parametrize("n_chains", [16, 300])
-def test_fields_that_are_kept(target, n_visible, n_hidden, n_chains):
-    """Units of a cold model seldom flip: steps of one call start from fields of the step before."""
-    w, a, b = random_parameters(n_visible, n_hidden, scale=4 / np.sqrt(n_hidden))
+def test_fields_that_are_kept(target, n_visible, n_hidden, scale, n_chains):
+    """Units of a cold model seldom flip: steps of one call start from fields of the step before.
+
+    Threads that share the units of the largest model share what is kept, too.
+    """
+    w, a, b = random_parameters(n_visible, n_hidden, scale=scale / np.sqrt(n_hidden))
     rbm = vf.BernoulliRBM(w, a - 1, b)
     beta = np.random.default_rng(4).uniform(0.3, 2.0, n_chains)
     v, _ = vf.gibbs(rbm, np.zeros((n_chains, n_visible), np.uint8), 30, beta=beta, rng=1)
@@ -97,7 +102,7 @@ def test_fields_that_are_kept(target, n_visible, n_hidden, n_chains):
         one_by_one, h = vf.gibbs(rbm, one_by_one, 1, beta=beta, rng=1, step_offset=step)
         flips = np.mean(one_by_one != v)
     assert 0 < flips < 0.2  # in eight steps
-    for threads in (1, 2):
+    for threads in (1, 2, 3):
         at_once = vf.gibbs(rbm, v, 8, beta=beta, rng=1, step_offset=30, num_threads=threads)
         assert np.array_equal(at_once[0], one_by_one)
         assert np.array_equal(at_once[1], h)

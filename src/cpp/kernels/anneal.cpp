@@ -6,35 +6,27 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-constexpr std::int64_t most_block_chains = 64;  // whose kept fields stay in a second-level cache
-constexpr std::int64_t lanes = 8;
+constexpr std::int64_t most_block_chains = 128;  // whose kept fields stay in a second-level cache
 constexpr std::int64_t tiles_per_log = 512 / tile_width;  // factors are >= 1/2: a product of 512 is normal
 constexpr double short_distance = 0.124;                  // below 1/8
 
-// sum_j softplus(high x_j) - softplus(low x_j) of one chain, tile by tile.
+// What sum_j softplus(high x_j) - softplus(low x_j) is of, for each tile and chain: (high - low) positive + ln product.
 struct SoftplusGrowth {
-  double positive[lanes], product[lanes];
-  double logs;
+  std::int64_t n_tiles, n_chains;
+  runtime::Buffer<double> positive, product;  // (n_tiles, n_chains)
 
-  VFE_HD void start() {
-    for (std::int64_t l = 0; l < lanes; ++l) {
-      positive[l] = 0;
-      product[l] = 1;
+  SoftplusGrowth(std::int64_t tiles, std::int64_t chains)
+      : n_tiles(tiles), n_chains(chains), positive(tiles * chains), product(tiles * chains) {}
+
+  VFE_HD double sum(std::int64_t chain, double distance) const {
+    double sum = 0, logs = 0, factors = 1;
+    for (std::int64_t tile = 0; tile < n_tiles; ++tile) {
+      sum += positive[tile * n_chains + chain];
+      factors *= product[tile * n_chains + chain];
+      if ((tile + 1) % tiles_per_log != 0 && tile + 1 < n_tiles) continue;
+      logs += numerics::log(factors);
+      factors = 1;
     }
-    logs = 0;
-  }
-  VFE_HD void take_log() {
-    double all = 1;
-    for (std::int64_t l = 0; l < lanes; ++l) {
-      all *= product[l];
-      product[l] = 1;
-    }
-    logs += numerics::log(all);
-  }
-  VFE_HD double value(double distance) {
-    take_log();
-    double sum = 0;
-    for (std::int64_t l = 0; l < lanes; ++l) sum += positive[l];
     return distance * sum + logs;
   }
 };
@@ -58,14 +50,12 @@ struct Units {
   }
 };
 
-// Adds a tile's units of all chains. Padding has fields of 0, which add nothing.
+// Sums and products of a tile's units, for all chains. Padding has fields of 0, which add nothing.
 template <bool near>
-VFE_HD void add_tile(const Units& units, const FieldsOfTile& found, std::int64_t n_chains, float low, float distance,
-                     SoftplusGrowth* sums) {
-  constexpr std::int64_t full = strip_width<std::int32_t>;
-  static_assert(full == 2 * lanes);
+VFE_HD void put_tile(const Units& units, const FieldsOfTile& found, std::int64_t n_chains, float low, float distance,
+                     double* positives, double* products) {
+  constexpr std::int64_t full = strip_width<std::int32_t>, lanes = full / 2;
   for (std::int64_t c = 0; c < n_chains; ++c) {
-    SoftplusGrowth sum = sums[c];
     float positive[full] = {};
     alignas(64) float growth[tile_width];
     for (std::int64_t k = 0; k < tile_width; k += full) {
@@ -77,23 +67,25 @@ VFE_HD void add_tile(const Units& units, const FieldsOfTile& found, std::int64_t
         growth[k + l] = e / (1.0f + e) * decay<near>(distance * size);
       }
     }
+    double product[lanes], sum[lanes];
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      product[l] = 1;
+      sum[l] = static_cast<double>(positive[l] + positive[l + lanes]);
+    }
     for (std::int64_t k = 0; k < tile_width; k += full) {
       for (std::int64_t l = 0; l < lanes; ++l) {  // two factors as one
         const float first = growth[k + l], second = growth[k + lanes + l];
-        sum.product[l] *= 1.0 + static_cast<double>(first + second + first * second);
+        product[l] *= 1.0 + static_cast<double>(first + second + first * second);
       }
     }
-    for (std::int64_t l = 0; l < lanes; ++l) {
-      sum.positive[l] += static_cast<double>(positive[l] + positive[l + lanes]);
+    for (std::int64_t half = lanes / 2; half > 0; half /= 2) {
+      for (std::int64_t l = 0; l < half; ++l) {
+        product[l] *= product[l + half];
+        sum[l] += sum[l + half];
+      }
     }
-    sums[c] = sum;
-  }
-}
-
-// Chains word first, so that loops run over the chains, and back.
-void turn(const std::uint64_t* from, std::int64_t rows, std::int64_t columns, std::uint64_t* to) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
+    positives[c] = sum[0];
+    products[c] = product[0];
   }
 }
 
@@ -113,12 +105,12 @@ void anneal(const AnnealArgs& args) {
 
   const double n_weights = static_cast<double>(rbm.n_visible) * static_cast<double>(rbm.n_hidden);
   const double n_draws = static_cast<double>(rbm.n_visible + 2 * rbm.n_hidden);
-  const double nanoseconds =
-      static_cast<double>(args.n_chains) * static_cast<double>(args.n_increments) * (n_weights / 128.0 + 2.0 * n_draws);
-  const std::int64_t size = runtime::items_per_task(args.n_chains, most_block_chains, nanoseconds, args.num_threads);
+  const ChainBlocks blocks(args.n_chains, args.n_increments,
+                           static_cast<double>(args.n_chains) * (n_weights / 128.0 + 2.0 * n_draws),
+                           sweep.fewest_tiles(), args.num_threads, most_block_chains);
   // Nothing may be left out of the sums that increments need, too: coarse ones serve the visible units alone.
   const CoarseLayer* coarse = nullptr;
-  if (coarse_is_worth(size, args.n_chains, args.n_increments, args.prepared != nullptr)) {
+  if (coarse_is_worth(blocks.size, args.n_chains, args.n_increments, args.prepared != nullptr)) {
     coarse = &CoarseSweep::of(cache, sweep, args.num_threads).to_visible;
   }
   // Visible units whose fields are no smaller than those at any s: |s c + a_0| <= s_max (|c| + |a_0| / s_max).
@@ -131,66 +123,70 @@ void anneal(const AnnealArgs& args) {
   }
   const DrawnLayer largest_layer(sweep.to_visible, Real::float64, bound.data());
 
-  // Chains [first, first + n), all the way.
-  const auto move_block = [&](std::int64_t first, std::int64_t n) {
-    const runtime::Buffer<std::uint64_t> visible(visible_words * n), hidden(hidden_words * n);
-    const runtime::Buffer<double> bias(rbm.n_visible);
-    const runtime::Buffer<SoftplusGrowth> sums(n);
-    turn(args.start + first * visible_words, n, visible_words, visible.data());
+  // Chains [first, first + n), all the way, by threads that share the tiles of each half step.
+  const auto move_block = [&](std::int64_t first, std::int64_t n, std::int64_t n_threads) {
     const bool keep = n >= states_worth_groups;
-    const auto visible_layer = [&](double s) {
-      for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
-        bias[i] = static_cast<double>(static_cast<float>(static_cast<double>(slope[i]) + args.base[i] / s));
-      }
-      return DrawnLayer(sweep.to_visible, Real::float64, bias.data());
-    };
-    DrawnFields hidden_fields(to_hidden_layer, nullptr, 0.0, n, keep);
-    DrawnFields visible_fields(largest_layer, coarse, largest_s, n, keep);
-    const States visible_states{visible.data(), n, 1, n}, hidden_states{hidden.data(), n, 1, n};
+    const FieldsOfLayer of_hidden(to_hidden_layer, nullptr, 0.0, n, keep);
+    const FieldsOfLayer of_visible(largest_layer, coarse, largest_s, n, keep);
+    StepStates visible(visible_words, n, of_hidden.keeps), hidden(hidden_words, n, of_visible.keeps);
+    visible.take(args.start + first * visible_words);
+    SoftplusGrowth growth(hidden_words, n);
+    const runtime::Buffer<double> slopes(n);
 
-    for (std::int64_t k = 0; k < args.n_increments; ++k) {
-      const double before = args.betas[k], after = args.betas[k + 1];
-      const double low = before < after ? before : after, distance = (before < after ? after : before) - low;
-      const double sign = before < after ? 1.0 : -1.0;
-      const bool near = distance * largest <= short_distance, moves = k + 1 < args.n_increments || !args.stay;
-      const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first),
-                      static_cast<std::uint64_t>(args.first_step + k)};
-      for (std::int64_t c = 0; c < n; ++c) sums[c].start();
-      hidden_fields.start(visible_states);
-      for (std::int64_t tile = 0; tile < hidden_words; ++tile) {
-        runtime::check_interrupt();
-        const FieldsOfTile found = hidden_fields.find(tile);
-        const auto add = near ? add_tile<true> : add_tile<false>;
-        add(Units(to_hidden_layer, tile), found, n, static_cast<float>(low), static_cast<float>(distance), sums.data());
-        if ((tile + 1) % tiles_per_log == 0) {
-          for (std::int64_t c = 0; c < n; ++c) sums[c].take_log();
+    const auto share = [&](runtime::Member& member) {
+      DrawnFields hidden_fields(of_hidden), visible_fields(of_visible);
+      const runtime::Buffer<double> bias(rbm.n_visible);
+      const auto visible_layer = [&](double s) {
+        for (std::int64_t i = 0; i < rbm.n_visible; ++i) {
+          bias[i] = static_cast<double>(static_cast<float>(static_cast<double>(slope[i]) + args.base[i] / s));
         }
-        if (!moves) continue;
-        draw_tile(to_hidden_layer, tile, found, n, draw, &after, false,
-                  [&](std::int64_t c, std::uint64_t state) { hidden[tile * n + c] = state; });
+        return DrawnLayer(sweep.to_visible, Real::float64, bias.data());
+      };
+      for (std::int64_t k = 0; k < args.n_increments; ++k) {
+        const double before = args.betas[k], after = args.betas[k + 1];
+        const double low = before < after ? before : after, distance = (before < after ? after : before) - low;
+        const double sign = before < after ? 1.0 : -1.0;
+        const bool near = distance * largest <= short_distance, moves = k + 1 < args.n_increments || !args.stay;
+        const Draw draw{key, static_cast<std::uint32_t>(args.first_chain + first),
+                        static_cast<std::uint64_t>(args.first_step + k)};
+        hidden_fields.start(visible.at(k), visible.before(k));
+        for (std::int64_t tile; (tile = member.next(hidden_words + 1)) >= 0;) {
+          runtime::check_interrupt();
+          if (tile == hidden_words) {
+            for (std::int64_t c = 0; c < n; ++c) slopes[c] = slope_dot.with(visible.at(k), c);
+            continue;
+          }
+          const FieldsOfTile found = hidden_fields.find(tile);
+          const auto put = near ? put_tile<true> : put_tile<false>;
+          put(Units(to_hidden_layer, tile), found, n, static_cast<float>(low), static_cast<float>(distance),
+              growth.positive.data() + tile * n, growth.product.data() + tile * n);
+          if (!moves) continue;
+          draw_tile(to_hidden_layer, tile, found, n, draw, &after, false,
+                    [&](std::int64_t c, std::uint64_t state) { hidden.words(k)[tile * n + c] = state; });
+        }
+        const DrawnLayer layer = visible_layer(moves ? after : largest_s);
+        const std::int64_t n_drawn = moves ? visible_words : 0;
+        visible_fields.start(hidden.at(k), hidden.before(k));
+        for (std::int64_t tile; (tile = member.next(n_drawn + 1)) >= 0;) {
+          runtime::check_interrupt();
+          if (tile == n_drawn) {
+            for (std::int64_t c = 0; c < n; ++c) {
+              const double increment = sign * (distance * slopes[c] + growth.sum(c, distance));
+              args.increments[k * args.n_chains + first + c] = increment;
+              args.log_weights[first + c] += increment;
+            }
+            continue;
+          }
+          draw_tile(layer, tile, visible_fields.find(tile), n, draw, &after, false,
+                    [&](std::int64_t c, std::uint64_t state) { visible.words(k + 1)[tile * n + c] = state; });
+        }
       }
-      for (std::int64_t c = 0; c < n; ++c) {
-        const double of_hidden = sums[c].value(distance);
-        const double increment = sign * (distance * slope_dot.with(visible_states, c) + of_hidden);
-        args.increments[k * args.n_chains + first + c] = increment;
-        args.log_weights[first + c] += increment;
-      }
-      if (!moves) continue;
-      const DrawnLayer layer = visible_layer(after);
-      visible_fields.start(hidden_states);
-      for (std::int64_t tile = 0; tile < visible_words; ++tile) {
-        runtime::check_interrupt();
-        draw_tile(layer, tile, visible_fields.find(tile), n, draw, &after, false,
-                  [&](std::int64_t c, std::uint64_t state) { visible[tile * n + c] = state; });
-      }
-    }
-    turn(visible.data(), visible_words, n, args.visible + first * visible_words);
+    };
+    runtime::parallel_team(n_threads, (hidden_words > visible_words ? hidden_words : visible_words) + 1, share);
+    visible.give(args.stay ? args.n_increments - 1 : args.n_increments, args.visible + first * visible_words);
   };
 
-  runtime::parallel_for(ceil_div(args.n_chains, size), nanoseconds, args.num_threads, [&](std::int64_t task) {
-    const std::int64_t first = task * size, left = args.n_chains - first;
-    move_block(first, left < size ? left : size);
-  });
+  blocks.each(move_block);
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

@@ -228,32 +228,26 @@ class Flips {
   Flips(std::int64_t n_inputs, std::int64_t n_states)
       : n_blocks_(ceil_div(n_inputs, block_inputs)),
         most_(n_states * n_inputs / 4),
-        before_(n_states * n_blocks_),
         ends_(2 * n_states),
-        offsets_(most_) {
-    for (std::int64_t k = 0; k < n_states * n_blocks_; ++k) before_[k] = 0;
-  }
+        offsets_(most_) {}
 
-  // Takes the next states. Whether they are so near those before that their fields are sooner found from those.
-  bool next(const States& states) {
+  // Whether the states are so near those before that their fields are sooner found from those: the flips are listed.
+  bool list(const States& states, const States& before) {
     std::int64_t n_flips = 0, n_table_rows = 0;
     for (std::int64_t s = 0; s < states.n; ++s) {
       for (std::int64_t block = 0; block < n_blocks_; ++block) {
         const std::uint64_t bits = states.word(s, block);
-        n_flips += __builtin_popcountll(bits ^ before_[s * n_blocks_ + block]);
+        n_flips += __builtin_popcountll(bits ^ before.word(s, block));
         for (std::int64_t i = 0; i < block_inputs; i += 16) n_table_rows += (bits >> i & 0xFFFF) != 0 ? 4 : 0;
       }
     }
-    const bool near = n_flips <= most_ && n_flips + flips_per_state * states.n < n_table_rows;
+    if (n_flips > most_ || n_flips + flips_per_state * states.n >= n_table_rows) return false;
     std::int64_t end = 0;
     for (std::int64_t s = 0; s < states.n; ++s) {
-      if (near) {
-        ends_[2 * s] = end = list(states, s, ~std::uint64_t{0}, end);
-        ends_[2 * s + 1] = end = list(states, s, 0, end);
-      }
-      for (std::int64_t block = 0; block < n_blocks_; ++block) before_[s * n_blocks_ + block] = states.word(s, block);
+      ends_[2 * s] = end = list_set(states, before, s, end);
+      ends_[2 * s + 1] = end = list_set(before, states, s, end);
     }
-    return near;
+    return true;
   }
 
   // field + the rows of what is set in state s and was not - those of what was set and is not.
@@ -269,11 +263,10 @@ class Flips {
  private:
   static constexpr std::int64_t flips_per_state = 16;  // what a state costs beside them, measured
 
-  // Lists the flips of state s to `value` (all bits alike) from `end` on; returns where they end.
-  std::int64_t list(const States& states, std::int64_t s, std::uint64_t value, std::int64_t end) const {
+  // Lists what is set in state s, and not in the other, from `end` on; returns where it ends.
+  std::int64_t list_set(const States& states, const States& other, std::int64_t s, std::int64_t end) const {
     for (std::int64_t block = 0; block < n_blocks_; ++block) {
-      const std::uint64_t bits = states.word(s, block);
-      std::uint64_t left = (bits ^ before_[s * n_blocks_ + block]) & ~(bits ^ value);
+      std::uint64_t left = states.word(s, block) & ~other.word(s, block);
       for (; left != 0; left &= left - 1) {
         offsets_[end++] = static_cast<std::uint32_t>((block * block_inputs + __builtin_ctzll(left)) * strip_bytes);
       }
@@ -282,7 +275,6 @@ class Flips {
   }
 
   const std::int64_t n_blocks_, most_;
-  const runtime::Buffer<std::uint64_t> before_;   // (n_states, n_blocks)
   const runtime::Buffer<std::int64_t> ends_;      // (n_states, 2): where a state's flips to 1 and to 0 end
   const runtime::Buffer<std::uint32_t> offsets_;  // (most,): of rows
 };

@@ -129,9 +129,10 @@ void Contrast<T>::share(runtime::Member& member) const {
   const std::int64_t most = n_all < block_states ? n_all : block_states;
   const numerics::Key key = numerics::key_from(args.seed);
   constexpr double beta = 1.0;
-  DrawnFields averaged(to_hidden_layer, nullptr, beta, most);
-  DrawnFields to_hidden(to_hidden_layer, coarse != nullptr ? &coarse->to_hidden : nullptr, beta, most);
-  DrawnFields to_visible(to_visible_layer, coarse != nullptr ? &coarse->to_visible : nullptr, beta, most);
+  const FieldsOfLayer exact_hidden(to_hidden_layer, nullptr, beta, most);
+  const FieldsOfLayer of_hidden(to_hidden_layer, coarse != nullptr ? &coarse->to_hidden : nullptr, beta, most);
+  const FieldsOfLayer of_visible(to_visible_layer, coarse != nullptr ? &coarse->to_visible : nullptr, beta, most);
+  DrawnFields averaged(exact_hidden), to_hidden(of_hidden), to_visible(of_visible);
 
   const auto each_tile = [&](const HalfSweep& half, DrawnFields& fields, const std::uint64_t* from, std::int64_t stride,
                              Rows states, const auto& body) {

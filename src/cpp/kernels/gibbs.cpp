@@ -28,20 +28,16 @@ void gibbs(const GibbsArgs& args) {
 
   // Chains [first, first + n_chains) by threads that share the tiles of each half step.
   const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
-    // Here word first: the loops run over the chains.
-    const runtime::Buffer<std::uint64_t> visible(visible_words * n_chains), hidden(hidden_words * n_chains);
-    for (std::int64_t c = 0; c < n_chains; ++c) {
-      for (std::int64_t w = 0; w < visible_words; ++w) {
-        visible[w * n_chains + c] = args.start[(first + c) * visible_words + w];
-      }
-    }
+    const bool keep = n_chains >= states_worth_groups && args.n_steps > 1;
+    const FieldsOfLayer of_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains, keep);
+    const FieldsOfLayer of_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains,
+                                   keep);
+    StepStates visible(visible_words, n_chains, of_hidden.keeps), hidden(hidden_words, n_chains, of_visible.keeps);
+    visible.take(args.start + first * visible_words);
     const auto share_steps = [&](runtime::Member& member) {
-      const bool keep = n_threads == 1 && n_chains >= states_worth_groups && args.n_steps > 1;
-      DrawnFields to_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains, keep);
-      DrawnFields to_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains, keep);
-      const auto half_sweep = [&](const DrawnLayer& layer, DrawnFields& fields, const std::uint64_t* from,
-                                  std::uint64_t* to, std::uint64_t step, bool may_clamp) {
-        fields.start({from, n_chains, 1, n_chains});
+      DrawnFields to_hidden(of_hidden), to_visible(of_visible);
+      const auto half_sweep = [&](const DrawnLayer& layer, DrawnFields& fields, std::uint64_t* to, std::uint64_t step,
+                                  bool may_clamp) {
         for (std::int64_t tile; (tile = member.next(layer.half.layer.n_tiles)) >= 0;) {
           runtime::check_interrupt();
           const FieldsOfTile found = fields.find(tile);
@@ -60,19 +56,15 @@ void gibbs(const GibbsArgs& args) {
       };
       for (std::int64_t t = 0; t < args.n_steps; ++t) {
         const auto step = static_cast<std::uint64_t>(args.first_step + t);
-        half_sweep(to_hidden_layer, to_hidden, visible.data(), hidden.data(), step, false);
-        half_sweep(to_visible_layer, to_visible, hidden.data(), visible.data(), step, true);
+        to_hidden.start(visible.at(t), visible.before(t));
+        half_sweep(to_hidden_layer, to_hidden, hidden.words(t), step, false);
+        to_visible.start(hidden.at(t), hidden.before(t));
+        half_sweep(to_visible_layer, to_visible, visible.words(t + 1), step, true);
       }
     };
     runtime::parallel_team(n_threads, sweep.most_tiles(), share_steps);
-    for (std::int64_t c = 0; c < n_chains; ++c) {
-      for (std::int64_t w = 0; w < visible_words; ++w) {
-        args.visible[(first + c) * visible_words + w] = visible[w * n_chains + c];
-      }
-      for (std::int64_t w = 0; w < hidden_words; ++w) {
-        args.hidden[(first + c) * hidden_words + w] = hidden[w * n_chains + c];
-      }
-    }
+    visible.give(args.n_steps, args.visible + first * visible_words);
+    hidden.give(args.n_steps - 1, args.hidden + first * hidden_words);
   };
 
   blocks.each(sweep_block);

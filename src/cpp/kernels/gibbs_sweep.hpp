@@ -238,7 +238,8 @@ struct ChainBlocks {
   double nanoseconds;
   int most_threads;
 
-  ChainBlocks(std::int64_t chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads)
+  ChainBlocks(std::int64_t chains, std::int64_t n_steps, double of_step, std::int64_t fewest_tiles, int num_threads,
+              std::int64_t most_chains = block_chains)
       : n_chains(chains), size(chains), nanoseconds(static_cast<double>(n_steps) * of_step), most_threads(num_threads) {
     const std::int64_t worth_starting = runtime::threads_worth(nanoseconds / meeting_cost, num_threads);
     if (worth_starting > 1 && n_chains < worth_starting * chains_of_their_own) {
@@ -246,7 +247,7 @@ struct ChainBlocks {
       const std::int64_t most = worth < worth_starting ? worth : worth_starting;
       if (most > 1 && fewest_tiles >= 2 * most) n_threads = most;
     }
-    if (n_threads == 1) size = runtime::items_per_task(n_chains, block_chains, nanoseconds, num_threads);
+    if (n_threads == 1) size = runtime::items_per_task(n_chains, most_chains, nanoseconds, num_threads);
   }
 
   // sweep_block(first, n, n_threads) for each.
@@ -473,42 +474,59 @@ struct CoarseSweep {
   static void destroy(void* coarse) { delete static_cast<CoarseSweep*>(coarse); }
 };
 
-// The fields that a layer is drawn from, tile by tile: coarse ones for many states, where they leave little doubt.
-// Where they would leave more, weights are large, and few units flip in a step: exact fields may be kept.
-class DrawnFields {
+// The packed states of a block of chains, step by step, word first: loops run over the chains.
+class StepStates {
  public:
-  // `coarse` may be null. `keep`: max_states states come again and again, and all their tiles are found each time.
-  DrawnFields(const DrawnLayer& layer, const CoarseLayer* coarse, double largest_beta, std::int64_t max_states,
-              bool keep = false)
-      : coarse_(coarse != nullptr && leaves_little_doubt(layer, *coarse, largest_beta) ? coarse : nullptr),
-        keeps_(keep && coarse_ == nullptr),
-        tile_size_(max_states * tile_width),
-        fields_(tile_size_ * (keeps_ ? layer.half.layer.n_tiles : 1)),
-        exact_(layer.half.layer, max_states),
-        table_(coarse_ != nullptr ? table_size<CoarseFields::Upper> : 0),
-        sums_(coarse_ != nullptr ? max_states * CoarseFields::width : 0),
-        flips_(layer.half.layer.n_in, keeps_ ? max_states : 0) {
-    // Padding is read, and comes to nothing.
-    for (std::int64_t k = 0; k < tile_size_ * (keeps_ ? layer.half.layer.n_tiles : 1); ++k) fields_[k] = 0;
+  // `keep`: those of the step before are kept beside a step's.
+  StepStates(std::int64_t n_words, std::int64_t n_chains, bool keep)
+      : n_words_(n_words), n_chains_(n_chains), n_kept_(keep ? 2 : 1), words_(n_kept_ * n_words * n_chains) {}
+
+  std::uint64_t* words(std::int64_t step) const { return words_.data() + step % n_kept_ * n_words_ * n_chains_; }
+  States at(std::int64_t step) const { return {words(step), n_chains_, 1, n_chains_}; }
+  // None if they are not kept, or step is the first.
+  States before(std::int64_t step) const { return n_kept_ > 1 && step > 0 ? at(step - 1) : States{}; }
+
+  // Of step 0, from (n_chains, n_words).
+  void take(const std::uint64_t* chains) const {
+    for (std::int64_t c = 0; c < n_chains_; ++c) {
+      for (std::int64_t w = 0; w < n_words_; ++w) words(0)[w * n_chains_ + c] = chains[c * n_words_ + w];
+    }
+  }
+  void give(std::int64_t step, std::uint64_t* chains) const {
+    for (std::int64_t c = 0; c < n_chains_; ++c) {
+      for (std::int64_t w = 0; w < n_words_; ++w) chains[c * n_words_ + w] = words(step)[w * n_chains_ + c];
+    }
   }
 
-  void start(const States& states) {
-    states_ = states;
-    exact_.start(states);
-    if (!keeps_) return;
-    const bool near = flips_.next(states);
-    from_before_ = has_before_ && near;
-    has_before_ = true;
+ private:
+  const std::int64_t n_words_, n_chains_, n_kept_;
+  const runtime::Buffer<std::uint64_t> words_;
+};
+
+// How the fields that a layer is drawn from are found: coarse ones for many states, where they leave little doubt.
+// Where they would leave more, weights are large, and few units flip in a step: exact fields may be kept.
+struct FieldsOfLayer {
+  const DrawnLayer& layer;
+  const CoarseLayer* coarse;  // null: exact ones
+  const std::int64_t max_states;
+  const bool keeps;
+  const runtime::Buffer<std::int32_t> kept;  // (tiles, max_states * tile_width), if any
+
+  // `given` may be null. `keep`: max_states states come again and again, and all their tiles are found each time.
+  FieldsOfLayer(const DrawnLayer& of, const CoarseLayer* given, double largest_beta, std::int64_t most_states,
+                bool keep = false)
+      : layer(of),
+        coarse(given != nullptr && leaves_little_doubt(of, *given, largest_beta) ? given : nullptr),
+        max_states(most_states),
+        keeps(keep && coarse == nullptr),
+        kept(keeps ? tile_size() * of.half.layer.n_tiles : 0) {
+    if (keeps) clear(kept, of.half.layer.n_tiles);
   }
-  FieldsOfTile find(std::int64_t tile) {
-    const bool coarse = coarse_ != nullptr && states_.n >= states_worth_groups;
-    std::int32_t* fields = fields_.data() + (keeps_ ? tile * tile_size_ : 0);
-    if (coarse) {
-      CoarseFields{*coarse_, states_, table_.data(), sums_.data()}.find(tile, fields);
-    } else {
-      from_before_ ? exact_.update(tile, flips_, fields) : exact_.find(tile, fields);
-    }
-    return {fields, states_.n, coarse ? coarse_ : nullptr, states_};
+
+  std::int64_t tile_size() const { return max_states * tile_width; }
+  // Padding is read, and comes to nothing.
+  void clear(const runtime::Buffer<std::int32_t>& fields, std::int64_t n_tiles) const {
+    for (std::int64_t k = 0; k < n_tiles * tile_size(); ++k) fields[k] = 0;
   }
 
  private:
@@ -522,16 +540,54 @@ class DrawnFields {
     }
     return sum <= mean_doubt * static_cast<double>(layer.half.layer.n_out);
   }
+};
 
-  const CoarseLayer* coarse_;
-  const bool keeps_;
-  const std::int64_t tile_size_;
-  runtime::Buffer<std::int32_t> fields_;  // of one tile, or of all that are kept
+// These fields, tile by tile: what one thread needs to find some of them.
+class DrawnFields {
+ public:
+  explicit DrawnFields(const FieldsOfLayer& of)
+      : of_(of),
+        fields_(of.keeps ? 0 : of.tile_size()),
+        exact_(of.layer.half.layer, of.max_states),
+        table_(of.coarse != nullptr ? table_size<CoarseFields::Upper> : 0),
+        sums_(of.coarse != nullptr ? of.max_states * CoarseFields::width : 0),
+        flips_(of.layer.half.layer.n_in, of.keeps ? of.max_states : 0) {
+    if (!of.keeps) of.clear(fields_, 1);
+  }
+
+  // `before`: the states whose fields are kept, if all of them are. Nothing is read until a tile is asked for: a
+  // thread that has none to find may be late, and the states gone.
+  void start(const States& states, const States& before = {}) {
+    states_ = states;
+    before_ = before;
+    started_ = false;
+  }
+  FieldsOfTile find(std::int64_t tile) {
+    if (!started_) look_at_states();
+    const bool coarse = of_.coarse != nullptr && states_.n >= states_worth_groups;
+    std::int32_t* fields = of_.keeps ? of_.kept.data() + tile * of_.tile_size() : fields_.data();
+    if (coarse) {
+      CoarseFields{*of_.coarse, states_, table_.data(), sums_.data()}.find(tile, fields);
+    } else {
+      near_ ? exact_.update(tile, flips_, fields) : exact_.find(tile, fields);
+    }
+    return {fields, states_.n, coarse ? of_.coarse : nullptr, states_};
+  }
+
+ private:
+  void look_at_states() {
+    exact_.start(states_);
+    near_ = of_.keeps && before_.words != nullptr && flips_.list(states_, before_);
+    started_ = true;
+  }
+
+  const FieldsOfLayer& of_;
+  runtime::Buffer<std::int32_t> fields_;  // of one tile, unless all are kept
   TileFields<std::int32_t> exact_;
   runtime::Buffer<CoarseFields::Upper> table_, sums_;
   Flips flips_;
-  bool has_before_ = false, from_before_ = false;
-  States states_{nullptr, 0, 0, 0};
+  bool started_ = false, near_ = false;
+  States states_{}, before_{};
 };
 
 }  // namespace vfe::kernels::inline VFE_LEVEL
