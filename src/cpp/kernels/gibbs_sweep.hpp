@@ -2,6 +2,8 @@
 // The law, its precision and its random numbers: gibbs.hpp.
 #pragma once
 
+#include <limits>
+
 #include "../numerics/bernoulli.hpp"
 #include "../numerics/fixed_point.hpp"
 #include "../runtime/cache.hpp"
@@ -316,29 +318,33 @@ VFE_HD void tile_words(const Draw& draw, Stream stream, std::int64_t tile, std::
 }
 
 constexpr double most_doubt = 1.0, mean_doubt = 0.05;  // of x: beyond, too many draws would need the exact sum
-// sigmoid(x) is off by at most slack times its slope at x: on the way the slope grows by no more than e^doubt.
+// sigmoid(x) is off by at most slack times its slope at x, in units of 2^-16: on the way the slope grows by no more
+// than e^doubt.
 VFE_HD float slack_of(double doubt) {
   static_assert(most_doubt <= 1.0);  // up to there these are >= e^doubt - 1
-  return static_cast<float>((doubt < 0.25 ? 1.14 : 1.72) * doubt);
+  return static_cast<float>((doubt < 0.25 ? 1.14 : 1.72) * doubt * 0x1p16);
 }
 
 // e^x for x <= 0 to a relative 1e-5 (2^-126 below that).
 VFE_HD Vector<float> exp_roughly(const Vector<float>& x) {
+  using F = Vector<float>;
   using Bits = Vector<std::int32_t>;
   constexpr float c[] = {1.0f, 0.693121045f, 0.24022349f, 0.0559219758f, 0.00966636852f};
   constexpr float round_magic = numerics::Format<float>::round_magic;
-  const Vector<float> lowest = Vector<float>{} - 126.0f, scaled = x * 1.44269504f;
-  const Vector<float> power = scaled < lowest ? lowest : scaled;
-  const Vector<float> shifted = power + round_magic, f = power - (shifted - round_magic);
-  const Vector<float> p = (((c[4] * f + c[3]) * f + c[2]) * f + c[1]) * f + c[0];
-  return reinterpret_cast<Vector<float>>(reinterpret_cast<Bits>(p) + (reinterpret_cast<Bits>(shifted) << 23));
+  const F to_powers = F{} + 1.44269504f, held = larger(x, F{} - 87.3f);
+  const F shifted = multiply_add(held, to_powers, F{} + round_magic);
+  const F f = multiply_add(held, to_powers, round_magic - shifted);
+  F p = F{} + c[4];
+  VFE_UNROLL
+  for (int k = 3; k >= 0; --k) p = multiply_add(p, f, F{} + c[k]);
+  return reinterpret_cast<F>(reinterpret_cast<Bits>(p) + (reinterpret_cast<Bits>(shifted) << 23));
 }
 
 // The states of one tile's units, of which the layer has n_out, given about beta times their fields, how far these may
 // be off, and random words; exact(l) is beta times the field of unit l.
 //
-// With e = e^-|x|, the less likely state is drawn if u (1 + e) < e, u in units of 2^-16 here. Units that are that near
-// to a tie are decided once more, exactly.
+// With e = e^-|x|, the less likely state is drawn if u + e (u - 1) < 0, u in units of 2^-16 here. Units that are that
+// near to a tie are decided once more, exactly.
 template <class Exact>
 VFE_HD std::uint64_t decide(const float (&x)[tile_width], const float (&slack)[tile_width], const Draw& draw,
                             DrawStreams streams, std::int64_t tile, std::int64_t n_out,
@@ -346,24 +352,28 @@ VFE_HD std::uint64_t decide(const float (&x)[tile_width], const float (&slack)[t
   using F = Vector<float>;
   using I = Vector<std::int32_t>;
   constexpr float rounding = 3;  // of e, of u, and of where its cells end
-  std::uint64_t on = 0, unsure = 0;
+  constexpr std::int32_t sign = std::numeric_limits<std::int32_t>::min();
+  const int from_bit = draw.chain % 2 == 0 ? 0 : 16;
+  std::uint64_t off = 0, unsure = 0;
   VFE_UNROLL
   for (std::int64_t l = 0; l < tile_width; l += vector_width<float>) {
-    F field, off;
-    I word;
+    I field, word;
+    F of_slack;
     __builtin_memcpy(&field, x + l, sizeof field);
-    __builtin_memcpy(&off, slack + l, sizeof off);
+    __builtin_memcpy(&of_slack, slack + l, sizeof of_slack);
     __builtin_memcpy(&word, words + l, sizeof word);
-    const I likely = field >= F{};  // to be on
-    const I leading = draw.chain % 2 == 0 ? word & 0xFFFF : (word >> 16) & 0xFFFF;
-    const F u = __builtin_convertvector(leading ^ (likely & 0xFFFF), F);
-    const F e = exp_roughly(likely ? -field : field), above = u * (1.0f + e) - 0x1p16f * e;
-    // 1 + e times the slope of sigmoid at x is e / (1 + e) <= e - e^2 / 2.
-    const F margin = (e - 0.5f * (e * e)) * off * 0x1p16f + rounding * (1.0f + e);
-    const F distance = above < F{} ? -above : above;
-    on |= bits_of(likely ^ (above < F{})) << l;
+    const I likely = field > -1;  // to be on: no sign
+    const F u = __builtin_convertvector(((word ^ likely) >> from_bit) & 0xFFFF, F);
+    const F e = exp_roughly(reinterpret_cast<F>(field | sign));
+    const F above = multiply_add(e, u - 0x1p16f, u);
+    // 1 + e times the slope of sigmoid at x is e / (1 + e) <= e (1 - e / 2).
+    const F slope = multiply_add(e, F{} - 0.5f, F{} + 1.0f);
+    const F margin = multiply_add(multiply_add(slope, of_slack, F{} + rounding), e, F{} + rounding);
+    const F distance = reinterpret_cast<F>(reinterpret_cast<I>(above) & ~sign);
+    off |= bits_of(field ^ reinterpret_cast<I>(above)) << l;
     unsure |= bits_of(distance <= margin) << l;
   }
+  std::uint64_t on = ~off;
   const std::int64_t width = n_out - tile * tile_width;
   const std::uint64_t all = width < tile_width ? (std::uint64_t{1} << width) - 1 : ~std::uint64_t{0};
   for (std::uint64_t left = unsure & all; left != 0; left &= left - 1) {
