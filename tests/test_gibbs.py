@@ -41,6 +41,15 @@ def test_every_draw_is_the_one_defined(target, n_visible, n_hidden, n_chains):
     assert np.array_equal(v[~unsure], expected[~unsure])
 
 
+def test_draws_that_are_settled_once_more(target):
+    """Four million draws with fields known exactly: what is decided roughly is far enough from a tie."""
+    b = np.linspace(-1.5, 1.5, 64)
+    model, n_chains = vf.BernoulliRBM(np.zeros((1, 64)), np.zeros(1), b), 65_536
+    _, h = vf.gibbs(model, np.zeros((n_chains, 1), np.uint8), 1, rng=9)
+    expected, unsure = draw(gibbs_uniforms(n_chains, 64, seed=9, layer="hidden", step=0), b)
+    assert np.array_equal(h[~unsure], expected[~unsure])
+
+
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 1e3])
 def test_field_error_is_within_the_contract(spread):
     """Weights over nine decades: no draw is off unless the field is within the contract's error of a tie."""

@@ -11,7 +11,7 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters
-from vfe_fast.free_energy import FreeEnergy, compare, cumulant_expansion, laplace, tap
+from vfe_fast.free_energy import FreeEnergy, ais_sandwich, compare, cumulant_expansion, laplace, tap
 
 BETAS = (0.4, 0.8, 1.3)
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -97,6 +97,25 @@ def test_kinds_keep_their_word(name: str) -> None:
         assert len(off) >= 300
         assert abs(np.mean(np.abs(off) < 1) - 0.68) < 0.05
         assert np.mean(np.abs(off) > 3) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.WeightsWarning")
+def test_means_of_logarithms_bound_from_both_sides() -> None:
+    """The bounds of a sandwich, below and above in expectation, and so within errors, of 300 models.
+
+    Few temperatures leave them apart; errors of plain means are normal, and four are left to chance.
+    """
+    wrong = []
+    for k in range(300):
+        model, beta = random_model(k), BETAS[k // 3 % 3]
+        truth = log_z(model, beta)
+        upper, lower = ais_sandwich(model, 12, 100, beta=beta, rng=k, num_threads=1).bounds  # of F
+        assert (upper.kind, lower.kind) == ("upper_bound", "lower_bound")
+        wrong.append([(upper.log_z - truth) / upper.stderr, (truth - lower.log_z) / lower.stderr])
+    off = np.array(wrong)
+    assert off.max() < 4
+    assert ((off > 0).mean(axis=0) < 0.25).all()  # by chance, where the bound is near
+    assert (off.mean(axis=0) < -0.5).all()
 
 
 def test_what_is_not_converged_is_worse() -> None:

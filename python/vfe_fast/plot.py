@@ -97,7 +97,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
     results, reference = comparison.results, comparison.reference
     zero = results[reference].log_z if reference is not None else 0.0
-    figure = Figure(figsize=(7.5, 1.4 + 0.34 * len(results)), layout="constrained")
+    figure = Figure(figsize=(8.5, 1.4 + 0.34 * len(results)), layout="constrained")
     axes = figure.subplots()
     for row, F in enumerate(results.values()):
         marker, color = _KINDS[F.kind]
@@ -111,6 +111,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
         axes.axvline(0.0, color="black", lw=0.8, zorder=0)
     axes.set_yticks(range(len(results)), [name.replace("_", " ") for name in results])
     axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize="small")
     axes.set_xlabel("ln Z" + (f" - ln Z ({reference})" if reference is not None else "") + ", nats")
     axes.set_title(comparison.model, loc="left", fontsize="medium")
     axes.margins(y=0.08)

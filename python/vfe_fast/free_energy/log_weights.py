@@ -13,10 +13,11 @@ from ..arrays import Array
 from ..warned import warn
 from .result import FreeEnergy, FreeEnergyWarning
 
-__all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k"]
+__all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k", "too_few"]
 
 _HEAVY = 0.7  # Pareto k beyond which averages of weights are not to be trusted
 _FEW_WEIGHTS = 25  # whose tail is too short for a fit
+_FEWEST = 10  # of fewer, less than 63 % of intervals of one standard error hold the truth
 _SHORTEST_TAIL = 5
 _LEAST_EFFECTIVE = 1.0 / 3.0  # share of these few, and 8 of more, where there is no fit
 _PRIOR_K, _PRIOR_WEIGHT = 0.5, 10.0  # what is known of k before the fit, and the samples that this is worth
@@ -75,7 +76,12 @@ class LogMean:
             return f"the largest weights have a Pareto k of {self.pareto_k:.2f} > {_HEAVY}"
         if math.isnan(self.pareto_k) and self.ess < _LEAST_EFFECTIVE * min(n, _FEW_WEIGHTS):
             return f"{n} weights are worth {self.ess:.1f}"
-        return ""
+        return too_few(n, "weights") if self.stderr > 0 else ""
+
+
+def too_few(n: int, what: str) -> str:
+    """What speaks against the standard error of so few; empty if they are enough."""
+    return f"{n} {what} show little of their spread (fewer than {_FEWEST})" if n < _FEWEST else ""
 
 
 def estimate(

@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..random import generator, seed
 from ..warned import warn
 from .lanczos import Product, Rule, Tridiagonal, lanczos, low_states, project_out
-from .log_weights import LogMean
+from .log_weights import LogMean, too_few
 from .result import FreeEnergy, FreeEnergyWarning
 
 __all__ = ["TraceWarning", "trace"]
@@ -93,7 +93,8 @@ def trace(
         order. Else ``"consistent"``, `stderr` from the jackknife over probes. `details` then holds
         ``"low_energies"``, those summed by themselves, ``"log_weights"``, ln Z by each probe, and
         ``"order_bias"``, what the last quarter of the Lanczos steps added to ln Z. `converged` is False if
-        that is more than half a standard error (and 1e-11 of ln Z), or the standard error more than 0.3.
+        that is more than half a standard error (and 1e-11 of ln Z), or the standard error more than 0.3,
+        or that of fewer than ten probes.
 
     Warns
     -----
@@ -212,6 +213,8 @@ def _average(rules: list[tuple[Rule, Rule]], low: Array, n: int, beta: float) ->
         )
     elif stderr > _LARGEST_STDERR:
         problem = f"probes differ so much that ln Z is known to {stderr:.2g} only: more n_probes are needed"
+    elif stderr > _ROUNDING * max(1.0, abs(log_z)):
+        problem = too_few(len(log_weights), "probes")
     if problem:
         warn(f"ln Z is not reliable: {problem}", TraceWarning)
     details = {"low_energies": low, "log_weights": log_weights, "order_bias": bias, "problem": problem}

@@ -6,7 +6,7 @@
 namespace vfe::kernels::inline VFE_LEVEL {
 namespace {
 
-constexpr std::int64_t most_block_chains = 128;           // whose kept fields stay in a second-level cache
+constexpr std::int64_t most_block_chains = 128;           // of one thread: kept fields stay in its second-level cache
 constexpr std::int64_t tiles_per_log = 512 / tile_width;  // factors are >= 1/2: a product of 512 is normal
 constexpr double short_distance = 0.124;                  // below 1/8
 
