@@ -125,7 +125,7 @@ void anneal(const AnnealArgs& args) {
 
   // Chains [first, first + n), all the way, by threads that share the tiles of each half step.
   const auto move_block = [&](std::int64_t first, std::int64_t n, std::int64_t n_threads) {
-    const bool keep = n >= states_worth_groups;
+    const bool keep = fields_worth_keeping(n, n_threads);
     const FieldsOfLayer of_hidden(to_hidden_layer, nullptr, 0.0, n, keep);
     const FieldsOfLayer of_visible(largest_layer, coarse, largest_s, n, keep);
     StepStates visible(visible_words, n, of_hidden.keeps), hidden(hidden_words, n, of_visible.keeps);

@@ -28,7 +28,7 @@ void gibbs(const GibbsArgs& args) {
 
   // Chains [first, first + n_chains) by threads that share the tiles of each half step.
   const auto sweep_block = [&](std::int64_t first, std::int64_t n_chains, std::int64_t n_threads) {
-    const bool keep = n_chains >= states_worth_groups && args.n_steps > 1;
+    const bool keep = args.n_steps > 1 && fields_worth_keeping(n_chains, n_threads);
     const FieldsOfLayer of_hidden(to_hidden_layer, coarse ? &coarse->to_hidden : nullptr, largest_beta, n_chains, keep);
     const FieldsOfLayer of_visible(to_visible_layer, coarse ? &coarse->to_visible : nullptr, largest_beta, n_chains,
                                    keep);
