@@ -341,6 +341,14 @@ def test_sandwich() -> None:
     assert (given.details["start"], len(given.details["log_weights"])) == ("given", 70)
 
 
+def test_few_chains_have_not_converged() -> None:
+    """Nine of them show too little of their spread, ten enough."""
+    model = random_rbm(8, 5, scale=0.3, seed=3)
+    with pytest.warns(WeightsWarning, match="9 weights show little"):
+        assert not ais(model, 100, 9, rng=1).converged
+    assert ais(model, 100, 10, rng=1).converged
+
+
 @pytest.mark.parametrize("n_temperatures", [6, 30])
 def test_bounds_of_a_sandwich_hold_ln_z(n_temperatures: int) -> None:
     """They are half a variance of ln w away, as for normal ln w: more with few temperatures."""

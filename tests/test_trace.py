@@ -266,3 +266,13 @@ def test_a_warning_is_about_the_line_that_asked(beta):
     with pytest.warns(TraceWarning) as found:
         trace(h, beta=beta, n_probes=2, order=4, n_deflated=0, rng=0)
     assert [w.filename for w in found] == [__file__]
+
+
+def test_few_probes_have_not_converged():
+    """Nine of them show too little of their spread, ten enough; at beta = 0 none are needed."""
+    bonds = np.triu(np.random.default_rng(3).normal(size=(8, 8)), 1)
+    spins = vf.TransverseFieldIsing(vf.Ising(bonds + bonds.T, np.linspace(-1, 1, 8)), 0.7)
+    with pytest.warns(TraceWarning, match="9 probes show little"):
+        assert not trace(spins, n_probes=9, rng=1).converged
+    assert trace(spins, n_probes=10, rng=1).converged
+    assert trace(spins, beta=0.0, n_probes=2, rng=1).converged
