@@ -34,9 +34,9 @@ def test_each_row_is_its_own_model(states, order):
         model, energy = left_over(rbm, v, mask)
         alone = tap(model, order=order, beta=beta, n_starts=1, rng=0)
         assert found.value[row] == pytest.approx(alone.value + energy, abs=1e-9)
-        assert np.allclose(found.visible[row, ~mask], alone.details["visible"], atol=1e-7)
-        assert np.allclose(found.hidden[row], alone.details["hidden"], atol=1e-7)
-        assert np.array_equal(found.visible[row, mask], v[mask])
+        assert np.allclose(found.rows["visible"][row, ~mask], alone.details["visible"], atol=1e-7)
+        assert np.allclose(found.rows["hidden"][row], alone.details["hidden"], atol=1e-7)
+        assert np.array_equal(found.rows["visible"][row, mask], v[mask])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -45,7 +45,7 @@ def test_all_visible_units_clamped_is_the_clamped_free_energy(states, order):
     found = clamped_tap(rbm, states, order=order, beta=0.7)
     softplus = np.logaddexp(0, 0.7 * (rbm.hidden_bias + states @ rbm.weights))
     assert np.allclose(found.value, -(states @ rbm.visible_bias) - softplus.sum(axis=1) / 0.7, rtol=1e-12)
-    assert np.allclose(found.hidden, rbm.mean_hidden(states, beta=0.7), rtol=1e-9)
+    assert np.allclose(found.rows["hidden"], rbm.mean_hidden(states, beta=0.7), rtol=1e-9)
 
 
 def test_orders_improve_on_the_sum_over_states(states):
@@ -69,7 +69,7 @@ def test_spins_and_ising_models_agree():
     one = clamped_tap(vf.SpinRBM(w, a, b), spins[:, :5], mask)
     other = clamped_tap(ising, spins, np.append(mask, [0, 0, 0, 0]))
     assert np.allclose(one.value, other.value, atol=1e-8)
-    assert np.allclose(np.hstack([one.visible, one.hidden]), other.spins, atol=1e-6)
+    assert np.allclose(np.hstack([one.rows["visible"], one.rows["hidden"]]), other.rows["spins"], atol=1e-6)
 
 
 def test_rows_that_do_not_hold_are_named():
@@ -88,7 +88,7 @@ def test_rows_below_their_bound_have_not_converged(states, order):
         found = clamped_tap(frozen, states, MASK, order=order)
     bound = clamped_tap(frozen, states, MASK, order=1).log_z
     assert not found.converged[found.log_z < bound - 1e-6].any()
-    assert (found.log_z < bound - 1e-6)[found.plefka < 1].any()
+    assert (found.log_z < bound - 1e-6)[found.rows["plefka"] < 1].any()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arguments import count, inverse_temperature, real, threads
 from ..arrays import Array, borrow
-from ..brief import brief
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
 from ..models.ising import as_spins
@@ -17,48 +15,12 @@ from ..warned import warn
 from .fixed_point import settle
 from .mean_field import MeanFieldWarning
 from .pairs import pairs_of
-from .result import Kind
+from .result import FreeEnergies
 from .tap import ORDERS, check_powers, is_below
 
-__all__ = ["ClampedFreeEnergies", "clamped_tap"]
+__all__ = ["clamped_tap"]
 
 _FAR = 1000.0  # θ of a clamped unit: its mean is its value, its variance 0, to the last bit
-
-
-@dataclass(frozen=True, eq=False)
-class ClampedFreeEnergies:
-    """Free energies of a model some of whose units are given, a row a sample.
-
-    Attributes
-    ----------
-    value, log_z : ndarray, (n_samples,)
-        F and ln Z = -β F: Z is the sum of e^(-β E) over the units that are not clamped.
-    kind : {"upper_bound", "asymptotic"}
-        What `value` is to the true F: a bound at order 1.
-    converged : ndarray of bool, (n_samples,)
-        Whether the equations are solved, and from order 2 on Plefka's condition holds and ln Z is not below
-        the bound of order 1.
-    visible, hidden : ndarray or None, (n_samples, n_visible) and (n_samples, n_hidden)
-        Means of an RBM's units, the clamped ones at their values.
-    spins : ndarray or None, (n_samples, n_spins)
-        Means of an Ising model's spins.
-    plefka : ndarray, (n_samples,)
-        As of `tap`.
-    problem : str
-        What speaks against the rows that have not converged; empty if all have.
-    """
-
-    value: Array
-    log_z: Array
-    kind: Kind
-    converged: Array
-    visible: Array | None
-    hidden: Array | None
-    spins: Array | None
-    plefka: Array
-    problem: str
-
-    __repr__ = brief
 
 
 def clamped_tap(
@@ -72,7 +34,7 @@ def clamped_tap(
     tolerance: float = 1e-9,
     max_sweeps: int = 500,
     num_threads: int | None = None,
-) -> ClampedFreeEnergies:
+) -> FreeEnergies:
     """Mean field (order 1) or TAP with visible units clamped to data, for all samples at once.
 
     The equations of `tap`, in which a clamped unit has its value for a mean and no variance; what the data
@@ -98,7 +60,12 @@ def clamped_tap(
 
     Returns
     -------
-    ClampedFreeEnergies
+    FreeEnergies
+        A row a sample: Z is the sum of e^(-β E) over the units that are not clamped. Of kind
+        ``"upper_bound"`` at order 1, else ``"asymptotic"``. `converged` says of each whether the equations
+        are solved, and from order 2 on Plefka's condition holds and ln Z is not below the bound of order 1.
+        `rows`: the means ``visible`` (n_samples, n_visible) and ``hidden`` of an RBM's units or ``spins`` of
+        an Ising model, the clamped ones at their values, and ``plefka`` as of `tap`.
 
     Raises
     ------
@@ -157,17 +124,20 @@ def clamped_tap(
         )
         warn(f"clamped_tap: {problem}", MeanFieldWarning)
     means = pairs.cumulants(found.theta).mean
-    is_ising = isinstance(model, Ising)
-    return ClampedFreeEnergies(
+    if isinstance(model, Ising):
+        rows = {"spins": means, "plefka": plefka}
+    else:
+        rows = {"visible": means[:, :n_given], "hidden": means[:, n_given:], "plefka": plefka}
+    return FreeEnergies(
         value=-log_z / beta,
         log_z=log_z,
+        stderr=np.zeros(len(log_z)),
         kind="upper_bound" if order == 1 else "asymptotic",
+        ess=np.full(len(log_z), np.inf),
         converged=holds & ~below,
-        visible=None if is_ising else means[:, :n_given],
-        hidden=None if is_ising else means[:, n_given:],
-        spins=means if is_ising else None,
-        plefka=plefka,
-        problem=problem,
+        beta=beta,
+        rows=rows,
+        details={"problem": problem},
     )
 
 

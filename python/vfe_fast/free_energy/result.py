@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from ..arrays import Array
 from ..brief import brief
 
-__all__ = ["FreeEnergy", "FreeEnergyWarning", "Kind", "Moments", "SpinMoments"]
+__all__ = ["FreeEnergies", "FreeEnergy", "FreeEnergyWarning", "Kind", "Moments", "SpinMoments"]
 
 
 class FreeEnergyWarning(UserWarning):
@@ -153,3 +153,70 @@ class FreeEnergy:
         warning = "" if self.converged else ", not converged"
         value, log_z = self.value + 0.0, self.log_z + 0.0  # not -0
         return f"F = {value:.10g}, ln Z = {log_z:.10g}{error} ({kind}{warning})"
+
+
+@dataclass(frozen=True, eq=False)
+class FreeEnergies(Sequence[FreeEnergy]):
+    """Free energies of several systems by one method, as arrays; ``found[k]`` is a `FreeEnergy`.
+
+    Attributes
+    ----------
+    value, log_z : ndarray, (n,)
+        F and ln Z = -β F.
+    stderr : ndarray, (n,)
+        Standard errors of `log_z` from sampling; 0 for deterministic methods.
+    kind : {"exact", "upper_bound", "lower_bound", "consistent", "asymptotic"}
+        What each value is to the true F.
+    ess : ndarray, (n,)
+        Effective sample sizes; infinite for deterministic methods.
+    converged : ndarray of bool, (n,)
+        Whether the method did what it set out to do.
+    beta : float
+        Inverse temperature.
+    rows : mapping of str to ndarray, (n, ...)
+        What is specific to the method, of each system.
+    details : mapping
+        What is specific to the method, of all together.
+    """
+
+    value: Array
+    log_z: Array
+    stderr: Array
+    kind: Kind
+    ess: Array
+    converged: Array
+    beta: float = 1.0
+    rows: Mapping[str, Array] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
+
+    @property
+    def problem(self) -> str:
+        """Why some have not converged, in words; empty if all have."""
+        return str(self.details.get("problem", ""))
+
+    def __len__(self) -> int:
+        return len(self.log_z)
+
+    @overload
+    def __getitem__(self, index: int) -> FreeEnergy: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[FreeEnergy]: ...
+
+    def __getitem__(self, index: int | slice) -> FreeEnergy | list[FreeEnergy]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        converged = bool(self.converged[index])
+        own = {name: part[index] for name, part in self.rows.items()}
+        return FreeEnergy(
+            value=float(self.value[index]),
+            log_z=float(self.log_z[index]),
+            stderr=float(self.stderr[index]),
+            kind=self.kind,
+            ess=float(self.ess[index]),
+            converged=converged,
+            beta=self.beta,
+            details={**self.details, **own, "problem": "" if converged else self.problem},
+        )

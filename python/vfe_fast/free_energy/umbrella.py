@@ -7,74 +7,34 @@ Window k has the law p(v) e^{-b_k(m)}, b_k = ½ κ (m - m_k)² (G. Torrie, J. Va
 step of some visible units by way of the hidden ones keeps p(v) in detailed balance:
 p(v) Σ_h p(h|v) p(v'|h) = Σ_h p(h) p(v|h) p(v'|h). So it is a proposal, accepted with probability
 min(1, e^{b_k(m) - b_k(m')}), and nothing is approximate. MBAR takes the bias off.
+
+Where windows reach an end of the range of m that a single state v* has, ln Z is known, too, since
+:math:`p(v^*) = e^{-\beta F_c(v^*)} / Z`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arguments import count, inverse_temperature, memory_for, real
 from ..arrays import Array
-from ..brief import brief
 from ..models import BernoulliRBM, SpinRBM
 from ..random import generator, seed
 from ..sampling import GibbsChains, gibbs
 from ..warned import warn
+from .result import FreeEnergies, FreeEnergy
 from .windows import MbarWarning, Windows, solve
 
-__all__ = ["Profile", "umbrella"]
+__all__ = ["umbrella"]
 
 _MANY_VALUES = 100  # of an order parameter, beyond which they share bins
 _N_BINS = 40
 _RESOLUTION = 1e-10  # of the largest m: nearer values are the same
 _FEW_TIMES = 10.0  # statistical inefficiencies in a run
 _LOW_EDGE = 0.3  # of the largest probability: where the last value has more, others are missing
-
-
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """A free energy as a function of an order parameter.
-
-    Attributes
-    ----------
-    order : ndarray, (n_bins,)
-        m: the values it takes, or centers of bins. Only those that were sampled.
-    free_energy : ndarray, (n_bins,)
-        F(m) = -ln p(m) / beta, p(m) the probability of the value or bin.
-    stderr : ndarray, (n_bins,)
-        Standard error of `free_energy`, from the spread of independent chains.
-    converged : bool
-        False if windows overlap by less than 0.03 (of K > 10: 0.3 / K), chains are shorter than ten times the
-        statistical inefficiency of m, the solver failed, or the first or last m that was sampled has more
-        than 0.3 of the largest probability and there are others beyond, as probabilities are of what was
-        sampled.
-    problem : str
-        Which of these; empty if none.
-    beta : float
-        Inverse temperature.
-    acceptance : ndarray, (n_windows,)
-        Share of proposals that each window accepted.
-    inefficiencies : ndarray, (n_windows,)
-        Statistical inefficiency of m in steps, from the spread of the chains' means.
-    overlap : ndarray, (n_windows, n_windows)
-        See `mbar`.
-    """
-
-    order: Array
-    free_energy: Array
-    stderr: Array
-    converged: bool
-    problem: str
-    beta: float
-    acceptance: Array
-    inefficiencies: Array
-    overlap: Array
-
-    __repr__ = brief
 
 
 def umbrella(
@@ -90,7 +50,7 @@ def umbrella(
     n_units: int | None = None,
     rng: Any = None,
     num_threads: int | None = None,
-) -> Profile:
+) -> FreeEnergies:
     r"""F(m) of an order parameter of the visible units, from windows with harmonic biases.
 
     Parameters
@@ -118,7 +78,17 @@ def umbrella(
 
     Returns
     -------
-    Profile
+    FreeEnergies
+        A row for each value of m that was sampled (of more than 100 values, for each of 40 bins): `log_z` is
+        ln p(m), `value` is F(m), of kind ``"consistent"``. `stderr` is from the spread of independent chains,
+        `ess` the samples that fell there over the statistical inefficiencies of their windows. `converged` is
+        False in all rows if windows overlap by less than 0.03 (of K > 10: 0.3 / K), chains are shorter than
+        ten times the statistical inefficiency of m, the solver failed, or the first or last m that was
+        sampled has more than 0.3 of the largest probability and there are others beyond, as probabilities are
+        of what was sampled. `rows`: ``order``, the values m, or centers of bins. `details`: ``acceptance``
+        (n_windows,), ``inefficiencies`` (n_windows,) of m in steps, ``overlap`` as of `mbar`, ``problem``,
+        and ``model``: the `FreeEnergy` of the model itself, from an end of the range of m, or None where no
+        window has reached one, or other states share it.
 
     Warns
     -----
@@ -167,19 +137,33 @@ def umbrella(
         if step >= n_warmup:
             found[:, :, step - n_warmup] = m.reshape(len(at), n_chains)
             accepted += good.reshape(len(at), n_chains).mean(axis=1)
-    low, high = -1.0 if isinstance(model, SpinRBM) else 0.0, 1.0
-    reach = np.minimum(low * pulls, high * pulls).sum(), np.maximum(low * pulls, high * pulls).sum()
-    return _profile(found, at, spring, beta, accepted / n_steps, reach)
+    return _profile(found, at, spring, beta, accepted / n_steps, _ends(model, pulls, beta))
+
+
+class _End(NamedTuple):
+    """The least or the largest m that is possible."""
+
+    order: float
+    log_weight: float  # -β F_c of the state that has it; nan if several do
+
+
+def _ends(model: BernoulliRBM | SpinRBM, pulls: Array, beta: float) -> tuple[_End, _End]:
+    low = -1 if isinstance(model, SpinRBM) else 0
+    v = np.where([pulls > 0, pulls < 0], low, 1).astype(np.int8)
+    wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
+    log_weights = -beta * wide.free_energy(v, beta=beta) if pulls.all() else np.full(2, np.nan)
+    least, largest = zip(v @ pulls, log_weights, strict=True)
+    return _End(*map(float, least)), _End(*map(float, largest))
 
 
 def _profile(
-    m: Array, centers: Array, spring: float, beta: float, acceptance: Array, reach: tuple[float, float]
-) -> Profile:
-    """The unbiased law is a window without samples, and so is each bin: of infinite potential elsewhere."""
+    m: Array, centers: Array, spring: float, beta: float, acceptance: Array, ends: tuple[_End, _End]
+) -> FreeEnergies:
+    """The unbiased law is a window without samples, and so is each bin and end: infinitely high elsewhere."""
     n_windows, n_chains, n_steps = m.shape
     samples = m.ravel()
     values: Array
-    unit = _RESOLUTION * (max(map(abs, reach)) or 1.0)
+    unit = _RESOLUTION * (max(abs(end.order) for end in ends) or 1.0)
     steps, bins = np.unique(np.round(samples / unit), return_inverse=True)
     values = steps * unit
     if len(values) > _MANY_VALUES:
@@ -187,18 +171,24 @@ def _profile(
         filled, bins = np.unique(np.digitize(samples, edges[1:-1]), return_inverse=True)
         values = (edges[filled] + edges[filled + 1]) / 2
     n_bins = len(values)
+    at_ends = np.abs(samples - np.array([[end.order] for end in ends])) <= unit
+    reached = [end for end, there in zip(ends, at_ends, strict=True) if there.any()]
+    at_ends = at_ends[at_ends.any(axis=1)]
+    n_sets = n_bins + len(reached)
 
     def potentials(start: int, stop: int) -> Array:
         biases = spring / 2 * (samples[start:stop] - centers[:, None]) ** 2
-        elsewhere = np.arange(n_bins)[:, None] != bins[start:stop]
-        return np.concatenate([biases, np.zeros((1, stop - start)), np.where(elsewhere, np.inf, 0.0)])
+        here = np.arange(n_bins)[:, None] == bins[start:stop]
+        inside = np.concatenate([here, at_ends[:, start:stop]])
+        return np.concatenate([biases, np.zeros((1, stop - start)), np.where(inside, 0.0, np.inf)])
 
-    n_samples = np.concatenate([np.full(n_windows, n_chains * n_steps), np.zeros(1 + n_bins, np.int64)])
+    n_samples = np.concatenate([np.full(n_windows, n_chains * n_steps), np.zeros(1 + n_sets, np.int64)])
     solved = solve(Windows(n_samples, potentials), np.zeros(len(n_samples)))
-    contrasts = np.zeros((len(n_samples), n_bins))
-    contrasts[n_windows], contrasts[n_windows + 1 :] = -1.0, np.eye(n_bins)
-    of_chains = solved.influences(contrasts).reshape(n_bins, n_windows, n_chains, n_steps).sum(axis=3)
-    variance = np.square(of_chains).sum(axis=(1, 2)) * n_chains / (n_chains - 1)
+    contrasts = np.zeros((len(n_samples), n_sets))
+    contrasts[n_windows], contrasts[n_windows + 1 :] = -1.0, np.eye(n_sets)
+    of_chains = solved.influences(contrasts).reshape(n_sets, n_windows, n_chains, n_steps).sum(axis=3)
+    stderr = np.sqrt(np.square(of_chains).sum(axis=(1, 2)) * n_chains / (n_chains - 1))
+    log_p = solved.f[n_windows] - solved.f[n_windows + 1 :]
     spread = m.var(axis=(1, 2))
     of_means = m.mean(axis=2).var(axis=1, ddof=1)
     g = np.maximum(1.0, n_steps * of_means / np.where(spread > 0, spread, np.inf))
@@ -206,24 +196,43 @@ def _profile(
     if not problem and (g * _FEW_TIMES > n_steps).any():
         problem = f"chains of {n_steps} steps are {n_steps / g.max():.1f} statistical inefficiencies long"
     if not problem:
-        falls = solved.f[n_windows + 1 :].min() - solved.f[n_windows + 1 :]  # ln p of each, less the largest
-        ends = (samples.min() - reach[0], falls[0]), (reach[1] - samples.max(), falls[-1])
-        if any(room > unit and fall > math.log(_LOW_EDGE) for room, fall in ends):
+        falls = log_p[:n_bins].max() - log_p[[0, n_bins - 1]]
+        rooms = samples.min() - ends[0].order, ends[1].order - samples.max()
+        if any(room > unit and fall < -math.log(_LOW_EDGE) for room, fall in zip(rooms, falls, strict=True)):
             problem = (
                 f"no m beyond {samples.min():.4g} ... {samples.max():.4g} was sampled, where F is low still"
             )
     if problem:
         warn(f"F(m) is not reliable: {problem}; try more windows, or n_steps", MbarWarning)
-    return Profile(
-        order=values,
-        free_energy=(solved.f[n_windows + 1 :] - solved.f[n_windows]) / beta,
-        stderr=np.sqrt(variance) / beta,
-        converged=not problem,
-        problem=problem,
+    independent = np.repeat(1 / g, n_chains * n_steps)
+    known = [
+        (float(error), end.log_weight - float(log_p_end))
+        for end, log_p_end, error in zip(reached, log_p[n_bins:], stderr[n_bins:], strict=True)
+        if not math.isnan(end.log_weight)
+    ]
+    of_model = None
+    if known:
+        error, log_z = min(known)
+        of_model = FreeEnergy(
+            -log_z / beta, log_z, error, "consistent", float(independent.sum()), not problem, beta,
+            details={"problem": problem},
+        )  # fmt: skip
+    return FreeEnergies(
+        value=-log_p[:n_bins] / beta,
+        log_z=log_p[:n_bins],
+        stderr=stderr[:n_bins],
+        kind="consistent",
+        ess=np.bincount(bins, independent),
+        converged=np.full(n_bins, not problem),
         beta=beta,
-        acceptance=acceptance,
-        inefficiencies=g,
-        overlap=solved.overlap[:n_windows, :n_windows],
+        rows={"order": values},
+        details={
+            "acceptance": acceptance,
+            "inefficiencies": g,
+            "overlap": solved.overlap[:n_windows, :n_windows],
+            "model": of_model,
+            "problem": problem,
+        },
     )
 
 
