@@ -2,88 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import inverse_temperature
 from ..arrays import borrow
-from ..models import BernoulliRBM, GaussianRBM, Ising, SpinRBM
+from ..models import Ising, TransverseFieldIsing
 from ..random import seed
-from ..sampling import GibbsChains
 from ..sampling.tempering import TemperingWarning
 from ..statistics.series import SeriesWarning
-from .ais import ais, reverse_ais
-from .cumulant_expansion import cumulant_expansion
-from .exact import exact
-from .importance import importance
-from .laplace import laplace
-from .mbar import mbar
-from .mean_field import mean_field
+from .methods import METHODS, Compared
 from .result import FreeEnergy, FreeEnergyWarning
-from .tap import tap
-from .thermodynamic_integration import thermodynamic_integration
-from .variational import variational
-from .wang_landau import wang_landau
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["METHODS", "Comparison", "compare"]
-
-Compared: TypeAlias = BernoulliRBM | SpinRBM | GaussianRBM | Ising
-
-_DISCRETE = (BernoulliRBM, SpinRBM, Ising)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method, called with a model, `beta`, `num_threads`, and `rng` or `data` if it takes them."""
-
-    call: Callable[..., FreeEnergy]
-    models: tuple[type, ...]
-    is_random: bool = True
-    takes_data: bool = False
-
-
-def _laplace(model: GaussianRBM, *, beta: float, rng: Any, num_threads: int | None) -> FreeEnergy:
-    """Laplace's method from where Gibbs chains end: in several minima, if there are."""
-    chains = GibbsChains(model, 32, rng=rng, num_threads=num_threads)
-    chains.step(100, beta=beta)
-    return laplace(model, chains.visible, beta=beta)
-
-
-def _wang_landau(
-    model: Ising, *, beta: float, rng: Any, num_threads: int | None, **options: Any
-) -> FreeEnergy:
-    """At one temperature from the density of states, learned less well than for all of them."""
-    quick = {"final_increment": 1e-4, "max_sweeps": 100_000, "n_sweeps": 20_000} | options
-    return wang_landau(model, rng=rng, num_threads=num_threads, **quick).free_energy(beta)
-
-
-#: In the order of the table.
-METHODS: dict[str, Method] = {
-    "exact": Method(functools.partial(exact, max_seconds=60.0), (*_DISCRETE, GaussianRBM), is_random=False),
-    "mean_field": Method(mean_field, _DISCRETE, takes_data=True),
-    "variational": Method(variational, _DISCRETE, takes_data=True),
-    "variational tree": Method(functools.partial(variational, tree=True), _DISCRETE, takes_data=True),
-    "cumulant_expansion": Method(functools.partial(cumulant_expansion, means="mean_field"), _DISCRETE),
-    "tap 2": Method(functools.partial(tap, order=2), _DISCRETE, takes_data=True),
-    "tap 3": Method(functools.partial(tap, order=3), _DISCRETE, takes_data=True),
-    "importance": Method(importance, _DISCRETE),
-    "thermodynamic_integration": Method(thermodynamic_integration, _DISCRETE),
-    "mbar": Method(mbar, _DISCRETE),
-    "laplace": Method(_laplace, (GaussianRBM,)),
-    "wang_landau": Method(_wang_landau, (Ising,)),
-    "ais": Method(ais, _DISCRETE, takes_data=True),
-    "reverse_ais": Method(reverse_ais, _DISCRETE, takes_data=True),
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -179,8 +119,9 @@ def compare(
 
     Parameters
     ----------
-    model : BernoulliRBM, SpinRBM, GaussianRBM or Ising
-        The model.
+    model : BernoulliRBM, SpinRBM, GaussianRBM, Ising or TransverseFieldIsing
+        The model. What takes spins only gets the Ising model of an RBM's units; of a GaussianRBM's hidden
+        ones, the visible ones integrated out, whose `details` then are of that model.
     methods : iterable of str, or str, optional
         Which, and in which order; all of `METHODS` that take such a model if not given.
     beta : float
@@ -217,12 +158,12 @@ def compare(
     >>> found["mean_field"].value >= found["exact"].value
     True
     """
-    if not isinstance(model, (*_DISCRETE, GaussianRBM)):
+    if not isinstance(model, Compared):
         raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
-    fit = [name for name, method in METHODS.items() if isinstance(model, method.models)]
+    fit = [name for name, method in METHODS.items() if isinstance(model, method.models + method.as_ising)]
     if isinstance(methods, str):
         methods = [methods]
     names = fit if methods is None else [_checked(name, "methods") for name in methods]
@@ -233,7 +174,7 @@ def compare(
         if name not in names:
             raise ValueError(f"options: expected methods that are compared, got {name!r}")
     if data is not None:
-        n_units = model.n_spins if isinstance(model, Ising) else model.n_visible
+        n_units = model.n_spins if isinstance(model, Ising | TransverseFieldIsing) else model.n_visible
         shape = np.shape(borrow(data, "data")[0])
         if len(shape) != 2 or shape[1] != n_units:
             raise ValueError(f"data: expected (n_samples, {n_units}), got {shape}")
@@ -245,17 +186,20 @@ def compare(
         if name not in fit:
             skipped[name] = f"it does not take a {type(model).__name__}"
             continue
+        method, own = METHODS[name], dict(of_methods.get(name, {}))
         how: dict[str, Any] = {"beta": beta, "num_threads": num_threads}
-        if METHODS[name].is_random:
+        if method.is_random:
             how["rng"] = key
-        if METHODS[name].takes_data:
+        if method.takes_data and isinstance(model, method.models):
             how["data"] = data
+        if method.run_of in results and not own:
+            how["run"] = results[method.run_of].details["run"]
         begin = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 for said_by_the_table in (FreeEnergyWarning, SeriesWarning, TemperingWarning):
                     warnings.simplefilter("ignore", said_by_the_table)
-                results[name] = METHODS[name].call(model, **(how | dict(of_methods.get(name, {}))))
+                results[name] = method.of(model, **(how | own))
         except (ValueError, ModuleNotFoundError) as error:
             if name in of_methods:
                 raise

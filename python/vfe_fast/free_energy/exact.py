@@ -17,6 +17,7 @@ from .. import _core
 from ..arguments import inverse_temperature, on_cuda, real, threads
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, Model, SpinRBM
+from .as_ising import log_integral
 from .enumeration import Enumeration, log2_seconds
 from .frozen import FrozenRBM, FrozenSpins
 from .ranges import sum_ranges
@@ -228,8 +229,6 @@ def _exact_gaussian_rbm(
     """The integral over v, then the Ising model of s = 2h - 1."""
     ising, constant = model.hidden_ising()
     found = _exact(ising, beta, what, cuda, how)
-    sigma = model.sigma.astype(np.float64)
-    integral = float(0.5 * np.log(2 * np.pi * sigma**2 / beta).sum())
     moments = found.moments
     if moments is not None:
         weights, visible_bias = model.weights.astype(np.float64), model.visible_bias.astype(np.float64)
@@ -242,7 +241,9 @@ def _exact_gaussian_rbm(
             hidden,
             np.outer(visible_bias, hidden) + weights @ hh,
         )
-    return replace(found.with_log_z(found.log_z - beta * constant + integral), moments=moments)
+    return replace(
+        found.with_log_z(found.log_z - beta * constant + log_integral(model, beta)), moments=moments
+    )
 
 
 def _gaussian_variance(of_hidden: Any, of_visible: float) -> float:

@@ -25,9 +25,9 @@ from ..warned import warn
 from .result import FreeEnergy, FreeEnergyWarning
 from .spectrum import Density, Levels, log_sum
 
-__all__ = ["SampledDensityOfStates", "WangLandauWarning", "wang_landau"]
+__all__ = ["MOST_LEVELS", "SampledDensityOfStates", "WangLandauWarning", "wang_landau"]
 
-_MOST_LEVELS = 1 << 16
+MOST_LEVELS = 1 << 16
 _TRIPS = 10  # between the lowest level and the most frequent one, of all walkers
 _UNSEEN = 0.05  # of the weight at a temperature, on average over the walkers
 _BURN_IN = 0.1  # of the sweeps that are counted
@@ -188,14 +188,12 @@ def wang_landau(
     """
     if not isinstance(model, Ising):
         raise TypeError(f"model: expected an Ising, got {type(model).__name__}")
-    n_bins = count(n_bins, "n_bins", below=_MOST_LEVELS)
+    n_bins = count(n_bins, "n_bins", below=MOST_LEVELS)
     n_walkers = count(n_walkers, "n_walkers", 4)
     n_sweeps, max_sweeps = count(n_sweeps, "n_sweeps"), count(max_sweeps, "max_sweeps")
     final = real(final_increment, "final_increment", np.finfo(np.float64).tiny)
     with memory_for("n_walkers", n_walkers):
-        walk = _Walk(
-            model, Levels.of(model, n_bins, _MOST_LEVELS), n_walkers, seed(rng), threads(num_threads)
-        )
+        walk = _Walk(model, Levels.of(model, n_bins, MOST_LEVELS), n_walkers, seed(rng), threads(num_threads))
     late = walk.learn_together(final, max_sweeps)
     walk.fix_weights()
     walk.move(max(round(_BURN_IN * n_sweeps), 1))
@@ -262,6 +260,7 @@ class _Walk:
     def learn(self, increment: float, final: float, max_sweeps: int) -> int:
         """Weights, with increments from one to the other; how many walkers did not get there."""
         self.histogram[:], self.increment[:], self.decay[:], begin = 0, increment, 0.0, self.n_done
+        falling = np.full(len(self.spins), np.inf)  # as it stays if there are no sweeps left
         while self.n_done < max_sweeps:
             n_visited = self.visited.sum(axis=1)
             some = math.ceil(_VISITS * int(n_visited.max()) / self.n_spins)
