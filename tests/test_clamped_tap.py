@@ -78,6 +78,22 @@ def test_rows_that_do_not_hold_are_named():
         found = clamped_tap(strong, np.zeros((4, 7), np.uint8), MASK)
     assert not found.converged.all()
     assert found.problem
+    assert [F.problem for F in found] == ["" if good else found.problem for good in found.converged]
+
+
+def test_each_row_is_a_free_energy(states):
+    found = clamped_tap(random_rbm(7, 5, scale=0.4), states, MASK, beta=1.2)
+    assert len(found) == 6
+    for k, F in enumerate(found):
+        assert isinstance(F, vf.free_energy.FreeEnergy)
+        assert (F.value, F.log_z, F.kind, F.beta) == (found.value[k], found.log_z[k], "asymptotic", 1.2)
+        assert (F.stderr, F.ess, F.converged, F.problem) == (0.0, np.inf, True, "")
+        assert np.array_equal(F.details["hidden"], found.rows["hidden"][k])
+        assert F.value == pytest.approx(-F.log_z / 1.2)
+    assert found[-1].log_z == found.log_z[5]
+    assert [F.log_z for F in found[1:3]] == list(found.log_z[1:3])
+    with pytest.raises(IndexError):
+        found[6]
 
 
 @pytest.mark.parametrize("order", [2, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import runpy
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import vfe_fast as vf
 from conftest import random_rbm
 from oracles.rbm import all_states
+from vfe_fast.free_energy.as_ising import as_ising
 from vfe_fast.free_energy.compare import METHODS, Comparison, compare
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
@@ -39,9 +41,9 @@ def brute_force(rbm, beta):
 
 def test_all_methods_of_an_rbm(rbm, found):
     log_z = brute_force(rbm, 0.8)
-    fit = [name for name, method in METHODS.items() if vf.BernoulliRBM in method.models]
+    fit = [name for name, method in METHODS.items() if vf.BernoulliRBM in method.models + method.as_ising]
     assert list(found.results) == [name for name in fit if name not in found.skipped]
-    assert set(found.skipped) <= {"mbar"}  # without pymbar
+    assert set(found.skipped) <= {"mbar", "bar", "umbrella"}  # without pymbar
     assert found.reference == "exact"
     for name, F in found.results.items():
         assert F.beta == 0.8
@@ -52,9 +54,18 @@ def test_all_methods_of_an_rbm(rbm, found):
         elif F.kind == "upper_bound":
             assert apart < 3 * F.stderr + 1e-10
         elif F.kind == "consistent":
-            assert abs(apart) < 4 * F.stderr, name  # of four methods: one false alarm in 4,000 sets of seeds
+            # Of nine methods: one false alarm in 1,700 sets of seeds.
+            assert abs(apart) < 4 * F.stderr + F.details.get("error_bound", 0.0) + 1e-10, name
         else:
             assert abs(apart) < 0.2
+
+
+def test_bar_reads_the_run_of_mbar(rbm, found):
+    pytest.importorskip("pymbar")
+    assert found["bar"].details["run"] is found["mbar"].details["run"]
+    few = {"n_sweeps": 50, "betas": 6}
+    own = compare(rbm, ["mbar", "bar"], options={"mbar": few, "bar": few}, rng=3)
+    assert own["bar"].details["run"] is not own["mbar"].details["run"]
 
 
 @pytest.mark.parametrize("kind", [vf.SpinRBM, vf.Ising, vf.GaussianRBM])
@@ -64,20 +75,68 @@ def test_models_of_each_kind(kind):
         upper = np.triu(draw.normal(size=(7, 7)) / 4, 1)
         model = vf.Ising(upper + upper.T, draw.normal(size=7))
     else:
-        parts = [draw.normal(size=(5, 3)) / 3, draw.normal(size=5), draw.normal(size=3)]
-        model = kind(*parts, *([np.full(5, 1.2)] if kind is vf.GaussianRBM else []))
+        parts = [draw.normal(size=(4, 3)) / 3, draw.normal(size=4), draw.normal(size=3)]
+        model = kind(*parts, *([np.full(4, 1.2)] if kind is vf.GaussianRBM else []))
     found = compare(model, rng=1)
     assert found["exact"].log_z == vf.free_energy.exact(model).log_z
     for name, F in found.results.items():
         assert abs(F.log_z - found["exact"].log_z) < 0.5, name
         if F.kind == "consistent" and F.converged:
-            assert abs(F.log_z - found["exact"].log_z) < 4 * F.stderr + F.details.get("error_bound", 0.0), (
-                name
-            )
-    if kind is vf.Ising:
-        assert {"ais", "reverse_ais", "importance", "wang_landau"} <= set(found.results)
-        assert found["wang_landau"].converged
-    assert ("laplace" in found.results) == (kind is vf.GaussianRBM)
+            bound = 4 * F.stderr + F.details.get("error_bound", 0.0) + 1e-10
+            assert abs(F.log_z - found["exact"].log_z) < bound, name
+        if F.kind == "upper_bound":
+            assert F.log_z < found["exact"].log_z + 1e-10
+    of_reals = {"integral", "laplace"}
+    without_pymbar = {"mbar", "bar", "umbrella"}
+    expected = set(METHODS) if kind is vf.GaussianRBM else set(METHODS) - of_reals
+    assert expected - without_pymbar <= set(found.results) <= expected
+    assert found["wang_landau"].converged or kind is vf.SpinRBM
+
+
+@pytest.mark.parametrize("beta", [0.4, 1.3])
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM, vf.GaussianRBM])
+def test_an_rbm_as_an_ising_model(kind, beta):
+    """ln Z of both by sums over all states as their energies are written down."""
+    draw = np.random.default_rng(6)
+    w, a, b = draw.normal(size=(4, 3)), draw.normal(size=4), draw.normal(size=3)
+    low = -1.0 if kind is vf.SpinRBM else 0.0
+    v, h = (np.array(list(itertools.product((low, 1.0), repeat=n))) for n in (4, 3))
+    if kind is vf.GaussianRBM:  # v given h is normal: completing the square by hand
+        sigma = np.array([0.7, 1.1, 0.9, 1.6])
+        model, x = vf.GaussianRBM(w, a, b, sigma), h @ w.T
+        energies = -h @ b - (x**2 / 2 + x * a) @ sigma**-2
+        log_z = np.logaddexp.reduce(-beta * energies) + 0.5 * np.log(2 * np.pi * sigma**2 / beta).sum()
+    else:
+        model = kind(w, a, b)
+        energies = -(v @ a)[:, None] - h @ b - v @ w @ h.T
+        log_z = np.logaddexp.reduce(-beta * energies, axis=None)
+    ising, constant = as_ising(model, beta)
+    s = np.array(list(itertools.product((-1.0, 1.0), repeat=ising.n_spins)))
+    of_spins = -0.5 * np.einsum("ni,ij,nj->n", s, ising.couplings, s) - s @ ising.fields
+    assert np.logaddexp.reduce(-beta * of_spins) + constant == pytest.approx(log_z, abs=1e-12)
+
+
+def test_quantum_spins():
+    draw = np.random.default_rng(7)
+    upper = np.triu(draw.normal(size=(6, 6)) / 2, 1)
+    model = vf.TransverseFieldIsing(vf.Ising(upper + upper.T, draw.normal(size=6)), draw.normal(size=6))
+    found = compare(model, beta=0.7, rng=1)
+    assert list(found.results) == ["exact", "trace"]
+    energies = np.linalg.eigvalsh(model @ np.eye(64))
+    assert found["exact"].log_z == pytest.approx(np.logaddexp.reduce(-0.7 * energies), abs=1e-12)
+    assert abs(found["trace"].log_z - found["exact"].log_z) < 4 * found["trace"].stderr
+    large = vf.TransverseFieldIsing(vf.Ising(np.zeros((11, 11))), 1.0)
+    assert "at most 10 spins" in compare(large, ["exact"]).skipped["exact"]
+
+
+def test_windows_that_are_given(rbm):
+    pytest.importorskip("pymbar")
+    windows = {"centers": np.arange(10.0), "spring": 1.0, "order": np.ones(9), "n_units": 1}
+    found = compare(rbm, ["exact", "umbrella"], options={"umbrella": windows}, rng=2)
+    assert abs(found["umbrella"].log_z - found["exact"].log_z) < 4 * found["umbrella"].stderr
+    middle = windows | {"centers": [4.0, 5.0], "spring": 50.0, "n_steps": 200}
+    with pytest.raises(ValueError, match="no window has reached an end"):
+        compare(rbm, "umbrella", options={"umbrella": middle}, rng=2)
 
 
 def test_options_and_data_reach_their_methods(rbm):
@@ -125,9 +184,10 @@ def test_the_reference_is_the_best_estimate_that_is_reliable() -> None:
 
 
 def test_what_is_out_of_reach_is_skipped_with_its_reason():
-    large = random_rbm(90, 80, scale=0.05)
-    found = compare(large, ["exact", "mean_field"], rng=0)
+    large, counted = random_rbm(90, 80, scale=0.05), ["density_of_states", "trace", "wang_landau", "umbrella"]
+    found = compare(large, ["exact", "mean_field", *counted], rng=0)
     assert list(found.results) == ["mean_field"]
+    assert all("at most" in found.skipped[name] for name in counted)
     assert "would take" in found.skipped["exact"]
     assert "exact: none, " in str(found)
     found = compare(vf.Ising(np.zeros((3, 3))), ["laplace", "exact"])

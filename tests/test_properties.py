@@ -22,6 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 METHODS = [
     "exact",
+    "density_of_states",
     "mean_field",
     "variational",
     "variational tree",
@@ -91,6 +92,8 @@ def test_kinds_keep_their_word(name: str) -> None:
             assert F.value >= -truth / beta - 1e-11
         elif F.kind == "lower_bound":
             assert F.value <= -truth / beta + 1e-11
+        elif F.kind == "consistent" and F.stderr == 0:
+            assert abs(F.log_z - truth) <= F.details["error_bound"]
         elif F.kind == "consistent" and F.converged:
             off.append((F.log_z - truth) / F.stderr)
     if name in OPTIONS:

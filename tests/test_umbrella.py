@@ -36,7 +36,27 @@ def test_profile_of_an_order_parameter(kind: str) -> None:
     assert (np.abs(found.value - expected) < 4.5 * found.stderr / beta).all()
     assert found.stderr.max() < 0.25
     assert np.exp(-beta * found.value).sum() == pytest.approx(1.0)
+    assert np.allclose(found.log_z, -beta * found.value, rtol=1e-14)
+    assert (found.kind, found.beta) == ("consistent", beta)
+    sampled = 5 * 16 * 1500 / found.details["inefficiencies"].max()
+    assert sampled < found.ess.sum() < 5 * 16 * 1500
+    of_model = found.details["model"]
+    assert abs(of_model.log_z - np.log(of_v.sum())) < 4.5 * of_model.stderr
+    assert (of_model.beta, of_model.ess) == (beta, pytest.approx(found.ess.sum()))
     assert found.converged.all()
+
+
+@pytest.mark.parametrize("signs", [[1, 1, 1, 1, 1], [1, -1, 2, 1, -1]])
+def test_ln_z_from_an_end_of_the_range(signs: list[int]) -> None:
+    """One state has the least m, and one the largest; where several do ln Z stays unknown."""
+    model, order = random_rbm(5, 4, scale=0.7, seed=3), np.array(signs, float)
+    centers = np.linspace(np.minimum(order, 0).sum(), np.maximum(order, 0).sum(), 4)
+    options: dict[str, Any] = {"n_steps": 1000, "n_units": 1, "rng": 1}
+    F = umbrella(model, centers, 0.5, order=order, **options).details["model"]
+    assert F.converged
+    assert abs(F.log_z - vf.free_energy.exact(model).log_z) < 4 * F.stderr
+    order[3] = 0
+    assert umbrella(model, centers, 0.5, order=order, **options).details["model"] is None
 
 
 def test_profile_with_windows_apart() -> None:
@@ -65,7 +85,7 @@ def test_profile_that_ends_too_early_says_so() -> None:
 
 
 def test_coverage() -> None:
-    """Of ln p of a value of m, 68 % ± 5 % of 300 models within one standard error."""
+    """Of ln p of a value of m and of ln Z, 68 % ± 5 % of 300 models within one standard error."""
     v, off = ((np.arange(32)[:, None] >> np.arange(5)) & 1).astype(np.uint8), []
     for k in range(300):
         model = random_rbm(5, 3 + k % 4, scale=0.5, seed=k)
@@ -74,8 +94,9 @@ def test_coverage() -> None:
         p = np.exp(-model.free_energy(v))
         at = int(np.flatnonzero(found.rows["order"] == 1 + k % 4)[0])
         expected = -np.log(p[v.sum(axis=1) == 1 + k % 4].sum() / p.sum())
-        off.append((found.value[at] - expected) / found.stderr[at])
-    assert abs(np.mean(np.abs(off) < 1) - 0.68) < 0.05
+        F = found.details["model"]
+        off.append([(found.value[at] - expected) / found.stderr[at], (F.log_z - np.log(p.sum())) / F.stderr])
+    assert (np.abs(np.mean(np.abs(off) < 1, axis=0) - 0.68) < 0.05).all()
 
 
 @pytest.mark.parametrize(

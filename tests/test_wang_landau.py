@@ -14,6 +14,8 @@ from oracles.ising import spin_energies, torus_log_z
 from oracles.philox import FLAT_HISTOGRAM, philox4x32
 from vfe_fast import _core
 from vfe_fast.free_energy import WangLandauWarning, density_of_states, wang_landau
+from vfe_fast.free_energy.spectrum import Levels
+from vfe_fast.free_energy.wang_landau import MOST_LEVELS, _Walk
 
 
 def torus(rows: int, columns: int) -> vf.Ising:
@@ -242,6 +244,18 @@ def test_it_says_what_is_wrong() -> None:
         assert not found.free_energy(0.3).converged
     with pytest.warns(WangLandauWarning, match="round trips"):
         wang_landau(torus(10, 10), n_sweeps=30, final_increment=1e-2, rng=1)
+
+
+def test_sweeps_that_end_with_a_stage_of_learning() -> None:
+    """What is left to learn has no sweeps left."""
+    draw = np.random.default_rng(2)
+    upper = np.triu(draw.normal(size=(6, 6)), 1)
+    model = vf.Ising(upper + upper.T, draw.normal(size=6))
+    levels = Levels.of(model, 20, MOST_LEVELS)
+    walk = _Walk(model, levels, 4, vf.random.seed(1), 1)
+    assert walk.learn(1.0, 2.0**-8, 100_000) == 0  # the first stage
+    with pytest.warns(WangLandauWarning, match="4 of 4 walkers had not learned"):
+        wang_landau(model, n_bins=20, n_walkers=4, n_sweeps=300, max_sweeps=walk.n_done, rng=1)
 
 
 @pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.WangLandauWarning")

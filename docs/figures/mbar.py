@@ -43,7 +43,7 @@ def compute(small: bool = False) -> dict[str, Any]:
             rbm = torus(6 if not small else 4).to_spin_rbm(beta=ratio * CRITICAL).rbm
             centers = np.linspace(-1, 1, 9)
             run = umbrella(rbm, centers, 30.0, n_steps=100 if small else 1500, n_units=4, rng=1)
-            profiles[ratio] = (run.order, run.free_energy, run.stderr)
+            profiles[ratio] = (run.rows["order"], run.value, run.stderr)
     return {"ladders": ladders, "log_z": found, "profiles": profiles}
 
 

@@ -153,6 +153,7 @@ def compare(
 
     Examples
     --------
+    >>> from vfe_fast import BernoulliRBM
     >>> rbm = BernoulliRBM([[0.5, -1.0], [0.3, 0.2]], [0.1, 0.2], [0.0, -0.3])
     >>> found = compare(rbm, ["exact", "mean_field", "ais"], rng=0)
     >>> found["mean_field"].value >= found["exact"].value

@@ -81,14 +81,14 @@ def umbrella(
     FreeEnergies
         A row for each value of m that was sampled (of more than 100 values, for each of 40 bins): `log_z` is
         ln p(m), `value` is F(m), of kind ``"consistent"``. `stderr` is from the spread of independent chains,
-        `ess` the samples that fell there over the statistical inefficiencies of their windows. `converged` is
-        False in all rows if windows overlap by less than 0.03 (of K > 10: 0.3 / K), chains are shorter than
-        ten times the statistical inefficiency of m, the solver failed, or the first or last m that was
-        sampled has more than 0.3 of the largest probability and there are others beyond, as probabilities are
-        of what was sampled. `rows`: ``order``, the values m, or centers of bins. `details`: ``acceptance``
-        (n_windows,), ``inefficiencies`` (n_windows,) of m in steps, ``overlap`` as of `mbar`, ``problem``,
-        and ``model``: the `FreeEnergy` of the model itself, from an end of the range of m, or None where no
-        window has reached one, or other states share it.
+        widened as their number asks for; `ess` the samples that fell there over the statistical
+        inefficiencies of their windows. `converged` is False in all rows if windows overlap by less than 0.03
+        (of K > 10: 0.3 / K), chains are shorter than ten times the statistical inefficiency of m, the solver
+        failed, or the first or last m that was sampled has more than 0.3 of the largest probability and there
+        are others beyond, as probabilities are of what was sampled. `rows`: ``order``, the values m, or
+        centers of bins. `details`: ``acceptance`` (n_windows,), ``inefficiencies`` (n_windows,) of m in
+        steps, ``overlap`` as of `mbar`, ``problem``, and ``model``: the `FreeEnergy` of the model itself,
+        from an end of the range of m, or None where no window has reached one, or several states share it.
 
     Warns
     -----
@@ -188,6 +188,7 @@ def _profile(
     contrasts[n_windows], contrasts[n_windows + 1 :] = -1.0, np.eye(n_sets)
     of_chains = solved.influences(contrasts).reshape(n_sets, n_windows, n_chains, n_steps).sum(axis=3)
     stderr = np.sqrt(np.square(of_chains).sum(axis=(1, 2)) * n_chains / (n_chains - 1))
+    stderr *= 1 + 0.5 / (n_chains - 1)  # 68 % of Student's law, to the first order in 1 / n_chains
     log_p = solved.f[n_windows] - solved.f[n_windows + 1 :]
     spread = m.var(axis=(1, 2))
     of_means = m.mean(axis=2).var(axis=1, ddof=1)
