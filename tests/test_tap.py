@@ -16,6 +16,7 @@ from conftest import random_parameters
 from test_mean_field import KINDS, means_of, random_model
 from vfe_fast import _core
 from vfe_fast.free_energy import MeanFieldWarning, clamped_tap, exact, mean_field, tap
+from vfe_fast.statistics import SeriesWarning
 from vfe_fast.training import METHODS, ThoulessAndersonPalmer
 from vfe_fast.training.gradients import SamplerSettings
 
@@ -336,3 +337,23 @@ def test_training_takes_binary_units_only() -> None:
     rbm = vf.GaussianRBM(np.ones((2, 1)), np.zeros(2), np.zeros(1), np.ones(2))
     with pytest.raises(TypeError, match=r"^method: expected a model of binary units"):
         vf.train(rbm, np.zeros((3, 2)), method="tap")
+
+
+@pytest.mark.parametrize("field", [0.0, 0.02, 0.1])
+def test_solutions_beside_the_best_are_told(field: float) -> None:
+    """Twelve spins that align have two valleys: what one of them lacks of ln Z is what the other adds."""
+    model = vf.Ising(0.3 * (1 - np.eye(12)), np.full(12, field))
+    truth = vf.free_energy.exact(model).log_z
+    with pytest.warns(MeanFieldWarning, match="starts came to"):
+        found = tap(model, order=2, rng=0)
+    assert not found.converged
+    assert found.details["others"] == pytest.approx(truth - found.log_z, abs=1e-3)
+    bound = vf.free_energy.mean_field(model, rng=0)
+    assert bound.converged  # it is a bound, whatever it misses
+    assert bound.details["others"] == pytest.approx(truth - bound.log_z, abs=1e-3)
+    with pytest.warns(SeriesWarning, match="starts came to"):
+        sampled = vf.free_energy.cumulant_expansion(model, means="mean_field", n_samples=20_000, rng=0)
+    assert not sampled.converged
+    weak = vf.Ising(0.05 * (1 - np.eye(12)), np.full(12, field))
+    assert tap(weak, order=2, rng=0).converged
+    assert tap(weak, order=2, rng=0).details["valleys"] == 1

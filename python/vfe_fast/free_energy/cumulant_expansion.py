@@ -29,7 +29,7 @@ from ..statistics.series import (
     warn_if_it_diverges,
 )
 from ..warned import warn
-from .mean_field import mean_field
+from .mean_field import mean_field, several_valleys
 from .result import FreeEnergy
 
 __all__ = ["cumulant_expansion"]
@@ -99,7 +99,8 @@ def cumulant_expansion(
         that is the first, else ``"asymptotic"``. `converged` is False if the series diverges, or if its last
         two terms are larger than half of those before them (the first left out), or if the sum is farther
         from the direct estimate ln⟨e^(-βV)⟩ than the larger of them (and three standard errors), where that
-        estimate is known: of all states, or of 100 effective samples. `details`:
+        estimate is known: of all states, or of 100 effective samples; or if ``means="mean_field"`` found
+        several solutions, as `tap` has it. `details`:
         ``series`` (a `CumulantSeries`: all terms, partial sums, their errors, Padé, the direct estimate),
         ``cumulants`` of V, ``bound`` (the first order, as a free energy), ``energy`` and ``entropy`` of q,
         whether they are ``exact``, and the ``trace``.
@@ -135,9 +136,11 @@ def cumulant_expansion(
         raise ValueError("sum_hidden: expected an RBM to sum the hidden units of, got an Ising")
     couplings = None if lambda_ is None else couplings_of(lambda_)
     system = _System.of(model, beta, sum_hidden=bool(sum_hidden))
-    key = seed(rng)
+    key, several = seed(rng), ""
     if isinstance(means, str):
-        means = _mean_field(model, means, bool(sum_hidden), beta=beta, rng=key, num_threads=num_threads)
+        means, several = _mean_field(
+            model, means, bool(sum_hidden), beta=beta, rng=key, num_threads=num_threads
+        )
     trial = _Trial.of(system, means)
     is_exact = n_samples is None and trial.n_units <= _MOST_ENUMERATED
     one = np.array(1.0)
@@ -169,7 +172,7 @@ def cumulant_expansion(
         bound = energy - entropy / beta
         if series.best_order == 1:
             log_z, stderr = -beta * bound, 0.0
-    problem = _problem(series, is_exact)
+    problem = _problem(series, is_exact) or ("" if series.best_order == 1 else several)
     if problem and not series.diverges:  # which the series has said itself
         warn(f"cumulant_expansion: {problem}", SeriesWarning)
     return FreeEnergy(
@@ -193,18 +196,22 @@ def cumulant_expansion(
     )
 
 
-def _mean_field(model: Expanded, name: str, sum_hidden: bool, **how: Any) -> Any:
-    """Means of the best bound by independent units, away from where q would rule states out."""
+def _mean_field(model: Expanded, name: str, sum_hidden: bool, **how: Any) -> tuple[Any, str]:
+    """Means of the best bound by independent units, and what speaks against those alone.
+
+    They are kept away from where q would rule states out.
+    """
     if name != "mean_field":
         raise ValueError(f'means: expected arrays or "mean_field", got {name!r}')
-    found = mean_field(model, **how).details
+    best = mean_field(model, **how)
+    found = best.details
     edge, low = np.nextafter(1.0, 0.0), 0.0 if isinstance(model, BernoulliRBM) else -1.0
     means = [
         np.clip(found[layer], low + 1.0 - edge, edge)
         for layer in ("spins", "visible", "hidden")
         if layer in found
     ]
-    return means if len(means) == 2 and not sum_hidden else means[0]
+    return means if len(means) == 2 and not sum_hidden else means[0], several_valleys(best)
 
 
 def _problem(series: CumulantSeries, is_exact: bool) -> str:

@@ -19,8 +19,10 @@ from .fixed_point import Settled, settle
 from .pairs import Layers, Pairs, pairs_of
 from .result import FreeEnergy, FreeEnergyWarning
 
-__all__ = ["MeanFieldWarning", "Problem", "mean_field"]
+__all__ = ["MeanFieldWarning", "Problem", "mean_field", "several_valleys"]
 
+_APART = 0.02  # means of two solutions, in units of their range
+_MUCH = 0.05  # nats that solutions beside the best would add
 _SHRINK = 0.1  # of data towards equal probabilities, where a start is made of them
 
 
@@ -73,7 +75,8 @@ def mean_field(
         Of kind ``"upper_bound"``, converged or not. `details`: ``visible`` and ``hidden`` (or ``spins``), the
         means; ``energy`` ⟨E⟩_q; ``entropy`` S_q in nats; ``gradient`` and ``change``, largest of all
         units; ``starts``, F_q of each start, and ``spread``, the highest less the lowest of them;
-        ``n_sweeps``, of the best.
+        ``valleys``, how many solutions they came to, and ``others``, what those beside the best would add to
+        ln Z were all of their weights summed, ln Σ_k Z_k / Z_best; ``n_sweeps``, of the best.
 
     Raises
     ------
@@ -105,6 +108,14 @@ def mean_field(
     if reason:
         warn(f"mean_field: {reason}", MeanFieldWarning)
     return problem.result(found, best, 1, reason)
+
+
+def several_valleys(F: FreeEnergy) -> str:
+    """What speaks against an expansion about the best solution alone; empty if nothing does."""
+    others = F.details["others"]
+    if others <= _MUCH:
+        return ""
+    return f"starts came to {F.details['valleys']} solutions: those beside the best add {others:.2g} to ln Z"
 
 
 class Problem:
@@ -159,6 +170,7 @@ class Problem:
         theta = found.theta[best : best + 1]
         starts = pairs.log_z(found.theta, order)
         values = -starts / beta if beta > 0 else np.full(len(starts), -math.inf)
+        valleys = self._valleys(found, starts, best)
         details = {
             **self._means(theta),
             "energy": float(pairs.energy(theta)[0]),
@@ -170,6 +182,8 @@ class Problem:
             "starts": values,
             "starts_converged": found.converged,
             "spread": float(np.ptp(values)) if beta > 0 else 0.0,
+            "valleys": len(valleys),
+            "others": float(np.logaddexp.reduce(starts[valleys] - starts[best])),
             "problem": reason,
         }
         return FreeEnergy(
@@ -182,6 +196,16 @@ class Problem:
             beta=beta,
             details=details,
         ).with_log_z(float(starts[best]))
+
+    def _valleys(self, found: Settled, log_z: Array, best: int) -> list[int]:
+        """A start of each solution that was reached, the best one first."""
+        mean = self.pairs.cumulants(found.theta).mean
+        first = [best]
+        for k in np.argsort(-log_z):
+            distance = np.abs(mean[first] - mean[k]).max(axis=1)
+            if found.converged[k] and distance.min() > _APART * self.pairs.width:
+                first.append(int(k))
+        return first
 
     def _means(self, theta: Array) -> dict[str, Array]:
         mean = self.pairs.cumulants(theta).mean[0]

@@ -11,7 +11,7 @@ from ..arguments import count, real
 from ..arrays import Array
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..warned import warn
-from .mean_field import MeanFieldWarning, Problem
+from .mean_field import MeanFieldWarning, Problem, several_valleys
 from .pairs import Layers, Pairs
 from .result import FreeEnergy
 
@@ -87,7 +87,9 @@ def tap(
     MeanFieldWarning
         If the equations were not solved from any start, or `plefka` is above 1, or ln Z is below the bound of
         `mean_field` from the same starts, as where units freeze in states that are not the lowest: then the
-        expansion is not to be trusted (the spin-glass phase). `converged` is False; `problem` says why.
+        expansion is not to be trusted (the spin-glass phase). Also if starts came to several solutions, each
+        of which describes a part of the states, and the others would add more than 0.05 to ln Z. `converged`
+        is False; `problem` says why.
 
     Notes
     -----
@@ -127,9 +129,12 @@ def tap(
         bound = float(pairs.log_z(problem.solve(1, damping=0.0).theta, 1).max())
         if is_below(log_z[best], bound):
             reason = f"ln Z is {bound - log_z[best]:.3g} below the bound of mean field: the expansion fails"
+    result = problem.result(found, best, order, reason)
+    if not reason and order > 1:
+        reason = several_valleys(result)
+        result = replace(result, converged=not reason, details={**result.details, "problem": reason})
     if reason:
         warn(f"tap: {reason}", MeanFieldWarning)
-    result = problem.result(found, best, order, reason)
     more: dict[str, Any] = {"order": order, "plefka": float(eigenvalues[best])}
     if isinstance(pairs, Layers):
         more["visible_hidden"] = pairs.visible_hidden(pairs.cumulants(found.theta[best : best + 1]), order)
