@@ -78,6 +78,11 @@ def test_derivatives(script):
     assert np.allclose(found["differences"], found["moments"], rtol=1e-6, atol=1e-6)
     mean, stderr = found["sampled"].T
     assert (np.abs(mean - found["moments"]) < 4.5 * stderr).all()  # one false alarm in 40,000 seeds
+    of = found["pairs"]
+    for name in ("free", "clamped"):
+        assert np.allclose(of[f"{name} differences"], of[name], rtol=0, atol=1e-8), name
+    # Of 117 weights: one false alarm in 1,000 seeds.
+    assert (np.abs(of["chains"] - of["free"]) < 4.5 * of["stderr"]).all()
     for bias in found["bias"].values():
         assert bias[0] > 2 * bias[-1]  # more steps, less bias
     # The colder the machine, the more CD-1 leaves out.

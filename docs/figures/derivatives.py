@@ -1,8 +1,9 @@
-"""ln Z as a generating function: mean energies, effective temperatures, and what CD-k leaves out."""
+"""ln Z as a generating function: mean energies, pairs, effective temperatures; what CD-k leaves out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import vfe_fast as vf
 from vfe_fast.training import gradient_bias
 
 STEP = 1e-4  # of the differences
+BETA = 1.3  # of the derivatives by weights: other than 1, so that its factor counts
 
 
 def machine(norm: float) -> vf.BernoulliRBM:
@@ -33,8 +35,54 @@ def sampled_energy(rbm: vf.BernoulliRBM, beta: float, n_steps: int) -> tuple[flo
     return float(energies.mean()), float(energies.std(ddof=1)) / math.sqrt(400)
 
 
+def with_biases() -> vf.BernoulliRBM:
+    """Of norm 4, with biases of all sizes, so that no two weights have the same derivative."""
+    draw = np.random.default_rng(5)
+    return vf.BernoulliRBM(machine(4.0).weights, draw.normal(size=13) - 0.3, draw.normal(size=9) + 0.2)
+
+
+def by_weights(rbm: vf.BernoulliRBM, function: Callable[[vf.BernoulliRBM], float]) -> np.ndarray:
+    """Derivatives of a function of the machine by each of its weights, by central differences."""
+    found = np.empty(rbm.weights.shape)
+    for ij in np.ndindex(found.shape):
+        low, high = rbm.weights.copy(), rbm.weights.copy()
+        low[ij] -= STEP
+        high[ij] += STEP
+        ends = [function(vf.BernoulliRBM(w, rbm.visible_bias, rbm.hidden_bias)) for w in (low, high)]
+        found[ij] = (ends[1] - ends[0]) / (2 * STEP)
+    return found
+
+
+def sampled_pairs(rbm: vf.BernoulliRBM, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """⟨v_i h_j⟩ of Gibbs chains and its standard error, of so few steps that one sees it."""
+    chains = vf.GibbsChains(rbm, 400, rng=2)
+    chains.step(100, beta=beta)
+    sums = np.zeros((400, *rbm.weights.shape))
+    for _ in range(5):
+        chains.step(1, beta=beta)
+        sums += chains.visible[:, :, None] & chains.hidden[:, None, :]
+    return sums.mean(axis=0) / 5, sums.std(axis=0, ddof=1) / (5 * math.sqrt(400))
+
+
+def pairs(data: np.ndarray) -> dict[str, Any]:
+    """Derivatives of ln Z and of the mean of -β F(v) over data by weights, and the pairs that they are."""
+    rbm = with_biases()
+    moments = vf.free_energy.exact(rbm, beta=BETA, moments=True).moments
+    mean, stderr = sampled_pairs(rbm, BETA)
+    return {
+        "free": BETA * moments.visible_hidden,
+        "free differences": by_weights(rbm, lambda moved: vf.free_energy.exact(moved, beta=BETA).log_z),
+        "clamped": BETA * data.T @ rbm.mean_hidden(data, beta=BETA) / len(data),
+        "clamped differences": by_weights(
+            rbm, lambda moved: -BETA * float(moved.free_energy(data, beta=BETA).mean())
+        ),
+        "chains": BETA * mean,
+        "stderr": BETA * stderr,
+    }
+
+
 def compute(small: bool = False) -> dict[str, Any]:
-    """Energies by differences, by moments and by sampling; a collapse of norms; biases of CD-k."""
+    """Energies and pairs by differences, moments and sampling; a collapse of norms; biases of CD-k."""
     betas = np.linspace(0.1, 2.0, 4 if small else 20)
     norms = [4.0, 8.0, 16.0]
     ln_z = {
@@ -57,6 +105,7 @@ def compute(small: bool = False) -> dict[str, Any]:
         "differences": np.array([-(high.log_z - low.log_z) / (2 * STEP) for low, high in around]),
         "moments": np.array([vf.free_energy.exact(rbm, beta=b, moments=True).moments.energy for b in betas]),
         "sampled": np.array([sampled_energy(rbm, b, 20 if small else 200) for b in betas]),
+        "pairs": pairs(data),
         "ln_z": ln_z,
         "ks": ks,
         "bias": bias,
@@ -64,23 +113,41 @@ def compute(small: bool = False) -> dict[str, Any]:
 
 
 def draw(numbers: dict[str, Any]) -> Any:
-    """Left ⟨E⟩; in the middle ln Z over β |W|, one curve for all norms; right the bias of CD-k."""
-    figure, (left, middle, right) = panels(3)
-    left.plot(numbers["betas"], numbers["differences"], color="gray", lw=4, alpha=0.5, label="-∂ ln Z / ∂β")
-    left.plot(numbers["betas"], numbers["moments"], color="C0", label="exact ⟨E⟩")
+    """⟨E⟩ and ⟨v h⟩ as derivatives; ln Z over β |W|, one curve for all norms, and the bias of CD-k."""
+    figure, (energy, weights, norm, bias) = panels(4, rows=2, height=3.0)
+    energy.plot(numbers["betas"], numbers["differences"], color="gray", lw=4, alpha=0.5, label="-∂ ln Z / ∂β")
+    energy.plot(numbers["betas"], numbers["moments"], color="C0", label="exact ⟨E⟩")
     mean, stderr = numbers["sampled"].T
-    left.errorbar(numbers["betas"], mean, stderr, fmt=".", color="C1", label="⟨E⟩ of Gibbs chains")
-    left.set(xlabel="β", ylabel="energy", title="13 x 9 units, |W| = 8")
-    left.legend(frameon=False)
-    for norm, ln_z in numbers["ln_z"].items():
-        middle.plot(numbers["betas"] * norm, ln_z, ".", label=f"|W| = {norm:g}")
-    middle.set(xlabel="β |W| = 1 / effective T", ylabel="ln Z", title="no biases: a norm is a temperature")
-    middle.legend(frameon=False)
-    for norm, bias in numbers["bias"].items():
-        right.loglog(numbers["ks"], bias, ".-", label=f"|W| = {norm:g}")
-    right.set(xlabel="k", ylabel="|bias| / |exact gradient|", title="CD-k: colder machines need more steps")
-    right.legend(frameon=False)
+    energy.errorbar(numbers["betas"], mean, stderr, fmt=".", color="C1", label="⟨E⟩ of Gibbs chains")
+    energy.set(xlabel="β", ylabel="energy", title="13 x 9 units, |W| = 8, no biases")
+    energy.legend(frameon=False)
+    draw_pairs(weights, numbers["pairs"])
+    for size, ln_z in numbers["ln_z"].items():
+        norm.plot(numbers["betas"] * size, ln_z, ".", label=f"|W| = {size:g}")
+    norm.set(xlabel="β |W| = 1 / effective T", ylabel="ln Z", title="no biases: a norm is a temperature")
+    norm.legend(frameon=False)
+    for size, of in numbers["bias"].items():
+        bias.loglog(numbers["ks"], of, ".-", label=f"|W| = {size:g}")
+    bias.set(xlabel="k", ylabel="|bias| / |exact gradient|", title="CD-k: colder machines need more steps")
+    bias.legend(frameon=False)
     return figure
+
+
+def draw_pairs(axes: Any, of: dict[str, Any]) -> None:
+    """One point a weight: the derivative over the pair that it should be; chains less exact below."""
+    free, clamped, chains, stderr = (of[name].ravel() for name in ("free", "clamped", "chains", "stderr"))
+    top = 1.02 * max(free.max(), clamped.max())
+    axes.plot([0, top], [0, top], color="gray", lw=4, alpha=0.5)
+    axes.plot(free, of["free differences"].ravel(), ".", color="C0", label="∂ ln Z / ∂W")
+    axes.plot(clamped, of["clamped differences"].ravel(), ".", ms=4, color="C2", label="∂ ln Z(v) / ∂W")
+    axes.set(xlabel="exact β ⟨v h⟩", title=f"all 117 weights, with biases, β = {BETA:g}")
+    axes.legend(frameon=False)
+    inset = axes.inset_axes((0.6, 0.12, 0.4, 0.4))
+    inset.axhline(0, color="gray", lw=2, alpha=0.5)
+    inset.errorbar(free, chains - free, stderr, fmt=".", ms=3, lw=0.6, color="C1")
+    inset.set_title("Gibbs chains - exact", fontsize="small")
+    inset.tick_params(labelsize="small")
+    inset.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":
