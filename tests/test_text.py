@@ -125,9 +125,48 @@ def test_size_extensivity(script):
     sums = [vf.free_energy.cumulant_expansion(m, 5).details["series"].partial_sums for m in (one, two)]
     assert np.allclose(sums[1], 2 * sums[0], rtol=1e-10)
     found = script("extensivity")["compute"](small=True)
-    for name in ("mean field", "TAP 2"):
+    for name in ("mean field", "TAP 2", "trees"):
         off = found[name][:, 1]
         assert np.ptp(off) < 1e-6
+    for name in {"integration", "mbar"} & set(found):  # the latter where pymbar is
+        _, off, stderr = found[name].T
+        assert (np.abs(off) < 4.5 * stderr).all()  # of four numbers: one false alarm in 37,000 seeds
+
+
+def side_by_side(one, other):
+    """Two machines that do not see each other, as one."""
+    weights = np.zeros(np.add(one.weights.shape, other.weights.shape))
+    weights[: one.n_visible, : one.n_hidden] = one.weights
+    weights[one.n_visible :, one.n_hidden :] = other.weights
+    biases = ((one.visible_bias, other.visible_bias), (one.hidden_bias, other.hidden_bias))
+    return vf.BernoulliRBM(weights, *map(np.concatenate, biases))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("mean_field", {}),
+        ("tap", {"order": 2}),
+        ("tap", {"order": 3}),
+        ("variational", {"tree": True}),
+        ("thermodynamic_integration", {}),
+        ("mbar", {"betas": 8, "n_sweeps": 500}),
+    ],
+)
+def test_free_energies_of_different_machines_add(method, options):
+    """F(A + B) = F(A) + F(B): to rounding, or within errors; no two runs share random numbers."""
+    if method == "mbar":
+        pytest.importorskip("pymbar")
+    one, other = random_rbm(3, 4, scale=0.5, seed=1), random_rbm(5, 2, scale=0.6, seed=2)
+    run, models = getattr(vf.free_energy, method), (one, other, side_by_side(one, other))
+    of = [run(model, beta=0.9, rng=seed, **options) for seed, model in enumerate(models)]
+    assert all(F.converged for F in of)
+    apart = of[2].log_z - of[0].log_z - of[1].log_z
+    if method in ("thermodynamic_integration", "mbar"):
+        # 4.5 standard errors: one false alarm in 150,000 seeds.
+        assert abs(apart) < 4.5 * math.hypot(*(F.stderr for F in of)) < 0.2
+    else:
+        assert abs(apart) < 1e-9
 
 
 def test_importance_sampling_is_not_size_extensive(script):
