@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vfe_fast as vf
-from oracles.transverse_ring import ring_log_z
+from oracles.transverse_ring import chain_log_z, ring_log_z
 from vfe_fast.free_energy import TraceWarning, trace
 
 _X, _Y, _Z = np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])
@@ -141,14 +141,57 @@ def test_the_oracle_of_rings_against_the_file(reference_data):
         assert ring_log_z(int(n), field, beta) == pytest.approx(float(log_z), rel=1e-13)
 
 
+def _chain(n):
+    """Couplings of both signs and transverse fields, no two alike, of spins in a row."""
+    rng = np.random.default_rng(n)
+    return rng.normal(size=n - 1), np.linspace(0.2, 1.8, n) * rng.choice([-1, 1], n)
+
+
+@pytest.mark.parametrize("field", [0.6, 1.0, 1.7])
+def test_the_oracle_of_rings_against_1024_states(field):
+    """Beyond the file, which ends at 8 spins: H by Kronecker products, all its eigenvalues; `trace` of it."""
+    h = -_bonds(10, _Z) - field * sum(_on(i, _X, 10) for i in range(10))
+    energies = np.linalg.eigvalsh(h)
+    for beta in (0.4, 2.0, 15.0):
+        expected = np.logaddexp.reduce(-beta * energies)
+        assert ring_log_z(10, field, beta) == pytest.approx(expected, rel=1e-12)
+    for f in trace(h, beta=[0.4, 2.0, 15.0]):
+        assert f.kind == "exact"
+        assert f.log_z == pytest.approx(ring_log_z(10, field, f.beta), rel=1e-12)
+
+
+def test_the_oracle_of_chains_against_1024_states():
+    couplings, fields = _chain(10)
+    h = -sum(j * _on(i, _Z, 10) @ _on(i + 1, _Z, 10) for i, j in enumerate(couplings))
+    h -= sum(g * _on(i, _X, 10) for i, g in enumerate(fields))
+    energies = np.linalg.eigvalsh(h)
+    for beta in (0.4, 2.0, 15.0):
+        expected = np.logaddexp.reduce(-beta * energies)
+        assert chain_log_z(couplings, fields, beta) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("field", [0.6, 1.3])
 @pytest.mark.parametrize(("n", "n_probes"), [(10, 32), (12, 16), (14, 10), (16, 10)])
-def test_rings_up_to_16_spins(n, n_probes):
+def test_rings_up_to_16_spins(n, n_probes, field):
     """Fixed seeds; five standard errors, of a few probes."""
     betas = [0.0, 0.5, 2.0]
-    for f in trace(_ring(n, 1.3), beta=betas, n_probes=n_probes, n_deflated=4, rng=n):
-        expected = ring_log_z(n, 1.3, f.beta) if f.beta else n * math.log(2)
+    for f in trace(_ring(n, field), beta=betas, n_probes=n_probes, n_deflated=4, rng=n):
+        expected = ring_log_z(n, field, f.beta) if f.beta else n * math.log(2)
         assert f.log_z == pytest.approx(expected, abs=5 * f.stderr + 1e-12)
+        assert f.stderr < 0.1
         assert (f.kind, f.converged, f.problem) == ("consistent", True, "")
+
+
+@pytest.mark.parametrize(("n", "n_probes"), [(12, 16), (14, 10), (16, 10)])
+def test_chains_up_to_16_spins(n, n_probes):
+    """Each spin with a coupling and a field of its own; fixed seeds, five standard errors as above."""
+    couplings, fields = _chain(n)
+    bonds = np.diag(couplings, 1)
+    h = vf.TransverseFieldIsing(vf.Ising(bonds + bonds.T), fields)
+    for f in trace(h, beta=[0.5, 2.0], n_probes=n_probes, n_deflated=4, rng=n):
+        assert f.log_z == pytest.approx(chain_log_z(couplings, fields, f.beta), abs=5 * f.stderr)
+        assert f.stderr < 0.05
+        assert f.converged
 
 
 def test_at_low_temperature_the_low_states_are_all_there_is():
