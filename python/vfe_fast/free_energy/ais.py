@@ -308,10 +308,7 @@ class AisSandwich:
             kind "lower_bound", or "asymptotic" if it started from Gibbs chains. Samples that were given are
             taken for exact.
         """
-        kind: Kind = "lower_bound" if self.reverse.kind == "consistent" else "asymptotic"
-        return _of_mean_logarithm(self.forward, 1.0, "upper_bound"), _of_mean_logarithm(
-            self.reverse, -1.0, kind
-        )
+        return bound_of_mean(self.forward), bound_of_mean(self.reverse, reverse=True)
 
     @property
     def converged(self) -> bool:
@@ -391,10 +388,14 @@ def ais_sandwich(
     return AisSandwich(forward, reverse_ais(model, samples, forward=forward, n_burn_in=n_burn_in, **shared))
 
 
-def _of_mean_logarithm(end: FreeEnergy, sign: float, kind: Kind) -> FreeEnergy:
+def bound_of_mean(end: FreeEnergy, *, reverse: bool = False) -> FreeEnergy:
+    """What the mean of ln w says of F, see `AisSandwich.bounds`."""
     log_weights = end.details["log_weights"]
     n = len(log_weights)
-    log_z = end.details["base_log_z"] + sign * float(log_weights.mean())
+    kind: Kind = "upper_bound"
+    if reverse:
+        kind = "lower_bound" if end.kind == "consistent" else "asymptotic"
+    log_z = end.details["base_log_z"] + (-1.0 if reverse else 1.0) * float(log_weights.mean())
     return FreeEnergy(
         value=-log_z / end.beta if end.beta > 0 else -math.inf,
         log_z=log_z,
@@ -403,6 +404,7 @@ def _of_mean_logarithm(end: FreeEnergy, sign: float, kind: Kind) -> FreeEnergy:
         ess=float(n),
         converged=end.converged,
         beta=end.beta,
+        details={"problem": end.problem},
     )
 
 

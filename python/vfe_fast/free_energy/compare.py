@@ -193,8 +193,8 @@ def compare(
             how["rng"] = key
         if method.takes_data and isinstance(model, method.models):
             how["data"] = data
-        if method.run_of in results and not own:
-            how["run"] = results[method.run_of].details["run"]
+        if method.reads in results and not own:
+            how["before"] = results[method.reads]
         begin = time.perf_counter()
         try:
             with warnings.catch_warnings():

@@ -13,7 +13,7 @@ import numpy as np
 from ..arrays import Array
 from ..models import BernoulliRBM, GaussianRBM, Ising, SpinRBM, TransverseFieldIsing
 from ..sampling import GibbsChains
-from .ais import ais, reverse_ais
+from .ais import ais, bound_of_mean, reverse_ais
 from .as_ising import as_ising
 from .cumulant_expansion import cumulant_expansion
 from .exact import exact
@@ -63,8 +63,8 @@ class Method:
         What it takes as an Ising model, see `as_ising`; without `data`.
     is_random, takes_data : bool
         Whether it takes `rng`, `data`.
-    run_of : str
-        The method whose ``details["run"]`` it can take for its own.
+    reads : str
+        A method whose result it takes for `before`, so that nothing is sampled twice.
     """
 
     call: Callable[..., FreeEnergy]
@@ -72,7 +72,7 @@ class Method:
     as_ising: tuple[type, ...] = (GaussianRBM,)
     is_random: bool = True
     takes_data: bool = False
-    run_of: str = ""
+    reads: str = ""
 
     def of(self, model: Compared, beta: float, **how: Any) -> FreeEnergy:
         """The free energy of a model by this method."""
@@ -133,6 +133,18 @@ def _density_of_states(
     return density_of_states(model, n_bins=n_bins).free_energy(beta)
 
 
+def _bar(model: Any, *, before: FreeEnergy | None = None, **how: Any) -> FreeEnergy:
+    return bar(model, None if before is None else before.details["run"], **how)
+
+
+def _ais_bound(model: Any, *, before: FreeEnergy | None = None, **how: Any) -> FreeEnergy:
+    return bound_of_mean(ais(model, **how) if before is None else before)
+
+
+def _reverse_ais_bound(model: Any, *, before: FreeEnergy | None = None, **how: Any) -> FreeEnergy:
+    return bound_of_mean(reverse_ais(model, **how) if before is None else before, reverse=True)
+
+
 def _wang_landau(
     model: Ising, *, beta: float, rng: Any, num_threads: int | None, **options: Any
 ) -> FreeEnergy:
@@ -191,9 +203,11 @@ METHODS: dict[str, Method] = {
     "importance": Method(importance),
     "thermodynamic_integration": Method(thermodynamic_integration),
     "mbar": Method(mbar),
-    "bar": Method(bar, run_of="mbar"),
+    "bar": Method(_bar, reads="mbar"),
     "umbrella": Method(_umbrella),
     "wang_landau": Method(_wang_landau, (Ising,), _RBMS),
     "ais": Method(ais, takes_data=True),
     "reverse_ais": Method(reverse_ais, takes_data=True),
+    "ais bound": Method(_ais_bound, takes_data=True, reads="ais"),
+    "reverse_ais bound": Method(_reverse_ais_bound, takes_data=True, reads="reverse_ais"),
 }
