@@ -215,6 +215,29 @@ def test_length_of_a_run() -> None:
         lengths.append(n_steps / (1 + 2 * ((1 - t / n_steps) @ rho)))
     assert min(lengths) < 40
     assert found.details["length"] == pytest.approx(min(lengths), rel=0.15)  # √(2 / 2000) is 0.03
+    assert found.ess == pytest.approx(2000 * min(lengths), rel=0.15)
+
+
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM])
+def test_independent_energies_all_count(kind: type) -> None:
+    """Of units that do not couple; false alarm 1e-5, of χ² of 399 degrees of freedom at 15 temperatures."""
+    _, a, b = random_parameters(6, 4, scale=0.6)
+    found = thermodynamic_integration(kind(np.zeros((6, 4)), a, b), n_chains=400, n_steps=50, rng=4)
+    assert 0.72 < found.ess / (400 * 50) <= 1.0
+
+
+@pytest.mark.parametrize("n_steps", [200, 203])
+@pytest.mark.parametrize("n_chains", [100, 128])
+def test_frozen_temperatures_are_no_problem(n_chains: int, n_steps: int) -> None:
+    """Energies that are all the same but for rounding, at the lowest temperatures or at all."""
+    model = vf.SpinRBM([[0.413]], [0.331], [0.573])
+    found = thermodynamic_integration(model, beta=20.0, n_chains=n_chains, n_steps=n_steps, n_panels=3, rng=7)
+    assert found.details["energies_stderr"][-1] == 0.0
+    assert found.converged
+    assert n_chains * n_steps / 4 < found.ess <= n_chains * n_steps
+    assert abs(found.log_z - vf.free_energy.exact(model, beta=20.0).log_z) < 4 * found.stderr
+    still = vf.SpinRBM(np.zeros((3, 2)), np.zeros(3), np.zeros(2))
+    assert thermodynamic_integration(still, n_chains=n_chains, n_steps=n_steps).ess == n_chains * n_steps
 
 
 def test_seeds_and_threads() -> None:

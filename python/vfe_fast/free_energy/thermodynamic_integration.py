@@ -80,7 +80,9 @@ def thermodynamic_integration(
     Returns
     -------
     FreeEnergy
-        Of kind ``"consistent"``. `converged` is False if at some temperature the two halves of the run, or
+        Of kind ``"consistent"``. `ess` is how many independent energies would have the standard error of the
+        mean, at the temperature where that is fewest; at most ``n_chains * n_steps``, as where energies are
+        all the same. `converged` is False if at some temperature the two halves of the run, or
         the chains that have been at the lowest temperature before (every second one) and those that have not,
         differ by more than five standard errors, if the two rules of integration differ by more than three
         standard errors and 1e-3, or the energy at β = 0, which is known, from where the rule's polynomial has
@@ -129,9 +131,11 @@ def thermodynamic_integration(
     betas, weights, gauss_weights = _panels(last, count(n_panels, "n_panels", below=1 << 20))
     with memory_for("n_chains", n_chains * len(betas)):
         key = seed(rng)
-        halves, spread, cold = _mean_energies(machine, betas, n_chains, n_steps, n_warmup, key, num_threads)
+        about, halves, spread, cold = _mean_energies(
+            machine, betas, n_chains, n_steps, n_warmup, key, num_threads
+        )
     of_chains = halves.mean(axis=0)  # (n_betas, n_chains)
-    energies = of_chains.mean(axis=1)
+    energies = about + of_chains.mean(axis=1)
     stderr = of_chains.std(axis=1, ddof=1) / math.sqrt(n_chains)
     log_z_0 = (machine.n_visible + machine.n_hidden) * math.log(2.0) + constant
     log_z = log_z_0 - float(weights @ energies)
@@ -140,8 +144,7 @@ def thermodynamic_integration(
     drift = _largest_in_errors(halves[1] - halves[0])
     pairs = of_chains[:, : n_chains // 2 * 2].reshape(len(betas), -1, 2)
     memory = _largest_in_errors(pairs[..., 1] - pairs[..., 0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        length = float(np.nan_to_num((spread / stderr) ** 2 / n_chains, nan=np.inf).min())
+    length = _shortest(spread, stderr, n_chains)
     start = float(weights[0] * (_AT_START @ energies[: len(POINTS)] - _energy_of_coins(machine)))
     agree = max(drift, memory) <= _MOST_ERRORS and max(abs(quadrature), abs(start)) <= max(1e-3, 3 * total)
     problem = ""
@@ -165,7 +168,7 @@ def thermodynamic_integration(
         log_z=log_z,
         stderr=total,
         kind="consistent",
-        ess=float(n_chains),
+        ess=n_chains * min(length, float(n_steps)),
         converged=not problem,
         beta=beta,
         details={
@@ -181,6 +184,12 @@ def thermodynamic_integration(
             "problem": problem,
         },
     )
+
+
+def _shortest(spread: Array, stderr: Array, n_chains: int) -> float:
+    """Run in statistical inefficiencies, of the temperatures where energies are not all the same."""
+    moved = stderr > 0
+    return float(np.min((spread[moved] / stderr[moved]) ** 2 / n_chains, initial=np.inf))
 
 
 def _largest_in_errors(differences: Array) -> float:
@@ -209,10 +218,11 @@ def _panels(beta: float, n_panels: int) -> tuple[Array, Array, Array]:
 def _mean_energies(
     model: Machine, betas: Array, n_chains: int, n_steps: int, n_warmup: int, key: int,
     num_threads: int | None,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Time averages of each chain over both halves of the run, (2, n_betas, n_chains); spread; cold states.
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """An energy, (n_betas,); averages of each chain above it, of halves; spread; cold states.
 
-    The spread is the standard deviation of all energies, (n_betas,).
+    Averages are (2, n_betas, n_chains), and exactly 0 where chains are frozen: rounding would pass for
+    fluctuations. The spread is the standard deviation of all energies, (n_betas,).
     Every second chain has been at the lowest temperature before: what it found there, others may have missed.
     """
     wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
@@ -222,18 +232,18 @@ def _mean_energies(
         cold_first = np.where(np.arange(len(of_chains)) % 2 == 1, betas.max(), of_chains)
         chains.step(n_warmup, beta=cold_first)
         chains.step(n_warmup, beta=of_chains)
-    sums, counts = np.zeros((2, len(of_chains))), [0, 0]
-    moments = np.zeros((2, len(betas)))  # about where they begin
+    sums, counts = np.zeros((2, len(betas), n_chains)), np.zeros((2, 1, 1))
+    moments = np.zeros((2, len(betas)))
     for step in range(n_steps):
         chains.step(1, beta=of_chains)
         half = 2 * step // n_steps
         energies = wide.energy(chains.visible, chains.hidden, num_threads=num_threads)
-        sums[half] += energies
-        counts[half] += 1
         of_betas = energies.reshape(len(betas), n_chains)
         if step == 0:
-            about = of_betas.mean(axis=1, keepdims=True)
-        moments += np.mean([of_betas - about, np.square(of_betas - about)], axis=2) / n_steps
-    averages: Array = sums / np.array(counts)[:, None]
+            about = of_betas[:, :1].copy()
+        above = of_betas - about
+        sums[half] += above
+        counts[half] += 1
+        moments += np.mean([above, np.square(above)], axis=2) / n_steps
     spread = np.sqrt(np.maximum(moments[1] - np.square(moments[0]), 0.0))
-    return averages.reshape(2, len(betas), n_chains), spread, chains.visible[of_chains == betas.max()]
+    return about[:, 0], sums / counts, spread, chains.visible[of_chains == betas.max()]
