@@ -206,6 +206,65 @@ def test_coverage() -> None:
     assert np.all(np.abs(np.mean(off, axis=0)) < 0.3)
 
 
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_effective_visits(repeats: int) -> None:
+    """Visits of a known number, each counted so often: that number; false alarm 6e-5 a β (χ² of 799)."""
+    model, n_walkers, n_visits = whole(9, 3), 800, 500
+    exact = density_of_states(model)
+    levels = Levels.of(model, 200, 1 << 16)
+    walk = _Walk(model, levels, n_walkers, 1, 1)
+    at = np.rint((exact.energies + levels.bound) / levels.width).astype(int)
+    log_counts = np.log(exact.counts.astype(float))
+    walk.log_g[:, at] = 0.7 * log_counts + 0.02 * exact.energies
+    law = np.exp(log_counts - walk.log_g[0, at])
+    drawn = np.random.default_rng(5).multinomial(n_visits, law / law.sum(), n_walkers)
+    walk.histogram[:, at] = repeats * drawn
+    found = walk.density("")
+    for beta in (0.05, 0.3, 2.0):
+        F = found.free_energy(beta)
+        assert abs(F.log_z - exact.log_z(beta)) < 4.5 * F.stderr
+        if repeats == 1:
+            assert 0.8 * n_walkers * n_visits < F.ess <= n_walkers * n_visits
+        else:
+            assert F.ess == pytest.approx(n_walkers * n_visits, rel=0.2)
+
+
+def test_effective_visits_by_definition() -> None:
+    """The influence of each visit on ln <y> - ln <z>, y = e^(-βE) / w and z = 1 / w."""
+    found = wang_landau(whole(8, 2), n_walkers=4, n_sweeps=300, final_increment=1e-2, rng=3)
+    visits = found.histogram.sum(axis=0).astype(float)
+    z = np.exp(found.log_counts) / visits
+    for beta in (0.1, 1.0):
+        F, y = found.free_energy(beta), z * np.exp(-beta * found.energies)
+        added = np.repeat(y / (visits @ y) - z / (visits @ z), visits.astype(int)) * visits.sum()
+        assert abs(added.mean()) < 1e-10
+        assert F.ess == pytest.approx(np.mean(added**2) / F.stderr**2, rel=1e-9)
+        assert F.ess < visits.sum()
+    assert found.free_energy(0.0).ess == visits.sum()
+
+
+def test_effective_visits_grow_with_sweeps() -> None:
+    """Four times as many: 4, but for the spread e^(±0.25) of two errors of 64 walkers; false alarm 6e-5."""
+    few, many = (
+        wang_landau(whole(8, 2), n_walkers=64, n_sweeps=k, final_increment=1e-3, rng=2) for k in (500, 2000)
+    )
+    for beta in (0.1, 1.0):
+        ratio = many.free_energy(beta).ess / few.free_energy(beta).ess
+        assert 4 * math.exp(-1.0) < ratio < 4 * math.exp(1.0)
+
+
+@pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.WangLandauWarning")
+def test_effective_visits_where_few_have_been() -> None:
+    """Levels of one walker, and energies and temperatures beyond e^x: finite, and no more than visits."""
+    fields = np.random.default_rng(3).choice([-1.0, 1.0], 40)
+    model = vf.Ising(np.zeros((40, 40)), 100 * fields)
+    found = wang_landau(model, n_walkers=4, n_sweeps=40, final_increment=0.1, max_sweeps=60, rng=5)
+    assert ((found.histogram > 0).sum(axis=0) == 1).any()
+    assert np.isinf(found.stderr).any()
+    for beta in (0.0, 1e-12, 0.01, 1.0, 1e6):
+        assert 0 < found.free_energy(beta).ess <= found.histogram.sum()
+
+
 def test_tori_beyond_all_states(reference_data: Any) -> None:
     """8 x 8 and 10 x 10 at four couplings: within 4.5 errors of the published ln Z, which is Kaufman's."""
     published = json.loads((reference_data / "oracles/oracles_dev.json").read_text())["ising2d_torus_logZ"]

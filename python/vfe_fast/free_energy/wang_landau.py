@@ -33,6 +33,7 @@ _UNSEEN = 0.05  # of the weight at a temperature, on average over the walkers
 _BURN_IN = 0.1  # of the sweeps that are counted
 _COARSE = 2.0**-8  # increment at which walkers first share what they have found
 _AGAIN = 2.0**-5  # increment to go on with when some have found what was new to all
+_ROUNDING = 1e-12  # of ln Z
 _VISITS = 20  # trials a level, before it is asked whether all levels have been visited again
 
 
@@ -83,10 +84,11 @@ class SampledDensityOfStates(Density):
         Returns
         -------
         FreeEnergy
-            Of kind ``"consistent"``; `ess` is the number of walkers. `converged` is False if `problem` says
-            something, or if at this temperature walkers have, on average, not been where more than 5 % of
-            the weight is. `details`: ``error_bound``, β bin_width / 2, of the error that bins make in ln Z,
-            which `stderr` does not know of; ``unseen``, that share; ``problem``.
+            Of kind ``"consistent"``. `ess` is how many independent visits would have this standard error, at
+            most as many as there were. `converged` is False if `problem` says something, or if at this
+            temperature walkers have, on average, not been where more than 5 % of the weight is. `details`:
+            ``error_bound``, β bin_width / 2, of the error that bins make in ln Z, which `stderr` does not
+            know of; ``unseen``, that share; ``problem``.
 
         Raises
         ------
@@ -112,16 +114,30 @@ class SampledDensityOfStates(Density):
         if problem:
             warn(f"wang_landau: {problem}", WangLandauWarning)
         parts = np.array([log_sum(each - beta * self.energies) for each in self._left_out])
+        stderr = float(_jackknife(parts))
         return FreeEnergy(
             value=-log_z / beta if beta > 0 else -math.inf,
             log_z=log_z,
-            stderr=float(_jackknife(parts)),
+            stderr=stderr,
             kind="consistent",
-            ess=float(len(parts)),
+            ess=self._independent_visits(weight, log_z, stderr),
             converged=not problem,
             beta=beta,
             details={"error_bound": 0.5 * beta * self.bin_width, "unseen": unseen, "problem": problem},
         )
+
+    def _independent_visits(self, weight: Array, log_z: float, stderr: float) -> float:
+        """How many have this error, if one visit adds weight / share at β, less that at 0, to ln Z.
+
+        The derivative of ln Σ H y / Σ H z with y = e^(-βE) / w and z = 1 / w by the share of H.
+        """
+        visits = self.histogram.sum(axis=0, dtype=np.float64)
+        total, log_states = float(visits.sum()), log_sum(self.log_counts)
+        if stderr <= _ROUNDING * max(abs(log_z), log_states):  # as at β = 0, where ln Z is known
+            return total
+        at_0 = np.exp(self.log_counts - log_states)
+        variance = float((np.square(weight - at_0) / (visits / total)).sum())
+        return min(total, variance / stderr**2)
 
 
 def wang_landau(
