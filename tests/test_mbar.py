@@ -15,6 +15,7 @@ import pytest
 
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
+from test_memory import run as in_a_process
 from vfe_fast.free_energy import MbarWarning, bar, exact, mbar, mbar_from_potentials
 from vfe_fast.free_energy.windows import Windows, _apart, inefficiency, pymbar_quietly, solve
 from vfe_fast.sampling import parallel_tempering
@@ -160,6 +161,39 @@ def test_pymbar_gets_some_of_many_samples(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(solved.f, everything.f, rtol=0, atol=1e-9)
     np.testing.assert_allclose(solved.overlap, everything.overlap, rtol=0, atol=1e-9)
     assert solved.problem == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("what", ["potentials", "energies"])
+def test_potentials_are_held_once(what: str) -> None:
+    """MB beyond what is given, 8 to 20; all potentials of 320,000 samples are 39."""
+    of = {
+        "potentials": """
+    places, u = np.linspace(0, 2, 16), np.empty((16, n))
+    x = rng.normal(size=n) + np.repeat(places, n // 16)
+    for row, place in zip(u, places):  # at no time more than that
+        row[:] = np.square(x - place) / 2
+    return lambda: vf.free_energy.mbar_from_potentials(u, np.full(16, n // 16))
+""",
+        "energies": """
+    rbm = vf.BernoulliRBM(0.1 * rng.normal(size=(6, 4)), np.zeros(6), np.zeros(4))
+    run = vf.sampling.parallel_tempering(rbm, 16, n_ladders=n // 16 // 100, n_sweeps=100, rng=1)
+    return lambda: vf.free_energy.mbar(rbm, run)
+""",
+    }
+    taken = in_a_process(f"""
+from vfe_fast.free_energy import windows
+windows._BLOCK = windows._MOST_SOLVED = 1 << 16  # potentials, in blocks and for pymbar
+
+def call(n):{of[what]}
+
+call(16_000)()
+estimate = call(320_000)
+before = peak()
+assert estimate().converged
+print(peak() - before)
+""")
+    assert taken < 30, taken
 
 
 def test_overlap_asked_of_many_windows() -> None:

@@ -243,9 +243,9 @@ def mbar_from_potentials(
         variance[k] = (np.square(solved.influences(first_and[:, k : k + 1])[0]) * of_windows).sum()
     stderr = np.sqrt(variance)
     log_z -= float(solved.f[-1])
-    weights = np.concatenate([windows.weights(solved.f, part)[-1] for _, part in windows.blocks()])
+    squares = sum(float(np.square(windows.weights(solved.f, part)[-1]).sum()) for _, part in windows.blocks())
     problem = solved.problem or _unsupported(windows, solved.f)
-    return _checked(log_z, float(stderr[-1]), 1 / float(np.square(weights).sum()), beta, problem, {
+    return _checked(log_z, float(stderr[-1]), 1 / squares, beta, problem, {
         "free_energies": solved.f, "free_energies_stderr": stderr, "overlap": solved.overlap,
         "neighbor_overlap": solved.neighbors, "spectral_gap": solved.gap,
     })  # fmt: skip
