@@ -151,7 +151,7 @@ def _wang_landau(
     """At one temperature from the density of states, learned less well than for all of them."""
     if not Levels.of(model, 1, MOST_LEVELS).are_exact:
         _at_most(_MOST_BINNED, "spins with energies in bins", model.n_spins)
-    quick = {"final_increment": 1e-4, "max_sweeps": 100_000, "n_sweeps": 20_000} | options
+    quick = {"final_increment": 1e-4, "max_sweeps": 300_000, "n_sweeps": 20_000} | options
     return wang_landau(model, rng=rng, num_threads=num_threads, **quick).free_energy(beta)
 
 
