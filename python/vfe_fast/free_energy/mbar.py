@@ -237,11 +237,7 @@ def mbar_from_potentials(
     solved = solve(windows, guess)
     first_and = -np.eye(len(n))
     first_and[0] += 1.0
-    of_windows = np.repeat(g, n)
-    variance = np.empty(len(n))
-    for k in range(len(n)):
-        variance[k] = (np.square(solved.influences(first_and[:, k : k + 1])[0]) * of_windows).sum()
-    stderr = np.sqrt(variance)
+    stderr = np.sqrt(solved.variances(first_and, g))
     log_z -= float(solved.f[-1])
     squares = sum(float(np.square(windows.weights(solved.f, part)[-1]).sum()) for _, part in windows.blocks())
     problem = solved.problem or _unsupported(windows, solved.f)

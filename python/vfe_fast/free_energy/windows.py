@@ -94,11 +94,6 @@ class Windows:
         found: Array = np.exp(f[:, None] - u - self.log_denominators(f, u))
         return found
 
-    @property
-    def of_sample(self) -> Array:
-        """The window of each sample."""
-        return np.repeat(np.arange(len(self.n_samples)), self.n_samples)
-
 
 @dataclass(frozen=True)
 class Solved:
@@ -166,11 +161,45 @@ class Solved:
         ndarray, (n_contrasts, n)
             Less their mean in each window.
         """
-        pulls = np.linalg.lstsq((np.eye(len(self.f)) - self.overlap).T, contrasts, rcond=None)[0]
+        pulls = self._pulls(contrasts)
         found = np.empty((pulls.shape[1], int(self.windows.n_samples.sum())))
         for part, u in self.windows.blocks():
             found[:, part] = -pulls.T @ self.windows.weights(self.f, u)
         return self.centered(found)
+
+    def variances(self, contrasts: Array, inefficiencies: Array) -> Array:
+        """What `influences` add up to, squared, times the inefficiencies of the windows; sample by sample.
+
+        Parameters
+        ----------
+        contrasts : ndarray, (n_windows, n_contrasts)
+            As of `influences`.
+        inefficiencies : ndarray, (n_windows,)
+            g.
+
+        Returns
+        -------
+        ndarray, (n_contrasts,)
+        """
+        n = self.windows.n_samples
+        stop = np.cumsum(n)
+        about = self.overlap / np.maximum(n, 1)  # close to the means of W in each window
+        sums, squares = np.zeros((len(n), len(n))), np.zeros((len(n), len(n)))
+        for part, u in self.windows.blocks():
+            weights = self.windows.weights(self.f, u)
+            for k in np.flatnonzero((stop > part.start) & (stop - n < part.stop)):
+                own = weights[:, max(stop[k] - n[k] - part.start, 0) : stop[k] - part.start]
+                own = own - about[:, k : k + 1]
+                sums[k] += own.sum(axis=1)
+                squares += inefficiencies[k] * (own @ own.T)
+        squares -= (sums.T * (inefficiencies / np.maximum(n, 1))) @ sums
+        pulls = self._pulls(contrasts)
+        found: Array = np.maximum(np.einsum("kc,kl,lc->c", pulls, squares, pulls), 0.0)
+        return found
+
+    def _pulls(self, contrasts: Array) -> Array:
+        """(1 - O)^+ applied from the left, one column a contrast."""
+        return np.linalg.lstsq((np.eye(len(self.f)) - self.overlap).T, contrasts, rcond=None)[0]
 
     def centered(self, of_samples: Array) -> Array:
         """Less the mean in each window, in place."""
