@@ -198,7 +198,7 @@ class Solved:
         return found
 
     def _pulls(self, contrasts: Array) -> Array:
-        """(1 - O)^+ applied from the left, one column a contrast."""
+        """The transpose of (1 - O)^+, times c."""
         return np.linalg.lstsq((np.eye(len(self.f)) - self.overlap).T, contrasts, rcond=None)[0]
 
     def centered(self, of_samples: Array) -> Array:
