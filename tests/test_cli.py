@@ -208,6 +208,21 @@ def test_log_z_by_other_methods(capsys: Capture, model: Path, method: str) -> No
     assert "seed   3" in out
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_log_z_by_a_density_of_states(tmp_path: Path, capsys: Capture, scale: float) -> None:
+    """Exact of whole-numbered couplings, with a bound of others."""
+    path, ising = (
+        tmp_path / "ising.npz",
+        vf.Ising(scale * (np.ones((4, 4)) - np.eye(4)), np.full(4, 0.2 * scale**2)),
+    )
+    ising.save(path)
+    out = succeed(capsys, "log-z", path, "--method", "density_of_states")
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line)
+    bound = float(rows["bound"].split(",")[0]) if "bound" in rows else 0.0
+    assert abs(float(rows["ln"].split()[1]) - vf.free_energy.exact(ising).log_z) < bound + 1e-12
+    assert (rows["kind"] == "exact") == (bound == 0)
+
+
 def test_log_z_by_all_methods(capsys: Capture, model: Path) -> None:
     pytest.importorskip("pymbar")
     out = succeed(capsys, "log-z", model, "--method", "all", "--seed", "0")

@@ -219,11 +219,36 @@ def test_what_is_out_of_reach_is_skipped_with_its_reason():
         ({"rng": -1}, ValueError, "rng"),
         ({"data": np.zeros((4, 3), np.uint8)}, ValueError, r"data: expected \(n_samples, 9\), got \(4, 3\)"),
         ({"data": np.zeros(9, np.uint8)}, ValueError, "data"),
+        ({"options": {"ais": {"beta": 0.5}}}, ValueError, "options: expected no beta of ais"),
+        ({"methods": ["exact"], "options": {"exact": {"nonsense": 1}}}, TypeError, "nonsense"),
     ],
 )
 def test_bad_input(rbm, bad, error, message):
     with pytest.raises(error, match=message):
         compare(**{"model": rbm, **bad})
+
+
+def test_no_data_of_hidden_units():
+    gaussian = vf.GaussianRBM(np.ones((2, 2)), np.zeros(2), np.zeros(2))
+    quantum = vf.TransverseFieldIsing(vf.Ising(np.zeros((2, 2))), 1.0)
+    for model in (gaussian, quantum):
+        with pytest.raises(ValueError, match="data: expected None"):
+            compare(model, ["exact"], data=np.zeros((3, 2)))
+    with pytest.raises(TypeError, match="nonsense"):
+        compare(quantum, ["exact"], options={"exact": {"nonsense": 1}})
+
+
+def test_errors_of_bins_count():
+    """In the table, and where the reference is chosen."""
+    draw = np.random.default_rng(1)
+    upper = np.triu(draw.normal(size=(8, 8)) / 3, 1)
+    model = vf.Ising(upper + upper.T, draw.normal(size=8))
+    found = compare(model, ["density_of_states", "ais"], options={"density_of_states": {"n_bins": 20}}, rng=0)
+    F = found["density_of_states"]
+    assert F.stderr == 0 < F.error_bound == F.details["error_bound"]
+    (row,) = [line for line in str(found).splitlines() if line.startswith("density_of_states")]
+    assert f"{F.error_bound:.2g}" in row
+    assert found.reference == "ais"
 
 
 def test_plot(found, tmp_path):

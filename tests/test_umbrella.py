@@ -55,8 +55,9 @@ def test_ln_z_from_an_end_of_the_range(signs: list[int]) -> None:
     F = umbrella(model, centers, 0.5, order=order, **options).details["model"]
     assert F.converged
     assert abs(F.log_z - vf.free_energy.exact(model).log_z) < 4 * F.stderr
-    order[3] = 0
-    assert umbrella(model, centers, 0.5, order=order, **options).details["model"] is None
+    for nothing in (0.0, 1e-11):  # as two values of m that are that close are taken for the same
+        order[3] = nothing
+        assert umbrella(model, centers, 0.5, order=order, **options).details["model"] is None
 
 
 def test_profile_with_windows_apart() -> None:

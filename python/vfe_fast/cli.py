@@ -334,9 +334,11 @@ def _print_free_energy(result: free_energy.FreeEnergy) -> None:
     print(f"F      {result.value:.15g}")
     print(f"stderr {result.stderr:g}")
     print(f"kind   {result.kind}")
+    if result.error_bound > 0 and result.kind != "exact":
+        print(f"bound  {result.error_bound:g}, of what else may be wrong with ln Z")
     if not result.converged:
         print(f"not converged: {result.problem}")
-    if result.kind != "exact":
+    if "n_states" not in result.details:
         return
     layer = result.details.get("enumerated_layer")
     print(f"states {result.details['n_states']}{f' of the {layer} layer' if layer else ''}")

@@ -91,7 +91,10 @@ def plot_demo(result: DemoResult, path: str | os.PathLike[str]) -> None:
 
 
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw ln Z of each method less that of the reference, with bars of one standard error."""
+    """Draw ln Z of each method less that of the reference, with bars of one standard error.
+
+    Pale ones are what an error beside that of sampling is at most.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -104,6 +107,10 @@ def plot_comparison(comparison: Comparison) -> Figure:
         filled = color if F.converged else "white"
         error = F.stderr if F.stderr > 0 else None
         axes.errorbar(F.log_z - zero, row, xerr=error, fmt=marker, color=color, capsize=3, mfc=filled)
+        if F.error_bound > 0 and F.kind != "exact":
+            axes.errorbar(
+                F.log_z - zero, row, xerr=F.stderr + F.error_bound, color=color, alpha=0.4, capsize=5
+            )
     distances = [abs(F.log_z - zero) for F in results.values() if F.log_z != zero]
     if reference is not None and distances:
         smallest = max(min(distances), 1e-9)

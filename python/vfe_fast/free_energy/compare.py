@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arguments import inverse_temperature
 from ..arrays import borrow
-from ..models import Ising, TransverseFieldIsing
+from ..models import GaussianRBM, Ising, TransverseFieldIsing
 from ..random import seed
 from ..sampling.tempering import TemperingWarning
 from ..statistics.series import SeriesWarning
@@ -52,11 +52,13 @@ class Comparison:
 
     @property
     def reference(self) -> str | None:
-        """What the others are held against: "exact", or else the estimate of the least standard error."""
+        """What the others are held against: "exact", or else the converged estimate of the least error."""
         if "exact" in self.results:
             return "exact"
         estimates = {
-            name: F.stderr for name, F in self.results.items() if F.kind == "consistent" and F.converged
+            name: F.stderr + F.error_bound
+            for name, F in self.results.items()
+            if F.kind == "consistent" and F.converged
         }
         return min(estimates, key=estimates.__getitem__) if estimates else None
 
@@ -84,17 +86,19 @@ class Comparison:
         against = "" if reference is None else f"- {reference}"
         lines = [
             self.model,
-            f"{'method':26}{'ln Z':>14}{'±':>9}  {'F is':15}{against:>12}{'ESS':>9}{'seconds':>9}",
+            f"{'method':26}{'ln Z':>14}{'±':>9}{'at most':>9}  {'F is':15}"
+            f"{against:>12}{'ESS':>9}{'seconds':>9}",
         ]
         for name, F in self.results.items():
             error = f"{F.stderr:.2g}" if F.stderr > 0 else ""
+            bound = f"{F.error_bound:.2g}" if F.error_bound > 0 and F.kind != "exact" else ""
             apart = ""
             if reference not in (None, name):
                 apart = f"{F.log_z - self.results[reference].log_z:+.3g}"
             kind = {"upper_bound": "upper bound", "lower_bound": "lower bound"}.get(F.kind, F.kind)
             ess = "" if np.isinf(F.ess) else f"{F.ess:.3g}"
             mark = "" if F.converged else "  not converged"
-            value = f"{name:26}{F.log_z:14.4f}{error:>9}  {kind:15}"
+            value = f"{name:26}{F.log_z:14.4f}{error:>9}{bound:>9}  {kind:15}"
             lines.append(f"{value}{apart:>12}{ess:>9}{self.seconds[name]:9.2g}{mark}")
         lines += [f"{name}: {F.problem}" for name, F in self.results.items() if F.problem]
         lines += [f"{name}: none, {why}" for name, why in self.skipped.items()]
@@ -128,6 +132,7 @@ def compare(
         Inverse temperature, > 0.
     data : array_like, (n_samples, n_visible) or (n_samples, n_spins), optional
         What the model was trained on: starts of mean field and TAP, and the base that annealing begins from.
+        Not of a GaussianRBM, whose hidden units are what methods see, nor of a TransverseFieldIsing.
     options : mapping of str to mapping, optional
         Keywords of single methods, as ``{"ais": {"n_chains": 1000}}``.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
@@ -160,7 +165,7 @@ def compare(
     True
     """
     if not isinstance(model, Compared):
-        raise TypeError(f"model: expected an RBM or an Ising, got {type(model).__name__}")
+        raise TypeError(f"model: expected an RBM, Ising or TransverseFieldIsing, got {type(model).__name__}")
     beta = inverse_temperature(beta)
     if beta == 0:
         raise ValueError("beta: expected beta > 0, got 0")
@@ -174,8 +179,12 @@ def compare(
     for name in of_methods:
         if name not in names:
             raise ValueError(f"options: expected methods that are compared, got {name!r}")
+        if "beta" in of_methods[name]:
+            raise ValueError(f"options: expected no beta of {name}, which is that of all")
     if data is not None:
-        n_units = model.n_spins if isinstance(model, Ising | TransverseFieldIsing) else model.n_visible
+        if isinstance(model, GaussianRBM | TransverseFieldIsing):
+            raise ValueError(f"data: expected None, of which methods of a {type(model).__name__} make no use")
+        n_units = model.n_spins if isinstance(model, Ising) else model.n_visible
         shape = np.shape(borrow(data, "data")[0])
         if len(shape) != 2 or shape[1] != n_units:
             raise ValueError(f"data: expected (n_samples, {n_units}), got {shape}")
@@ -191,7 +200,7 @@ def compare(
         how: dict[str, Any] = {"beta": beta, "num_threads": num_threads}
         if method.is_random:
             how["rng"] = key
-        if method.takes_data and isinstance(model, method.models):
+        if method.takes_data:
             how["data"] = data
         if method.reads in results and not own:
             how["before"] = results[method.reads]

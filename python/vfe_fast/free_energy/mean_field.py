@@ -112,10 +112,10 @@ def mean_field(
 
 def several_valleys(F: FreeEnergy) -> str:
     """What speaks against an expansion about the best solution alone; empty if nothing does."""
-    others = F.details["others"]
+    valleys, others = F.details["valleys"], F.details["others"]
     if others <= _MUCH:
         return ""
-    return f"starts came to {F.details['valleys']} solutions: those beside the best add {others:.2g} to ln Z"
+    return f"starts came to {valleys} solutions: those beside the best would add {others:.2g} to ln Z"
 
 
 class Problem:

@@ -60,11 +60,11 @@ class Method:
     models : tuple of type
         What it takes.
     as_ising : tuple of type
-        What it takes as an Ising model, see `as_ising`; without `data`.
+        What it takes as an Ising model, see `as_ising`.
     is_random, takes_data : bool
         Whether it takes `rng`, `data`.
     reads : str
-        A method whose result it takes for `before`, so that nothing is sampled twice.
+        A method whose result, if there is one already, it takes for `before`: nothing is sampled twice then.
     """
 
     call: Callable[..., FreeEnergy]
@@ -89,16 +89,17 @@ def _exact(model: Any, *, beta: float, **how: Any) -> FreeEnergy:
     found: FreeEnergy
     if isinstance(model, TransverseFieldIsing):
         _at_most(_MOST_DENSE, "spins to be diagonalized", model.n_spins)
-        found = trace(model.matrix(), beta=beta)
+        found = trace(model.matrix(), beta=beta, **{k: v for k, v in how.items() if k != "num_threads"})
     else:
         found = exact(model, beta=beta, **{"max_seconds": _MOST_SECONDS, **how})
     return found
 
 
 def _laplace(
-    model: GaussianRBM, *, beta: float, rng: Any, num_threads: int | None, **options: Any
+    model: GaussianRBM, *, beta: float, rng: Any, num_threads: int | None, start: Any = None, **options: Any
 ) -> FreeEnergy:
-    return laplace(model, _visited(model, beta, rng, num_threads), beta=beta, **options)
+    start = _visited(model, beta, rng, num_threads) if start is None else start
+    return laplace(model, start, beta=beta, **options)
 
 
 def _integral(
@@ -126,11 +127,9 @@ def _visited(model: GaussianRBM, beta: float, rng: Any, num_threads: int | None)
     return found
 
 
-def _density_of_states(
-    model: Ising, *, beta: float, num_threads: int | None, n_bins: int = _N_BINS
-) -> FreeEnergy:
+def _density_of_states(model: Ising, *, beta: float, num_threads: int | None, **options: Any) -> FreeEnergy:
     _at_most(_MOST_COUNTED, "spins", model.n_spins)
-    return density_of_states(model, n_bins=n_bins).free_energy(beta)
+    return density_of_states(model, **{"n_bins": _N_BINS, **options}).free_energy(beta)
 
 
 def _bar(model: Any, *, before: FreeEnergy | None = None, **how: Any) -> FreeEnergy:

@@ -130,6 +130,11 @@ class FreeEnergy:
         """Why it did not converge, in words; empty if it did."""
         return str(self.details.get("problem", ""))
 
+    @property
+    def error_bound(self) -> float:
+        """What an error of `log_z` beside that of sampling is at most, if that is known; else 0."""
+        return float(self.details.get("error_bound", 0.0))
+
     def with_log_z(self, log_z: float) -> FreeEnergy:
         """Replace ln Z, and the value with it.
 
@@ -146,9 +151,8 @@ class FreeEnergy:
 
     def __str__(self) -> str:
         error = f" ± {self.stderr:.2g}" if self.stderr > 0 and self.kind != "exact" else ""
-        bound = self.details.get("error_bound", 0.0)
-        if bound > 0 and self.converged and self.kind != "exact":
-            error += f" ± at most {bound:.2g}"
+        if self.error_bound > 0 and self.converged and self.kind != "exact":
+            error += f" ± at most {self.error_bound:.2g}"
         kind = f"F is {_AS_WORDS[self.kind]}" if self.kind.endswith("bound") else self.kind
         warning = "" if self.converged else ", not converged"
         value, log_z = self.value + 0.0, self.log_z + 0.0  # not -0

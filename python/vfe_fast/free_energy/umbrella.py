@@ -141,7 +141,7 @@ def umbrella(
 
 
 class _End(NamedTuple):
-    """The least or the largest m that is possible."""
+    """The least or the largest m that is possible, to the resolution."""
 
     order: float
     log_weight: float  # -β F_c of the state that has it; nan if several do
@@ -151,9 +151,15 @@ def _ends(model: BernoulliRBM | SpinRBM, pulls: Array, beta: float) -> tuple[_En
     low = -1 if isinstance(model, SpinRBM) else 0
     v = np.where([pulls > 0, pulls < 0], low, 1).astype(np.int8)
     wide = type(model)(*(p.astype(np.float64) for p in model.parameters))
-    log_weights = -beta * wide.free_energy(v, beta=beta) if pulls.all() else np.full(2, np.nan)
+    of_one = np.abs(pulls).min() > 2 * _unit(v @ pulls)
+    log_weights = -beta * wide.free_energy(v, beta=beta) if of_one else np.full(2, np.nan)
     least, largest = zip(v @ pulls, log_weights, strict=True)
     return _End(*map(float, least)), _End(*map(float, largest))
+
+
+def _unit(ends: Any) -> float:
+    """Distance at which two values of m are the same."""
+    return _RESOLUTION * (max(map(abs, ends)) or 1.0)
 
 
 def _profile(
@@ -163,7 +169,7 @@ def _profile(
     n_windows, n_chains, n_steps = m.shape
     samples = m.ravel()
     values: Array
-    unit = _RESOLUTION * (max(abs(end.order) for end in ends) or 1.0)
+    unit = _unit([end.order for end in ends])
     steps, bins = np.unique(np.round(samples / unit), return_inverse=True)
     values = steps * unit
     if len(values) > _MANY_VALUES:
