@@ -171,7 +171,7 @@ def test_free_energies_of_different_machines_add(name):
     # 4.5 standard errors: one false alarm in 150,000 seeds of a method.
     error = 4.5 * math.hypot(*(F.stderr for F in of)) + sum(F.error_bound for F in of)
     assert abs(apart) < error + 1e-9
-    assert error < (1.0 if name == "umbrella" else 0.25)
+    assert error < (0.4 if name == "umbrella" else 0.1)
 
 
 def test_importance_sampling_is_not_size_extensive(script):
