@@ -19,6 +19,14 @@ from test_exact_ising import random_ising
 FALSE_ALARM = 1e-5  # of each chi-square test, at a fixed seed
 
 
+def density(model: vf.Ising, **options: Any) -> vf.free_energy.DensityOfStates:
+    """What `density_of_states` sums over."""
+    found: vf.free_energy.DensityOfStates = vf.free_energy.density_of_states(model, **options).details[
+        "density"
+    ]
+    return found
+
+
 def integer_ising(n: int, unit: float = 1.0) -> vf.Ising:
     rng = np.random.default_rng(n)
     upper = np.triu(rng.integers(-3, 4, (n, n)), 1) * unit
@@ -30,14 +38,14 @@ def integer_ising(n: int, unit: float = 1.0) -> vf.Ising:
 def test_integer_couplings_are_counted_exactly(n: int, unit: float) -> None:
     model = integer_ising(n, unit)
     energies, counts = np.unique(spin_energies(model.couplings, model.fields), return_counts=True)
-    found = vf.free_energy.density_of_states(model)
+    found = density(model)
     assert found.bin_width == 0
     assert found.energies.tolist() == energies.tolist()
     assert found.counts.tolist() == counts.tolist()
     for beta in (0.0, 0.3, 2.0):
-        result = found.free_energy(beta)
+        result = vf.free_energy.density_of_states(model, beta=beta)
         assert found.log_z(beta) == result.log_z
-        assert result.kind == "exact"
+        assert (result.kind, result.beta, result.stderr, result.converged) == ("exact", beta, 0, True)
         terms = -beta * spin_energies(model.couplings, model.fields)
         assert result.log_z == pytest.approx(float(np.logaddexp.reduce(terms)), rel=1e-13)
 
@@ -50,7 +58,7 @@ def test_equal_couplings_are_counted_exactly(n: int, coupling: float) -> None:
     energies, counts = np.unique(
         np.rint(spin_energies(model.couplings, model.fields) / coupling), return_counts=True
     )
-    found = vf.free_energy.density_of_states(model)
+    found = density(model)
     assert found.bin_width == 0
     np.testing.assert_allclose(found.energies, energies * coupling, rtol=1e-13, atol=1e-13 * coupling)
     assert found.counts.tolist() == counts.tolist()
@@ -64,7 +72,7 @@ def test_unfrustrated_models_are_binned(n: int) -> None:
         signs = rng.choice([-1, 1], n)
         upper = np.triu(rng.random((n, n)), 1) * np.outer(signs, signs)
         model = vf.Ising(upper + upper.T, rng.random(n) * signs)
-        found = vf.free_energy.density_of_states(model, n_bins=50)
+        found = density(model, n_bins=50)
         assert found.counts.sum() == 2**n
         result = found.free_energy(0.7)
         assert "at most" in str(result) or result.kind == "exact"
@@ -85,7 +93,7 @@ def test_curie_weiss(reference_data: Path) -> None:
 def test_square_lattice_spectrum() -> None:
     """4 x 4: two ground states at -2 a spin, a gap of 8, a symmetric spectrum."""
     model = vf.Ising(torus(4, 1.0))
-    found = vf.free_energy.density_of_states(model)
+    found = density(model)
     assert (found.energies[0], found.counts[0]) == (-32.0, 2)
     assert (found.energies[1], found.counts[1]) == (-24.0, 32)
     assert found.counts.tolist() == found.counts[::-1].tolist()
@@ -97,7 +105,7 @@ def test_square_lattice_spectrum() -> None:
 def test_real_couplings_are_binned() -> None:
     model = random_ising(12, 0.3)
     energies = spin_energies(model.couplings, model.fields)
-    found = vf.free_energy.density_of_states(model, n_bins=5000)
+    found = density(model, n_bins=5000)
     assert found.counts.sum() == 2**12
     edges = found.energies + np.array([[-0.5], [0.5]]) * found.bin_width
     inside = [((energies >= low) & (energies < high)).sum() for low, high in edges.T]
@@ -238,7 +246,8 @@ def assert_same_law(observed: Any, p: Any) -> None:
             ValueError,
             "model",
         ),
-        (lambda: vf.free_energy.density_of_states(random_ising(3)).log_z(-1.0), ValueError, "beta"),
+        (lambda: vf.free_energy.density_of_states(random_ising(3), beta=-1.0), ValueError, "beta"),
+        (lambda: density(random_ising(3)).log_z(-1.0), ValueError, "beta"),
     ],
 )
 def test_bad_arguments(call: Any, error: type[Exception], message: str) -> None:

@@ -13,7 +13,7 @@ import vfe_fast as vf
 from oracles.ising import spin_energies, torus_log_z
 from oracles.philox import FLAT_HISTOGRAM, philox4x32
 from vfe_fast import _core
-from vfe_fast.free_energy import WangLandauWarning, density_of_states, wang_landau
+from vfe_fast.free_energy import SampledDensityOfStates, WangLandauWarning, density_of_states, wang_landau
 from vfe_fast.free_energy.spectrum import Levels
 from vfe_fast.free_energy.wang_landau import MOST_LEVELS, _Walk
 
@@ -157,12 +157,20 @@ def test_bad_input_to_the_kernel(options: dict[str, Any], message: str) -> None:
 # --- the method ---------------------------------------------------------------------------------
 
 
+def walked(model: vf.Ising, **options: Any) -> SampledDensityOfStates:
+    """The density of states that `wang_landau` finds."""
+    found: SampledDensityOfStates = wang_landau(model, **options).details["density"]
+    return found
+
+
 def test_against_all_states() -> None:
     """Every level of an asymmetric model, and ln Z at three temperatures: within 4.5 errors."""
     model = whole(12, 1)
-    exact = density_of_states(model)
-    found = wang_landau(model, n_sweeps=20_000, rng=1)
+    exact = density_of_states(model).details["density"]
+    at_half = wang_landau(model, beta=0.5, n_sweeps=20_000, rng=1)
+    found = at_half.details["density"]
     assert not found.problem
+    assert (at_half.beta, at_half.log_z) == (0.5, found.free_energy(0.5).log_z)
     assert np.array_equal(found.energies, exact.energies)
     assert found.bin_width == 0
     off = (found.log_counts - np.log(exact.counts.astype(float))) / found.stderr
@@ -183,7 +191,7 @@ def test_bins() -> None:
     upper = np.triu(draw.normal(size=(11, 11)), 1)
     model = vf.Ising(upper + upper.T, draw.normal(size=11))
     energies = spin_energies(model.couplings, model.fields)
-    found = wang_landau(model, n_bins=300, n_sweeps=20_000, rng=2)
+    found = walked(model, n_bins=300, n_sweeps=20_000, rng=2)
     assert found.bin_width > 0
     for beta in (0.1, 0.5):
         F = found.free_energy(beta)
@@ -197,8 +205,10 @@ def test_coverage() -> None:
     off = []
     for k in range(300):
         model = whole(6 + k % 3, k)
-        exact = density_of_states(model)
-        found = wang_landau(model, n_walkers=8, n_sweeps=300, final_increment=1e-3, rng=k, num_threads=1)
+        exact = density_of_states(model).details["density"]
+        found = walked(
+            model, beta=0.5, n_walkers=8, n_sweeps=300, final_increment=1e-3, rng=k, num_threads=1
+        )  # fmt: skip
         of_model = [found.free_energy(beta) for beta in (0.1, 0.5)]
         off.append([(F.log_z - exact.log_z(F.beta)) / F.stderr for F in of_model])
     inside = (np.abs(off) < 1).mean(axis=0)
@@ -210,7 +220,7 @@ def test_coverage() -> None:
 def test_effective_visits(repeats: int) -> None:
     """Visits of a known number, each counted so often: that number; false alarm 6e-5 a β (χ² of 799)."""
     model, n_walkers, n_visits = whole(9, 3), 800, 500
-    exact = density_of_states(model)
+    exact = density_of_states(model).details["density"]
     levels = Levels.of(model, 200, 1 << 16)
     walk = _Walk(model, levels, n_walkers, 1, 1)
     at = np.rint((exact.energies + levels.bound) / levels.width).astype(int)
@@ -231,7 +241,7 @@ def test_effective_visits(repeats: int) -> None:
 
 def test_effective_visits_by_definition() -> None:
     """The influence of each visit on ln <y> - ln <z>, y = e^(-βE) / w and z = 1 / w."""
-    found = wang_landau(whole(8, 2), n_walkers=4, n_sweeps=300, final_increment=1e-2, rng=3)
+    found = walked(whole(8, 2), n_walkers=4, n_sweeps=300, final_increment=1e-2, rng=3)
     visits = found.histogram.sum(axis=0).astype(float)
     z = np.exp(found.log_counts) / visits
     for beta in (0.1, 1.0):
@@ -246,7 +256,7 @@ def test_effective_visits_by_definition() -> None:
 def test_effective_visits_grow_with_sweeps() -> None:
     """Four times as many: 4, but for the spread e^(±0.25) of two errors of 64 walkers; false alarm 6e-5."""
     few, many = (
-        wang_landau(whole(8, 2), n_walkers=64, n_sweeps=k, final_increment=1e-3, rng=2) for k in (500, 2000)
+        walked(whole(8, 2), n_walkers=64, n_sweeps=k, final_increment=1e-3, rng=2) for k in (500, 2000)
     )
     for beta in (0.1, 1.0):
         ratio = many.free_energy(beta).ess / few.free_energy(beta).ess
@@ -258,7 +268,7 @@ def test_effective_visits_where_few_have_been() -> None:
     """Levels of one walker, and energies and temperatures beyond e^x: finite, and no more than visits."""
     fields = np.random.default_rng(3).choice([-1.0, 1.0], 40)
     model = vf.Ising(np.zeros((40, 40)), 100 * fields)
-    found = wang_landau(model, n_walkers=4, n_sweeps=40, final_increment=0.1, max_sweeps=60, rng=5)
+    found = walked(model, n_walkers=4, n_sweeps=40, final_increment=0.1, max_sweeps=60, rng=5)
     assert ((found.histogram > 0).sum(axis=0) == 1).any()
     assert np.isinf(found.stderr).any()
     for beta in (0.0, 1e-12, 0.01, 1.0, 1e6):
@@ -270,7 +280,7 @@ def test_tori_beyond_all_states(reference_data: Any) -> None:
     published = json.loads((reference_data / "oracles/oracles_dev.json").read_text())["ising2d_torus_logZ"]
     couplings = {"0.2": 0.2, "0.3": 0.3, "Kc=0.5*ln(1+sqrt2)": 0.5 * math.log(1 + math.sqrt(2)), "0.6": 0.6}
     for size in (8, 10):
-        found = wang_landau(torus(size, size), n_sweeps=30_000, rng=3)
+        found = walked(torus(size, size), n_sweeps=30_000, rng=3)
         assert not found.problem
         for name, K in couplings.items():
             text = published[f"{size}x{size},K={name}"]
@@ -282,27 +292,27 @@ def test_tori_beyond_all_states(reference_data: Any) -> None:
 
 
 def test_a_torus_of_144_spins() -> None:
-    found = wang_landau(torus(12, 12), n_walkers=8, n_sweeps=20_000, final_increment=1e-4, rng=4)
+    found = walked(torus(12, 12), n_walkers=8, n_sweeps=20_000, final_increment=1e-4, rng=4)
     for K in (0.2, 0.4406868):
         F = found.free_energy(K)
         assert abs(F.log_z - torus_log_z(12, 12, K)) < 4.5 * F.stderr < 1.5
 
 
 def test_same_seed_same_density() -> None:
-    first, again = (wang_landau(whole(9, 2), n_sweeps=500, rng=7, num_threads=k) for k in (1, 2))
+    first, again = (walked(whole(9, 2), n_sweeps=500, rng=7, num_threads=k) for k in (1, 2))
     assert np.array_equal(first.log_counts, again.log_counts)
-    other = wang_landau(whole(9, 2), n_sweeps=500, rng=8)
+    other = walked(whole(9, 2), n_sweeps=500, rng=8)
     assert not np.array_equal(first.log_counts, other.log_counts)
 
 
 def test_it_says_what_is_wrong() -> None:
     with pytest.warns(WangLandauWarning, match="max_sweeps"):
-        found = wang_landau(whole(12, 1), n_sweeps=300, max_sweeps=20, rng=1)
+        found = walked(whole(12, 1), n_sweeps=300, max_sweeps=20, rng=1)
     assert "learned" in found.problem
     with pytest.warns(WangLandauWarning, match="learned"):
         assert not found.free_energy(0.3).converged
     with pytest.warns(WangLandauWarning, match="round trips"):
-        wang_landau(torus(10, 10), n_sweeps=30, final_increment=1e-2, rng=1)
+        walked(torus(10, 10), n_sweeps=30, final_increment=1e-2, rng=1)
 
 
 def test_sweeps_that_end_with_a_stage_of_learning() -> None:
@@ -314,14 +324,14 @@ def test_sweeps_that_end_with_a_stage_of_learning() -> None:
     walk = _Walk(model, levels, 4, vf.random.seed(1), 1)
     assert walk.learn(1.0, 2.0**-8, 100_000) == 0  # the first stage
     with pytest.warns(WangLandauWarning, match="4 of 4 walkers had not learned"):
-        wang_landau(model, n_bins=20, n_walkers=4, n_sweeps=300, max_sweeps=walk.n_done, rng=1)
+        walked(model, n_bins=20, n_walkers=4, n_sweeps=300, max_sweeps=walk.n_done, rng=1)
 
 
 @pytest.mark.filterwarnings("ignore::vfe_fast.free_energy.WangLandauWarning")
 def test_ground_states_that_few_have_seen() -> None:
     """One state far below all others: cold temperatures say that walkers have not been there."""
     fields = np.random.default_rng(3).choice([-1.0, 1.0], 40)
-    found = wang_landau(
+    found = walked(
         vf.Ising(np.zeros((40, 40)), fields),
         n_walkers=4,
         n_sweeps=40,
@@ -340,6 +350,7 @@ def test_ground_states_that_few_have_seen() -> None:
     ("options", "error", "message"),
     [
         ({"model": 3}, TypeError, "model"),
+        ({"beta": -0.5}, ValueError, "beta"),
         ({"n_bins": 0}, ValueError, "n_bins"),
         ({"n_walkers": 3}, ValueError, "n_walkers"),
         ({"n_sweeps": 0}, ValueError, "n_sweeps"),
@@ -351,4 +362,4 @@ def test_ground_states_that_few_have_seen() -> None:
 def test_bad_input(options: dict[str, Any], error: type[Exception], message: str) -> None:
     given = {"model": whole(4, 0)} | options
     with pytest.raises(error, match=message):
-        wang_landau(given.pop("model"), **given)
+        walked(given.pop("model"), **given)

@@ -26,7 +26,7 @@ def compute(small: bool = False) -> dict[str, Any]:
     sums = exact(model, beta=1 / temperatures, moments=True)
     F, energy = np.array([f.value for f in sums]), np.array([f.moments.energy for f in sums])
     capacity = np.array([f.moments.energy_variance for f in sums]) / temperatures**2
-    states = density_of_states(model)
+    states = density_of_states(model).details["density"]
     return {
         "n": n, "T": temperatures, "F": F / n, "energy": energy / n, "capacity": capacity / n,
         "levels": states.energies / n, "log_counts": np.log(states.counts) / n,

@@ -29,7 +29,7 @@ def by_sum(beta: float) -> float:
 def by_density(beta: float) -> float:
     """ln Σ_E ρ(E) e^(-β E), over levels: those of N E are whole numbers."""
     whole = vf.Ising(np.ones((N, N)) - np.eye(N), np.full(N, N * FIELD))
-    return vf.free_energy.density_of_states(whole).free_energy(beta / N).log_z
+    return vf.free_energy.density_of_states(whole, beta=beta / N).log_z
 
 
 def by_integral(beta: float) -> float:

@@ -43,7 +43,7 @@ def log_z(size: int, K: float) -> float:
 def compute(small: bool = False) -> dict[str, Any]:
     """ln ρ(E), and ln Z less the exact one with its error, over β."""
     size = 6 if small else 12
-    found = wang_landau(torus(size), n_sweeps=1000 if small else 100_000, rng=1)
+    found = wang_landau(torus(size), n_sweeps=1000 if small else 100_000, rng=1).details["density"]
     betas = np.linspace(0.05, 0.8, 5 if small else 40)
     F = [found.free_energy(beta) for beta in betas]
     return {

@@ -129,7 +129,7 @@ def _visited(model: GaussianRBM, beta: float, rng: Any, num_threads: int | None)
 
 def _density_of_states(model: Ising, *, beta: float, num_threads: int | None, **options: Any) -> FreeEnergy:
     _at_most(_MOST_COUNTED, "spins", model.n_spins)
-    return density_of_states(model, **{"n_bins": _N_BINS, **options}).free_energy(beta)
+    return density_of_states(model, beta=beta, **{"n_bins": _N_BINS, **options})
 
 
 def _bar(model: Any, *, before: FreeEnergy | None = None, **how: Any) -> FreeEnergy:
@@ -151,7 +151,7 @@ def _wang_landau(
     if not Levels.of(model, 1, MOST_LEVELS).are_exact:
         _at_most(_MOST_BINNED, "spins with energies in bins", model.n_spins)
     quick = {"final_increment": 1e-4, "max_sweeps": 300_000, "n_sweeps": 20_000} | options
-    return wang_landau(model, rng=rng, num_threads=num_threads, **quick).free_energy(beta)
+    return wang_landau(model, beta=beta, rng=rng, num_threads=num_threads, **quick)
 
 
 def _trace(model: Any, *, beta: float, rng: Any, num_threads: int | None, **options: Any) -> FreeEnergy:

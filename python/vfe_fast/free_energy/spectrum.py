@@ -84,8 +84,8 @@ class DensityOfStates(Density):
         Returns
         -------
         FreeEnergy
-            Of kind ``"exact"`` if the energies are, else ``"consistent"``, with the bound β bin_width / 2 of
-            the error of ln Z in `details`.
+            Of kind ``"exact"`` if the energies are, else ``"consistent"``. `details`: ``error_bound``,
+            β bin_width / 2, of ln Z; ``density``, this.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class DensityOfStates(Density):
             ess=math.inf,
             converged=True,
             beta=beta,
-            details={"error_bound": 0.5 * beta * self.bin_width},
+            details={"density": self, "error_bound": 0.5 * beta * self.bin_width},
         )
 
 
@@ -112,21 +112,27 @@ def log_sum(exponent: Array) -> float:
     return top + math.log(math.fsum(np.exp(exponent - top)))
 
 
-def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates:
-    r"""Count the states of an Ising model by energy, :math:`\rho(E) = \sum_s \delta_{E(s), E}`.
+def density_of_states(model: Ising, *, beta: float = 1.0, n_bins: int = _LEVELS) -> FreeEnergy:
+    r"""Free energy of an Ising model from the number of its states that have each energy.
+
+    .. math:: Z = \sum_E \rho(E)\, e^{-\beta E}, \qquad \rho(E) = \sum_s \delta_{E(s), E}
 
     Parameters
     ----------
     model : Ising
         Up to 36 spins.
+    beta : float
+        Inverse temperature, >= 0.
     n_bins : int
         Bins between the lowest and the highest energy possible, where couplings and fields are not whole
         multiples of a common power of two that would make at most four million levels.
 
     Returns
     -------
-    DensityOfStates
-        With exact energies for couplings and fields that are such multiples (integers, halves, ...).
+    FreeEnergy
+        Of kind ``"exact"`` for couplings and fields that are such multiples (integers, halves, ...), else
+        ``"consistent"``. `details`: ``density``, a `DensityOfStates`, which has the free energy at any other
+        temperature; ``error_bound``, β times half the width of a bin, of ln Z.
 
     Raises
     ------
@@ -136,8 +142,18 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
     Notes
     -----
     Every state is visited, those of two thirds of the spins at a time, as tables of sums: 2^n additions.
+
+    Examples
+    --------
+    >>> F = density_of_states(Ising(np.ones((4, 4)) - np.eye(4)), beta=0.5)
+    >>> density = F.details["density"]
+    >>> density.energies.tolist(), density.counts.tolist()
+    ([-6.0, 0.0, 2.0], [2, 8, 6])
+    >>> F.log_z == density.log_z(0.5)
+    True
     """
     _check(model)
+    beta = real(beta, "beta", 0.0)
     n_bins = count(n_bins, "n_bins", below=_MAX_LEVELS)
     levels = Levels.of(model, n_bins, _MAX_LEVELS)
     counts = np.zeros(levels.n, np.uint64)
@@ -146,7 +162,7 @@ def density_of_states(model: Ising, *, n_bins: int = _LEVELS) -> DensityOfStates
         at = np.rint(at) if levels.are_exact else np.clip(np.floor(at), 0, levels.n - 1)
         counts += np.bincount(at.astype(np.int64).ravel(), minlength=levels.n).astype(np.uint64)
     (found,) = np.nonzero(counts)
-    return DensityOfStates(levels.energies(found), counts[found], levels.bin_width)
+    return DensityOfStates(levels.energies(found), counts[found], levels.bin_width).free_energy(beta)
 
 
 @dataclass(frozen=True)

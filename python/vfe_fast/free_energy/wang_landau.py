@@ -88,7 +88,7 @@ class SampledDensityOfStates(Density):
             most as many as there were. `converged` is False if `problem` says something, or if at this
             temperature walkers have, on average, not been where more than 5 % of the weight is. `details`:
             ``error_bound``, β bin_width / 2, of the error that bins make in ln Z, which `stderr` does not
-            know of; ``unseen``, that share; ``problem``.
+            know of; ``unseen``, that share; ``density``, this; ``problem``.
 
         Raises
         ------
@@ -123,7 +123,12 @@ class SampledDensityOfStates(Density):
             ess=self._independent_visits(weight, log_z, stderr),
             converged=not problem,
             beta=beta,
-            details={"error_bound": 0.5 * beta * self.bin_width, "unseen": unseen, "problem": problem},
+            details={
+                "density": self,
+                "error_bound": 0.5 * beta * self.bin_width,
+                "unseen": unseen,
+                "problem": problem,
+            },
         )
 
     def _independent_visits(self, weight: Array, log_z: float, stderr: float) -> float:
@@ -143,6 +148,7 @@ class SampledDensityOfStates(Density):
 def wang_landau(
     model: Ising,
     *,
+    beta: float = 1.0,
     n_bins: int = 200,
     n_walkers: int = 16,
     n_sweeps: int = 100_000,
@@ -150,8 +156,8 @@ def wang_landau(
     max_sweeps: int = 10_000_000,
     rng: Any = None,
     num_threads: int | None = None,
-) -> SampledDensityOfStates:
-    r"""Find the density of states of an Ising model of any size.
+) -> FreeEnergy:
+    r"""Free energy of an Ising model of any size from its density of states, which walkers find.
 
     Each walker learns weights 1/ρ(E) that make its visits flat in energy: ln ρ of the level where it is grows
     by an increment, which is halved whenever all levels have been visited again, and falls as 1/t after it
@@ -163,6 +169,8 @@ def wang_landau(
     ----------
     model : Ising
         The model. For an RBM of ±1 units, the Ising model of its units.
+    beta : float
+        Inverse temperature, >= 0. The walks do not know it: ``details["density"]`` has all others.
     n_bins : int
         Bins of energy, where couplings and fields are no whole multiples of a number that makes at most
         65,536 levels.
@@ -181,9 +189,10 @@ def wang_landau(
 
     Returns
     -------
-    SampledDensityOfStates
-        `problem` is not empty if a walker had not learned its weights within `max_sweeps`, or if all made
-        fewer than ten round trips.
+    FreeEnergy
+        As `SampledDensityOfStates.free_energy` says, which is ``details["density"]``. It has not converged at
+        any temperature if a walker had not learned its weights within `max_sweeps`, or if all made fewer than
+        ten round trips.
 
     Raises
     ------
@@ -193,17 +202,18 @@ def wang_landau(
     Warns
     -----
     WangLandauWarning
-        If there is a `problem`.
+        If `converged` is False.
 
     Examples
     --------
     >>> ring = np.roll(np.eye(10), 1, axis=0)
-    >>> states = wang_landau(Ising(ring + ring.T, np.zeros(10)), n_sweeps=2000, rng=0)
-    >>> bool(abs(states.free_energy(0.5).log_z - 10 * np.log(2 * np.cosh(0.5))) < 0.05)
+    >>> F = wang_landau(Ising(ring + ring.T, np.zeros(10)), beta=0.5, n_sweeps=2000, rng=0)
+    >>> bool(abs(F.log_z - 10 * np.log(2 * np.cosh(0.5))) < 0.05)
     True
     """
     if not isinstance(model, Ising):
         raise TypeError(f"model: expected an Ising, got {type(model).__name__}")
+    beta = real(beta, "beta", 0.0)
     n_bins = count(n_bins, "n_bins", below=MOST_LEVELS)
     n_walkers = count(n_walkers, "n_walkers", 4)
     n_sweeps, max_sweeps = count(n_sweeps, "n_sweeps"), count(max_sweeps, "max_sweeps")
@@ -220,10 +230,7 @@ def wang_landau(
         problems.append(f"{late} of {n_walkers} walkers had not learned their weights in max_sweeps")
     if walk.trips.sum() < _TRIPS:
         problems.append(f"{walk.trips.sum()} round trips of all walkers < {_TRIPS}")
-    problem = "; ".join(problems)
-    if problem:
-        warn(f"wang_landau: {problem}", WangLandauWarning)
-    return walk.density(problem)
+    return walk.density("; ".join(problems)).free_energy(beta)
 
 
 class _Walk:
