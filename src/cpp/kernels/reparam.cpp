@@ -25,22 +25,41 @@ constexpr std::int64_t group = block_lanes * numerics::block_normals<T>;  // ele
 
 constexpr std::int64_t sum_lanes = 16;
 
+// What is added up of x.
+struct Itself {
+  template <class V>
+  VFE_HD V operator()(const V& x) const {
+    return x;
+  }
+};
+struct Square {
+  template <class V>
+  VFE_HD V operator()(const V& x) const {
+    return x * x;
+  }
+};
+
 struct RowSum {
   double lanes[sum_lanes] = {};
 
   // Columns up to here have been a multiple of 16.
-  template <class T>
-  VFE_HD void add(const T* x, std::int64_t n) {
+  template <class T, class Term = Itself>
+  VFE_HD void add(const T* x, std::int64_t n, const Term& term = {}) {
     constexpr std::int64_t width = vector_bytes / static_cast<std::int64_t>(sizeof(double));
+    using Numbers [[gnu::vector_size(width * sizeof(T))]] = T;
     Vector<double> sums[sum_lanes / width];
     __builtin_memcpy(&sums, lanes, sizeof sums);
     std::int64_t k = 0;
     for (; k + sum_lanes <= n; k += sum_lanes) {
       VFE_UNROLL
-      for (std::int64_t v = 0; v < sum_lanes / width; ++v) sums[v] += load(x + k + v * width);
+      for (std::int64_t v = 0; v < sum_lanes / width; ++v) {
+        Numbers next;
+        __builtin_memcpy(&next, x + k + v * width, sizeof next);
+        sums[v] += __builtin_convertvector(term(next), Vector<double>);
+      }
     }
     __builtin_memcpy(lanes, &sums, sizeof sums);
-    for (std::int64_t l = 0; k + l < n; ++l) lanes[l] += static_cast<double>(x[k + l]);
+    for (std::int64_t l = 0; k + l < n; ++l) lanes[l] += static_cast<double>(term(x[k + l]));
   }
   VFE_HD double total() const {
     double half[sum_lanes];
@@ -57,24 +76,38 @@ struct RowSum {
 constexpr std::int64_t short_row = 128;
 using Four [[gnu::vector_size(4 * sizeof(double))]] = double;
 
-template <class T>
-VFE_HD double sum_row(const T* x, std::int64_t n) {
-  if (n >= short_row) {
-    RowSum sum;
-    sum.add(x, n);
-    return sum.total();
-  }
+template <class T, class Term>
+VFE_HD double sum_short_row(const T* x, std::int64_t n, const Term& term) {
   using Narrow [[gnu::vector_size(4 * sizeof(T))]] = T;
   Four lanes = {};
-  std::int64_t k = 0;
-  for (; k + 4 <= n; k += 4) {
+  const auto add_four = [&](std::int64_t k) {
     Narrow next;
     __builtin_memcpy(&next, x + k, sizeof next);
-    lanes += __builtin_convertvector(next, Four);
+    lanes += __builtin_convertvector(term(next), Four);
+  };
+  std::int64_t k = 0;
+  for (; k + sum_lanes <= n; k += sum_lanes) {
+    VFE_UNROLL
+    for (std::int64_t v = 0; v < sum_lanes; v += 4) add_four(k + v);
   }
+  for (; k + 4 <= n; k += 4) add_four(k);
   double rest = 0;
-  for (; k < n; ++k) rest += static_cast<double>(x[k]);
+  for (; k < n; ++k) rest += static_cast<double>(term(x[k]));
   return ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest;
+}
+
+// Rows that follow one another.
+template <class T, class Term = Itself>
+VFE_HD void sum_rows(const T* x, std::int64_t n_rows, std::int64_t n, double* sums, const Term& term = {}) {
+  if (n < short_row) {
+    for (std::int64_t r = 0; r < n_rows; ++r) sums[r] = sum_short_row(x + r * n, n, term);
+    return;
+  }
+  for (std::int64_t r = 0; r < n_rows; ++r) {
+    RowSum sum;
+    sum.add(x + r * n, n, term);
+    sums[r] = sum.total();
+  }
 }
 
 // --- noise ----------------------------------------------------------------------------------------
@@ -311,15 +344,15 @@ struct Loops {
   }
 };
 
-VFE_HD bool finite(double x) { return numerics::magnitude(x) <= std::numeric_limits<double>::max(); }
-
 void note(const ReparamArgs& args) { std::atomic_ref<bool>(*args.not_finite).store(true, std::memory_order_relaxed); }
 
-template <class T>
-VFE_HD void store(const ReparamArgs& args, void* to, std::int64_t k, double value) {
-  const T rounded = static_cast<T>(value);
-  static_cast<T*>(to)[k] = rounded;
-  if (!finite(static_cast<double>(rounded))) note(args);
+// Of row after row what its sum makes.
+template <class T, class Value>
+VFE_HD void store(const ReparamArgs& args, void* to, std::int64_t first, const double* __restrict sums, std::int64_t n,
+                  const Value& value_of) {
+  T* __restrict at = static_cast<T*>(to) + first;
+  for (std::int64_t r = 0; r < n; ++r) at[r] = static_cast<T>(value_of(sums[r]));
+  if (!all_below(at, n, std::numeric_limits<T>::infinity())) note(args);
 }
 
 // How a call is cut: rows that fit into a piece are done together, longer ones in pieces of columns.
@@ -359,6 +392,7 @@ struct Task {
   alignas(64) T noise[size + 2 * group<T>];
   alignas(64) T prior_mean[size], prior_log_var[size];
   alignas(64) W scale[size], term[size];
+  alignas(64) double sums[size];  // of rows
 
   VFE_HD Task(const ReparamArgs& given, const Cut& of_call)
       : args(given), key(numerics::key_from(given.seed)), cut(of_call) {}
@@ -394,37 +428,29 @@ struct Task {
     return static_cast<T*>(args.sample) + sample * args.n_rows * cut.width + start();
   }
 
-  VFE_HD void store_kl(std::int64_t of_row, double sum) const {
-    store<T>(args, args.kl, of_row, sum + Law::kl_constant * static_cast<double>(args.n_latents));
+  // Of the rows at hand, from their sums.
+  VFE_HD void store_kl() const {
+    const double constant = Law::kl_constant * static_cast<double>(args.n_latents);
+    store<T>(args, args.kl, row, sums, n_rows, [=](double sum) { return sum + constant; });
   }
-  VFE_HD void store_log_q(std::int64_t sample, std::int64_t of_row, double sum) const {
-    store<T>(args, args.log_q, sample * args.n_rows + of_row,
-             sum + Law::log_q_constant(args.temperature) * static_cast<double>(args.n_latents));
+  VFE_HD void store_log_q(std::int64_t sample) const {
+    const double constant = Law::log_q_constant(args.temperature) * static_cast<double>(args.n_latents);
+    store<T>(args, args.log_q, sample * args.n_rows + row, sums, n_rows, [=](double sum) { return sum + constant; });
   }
-  // Of samples that are all there. The terms are not kept.
-  VFE_HD void store_log_prior(std::int64_t sample, std::int64_t of_row) {
-    const T* z = static_cast<const T*>(args.sample) + (sample * args.n_rows + of_row) * cut.width;
-    const auto squares = [&](std::int64_t first, std::int64_t n) {
-      for (std::int64_t k = 0; k < n; ++k) term[k] = static_cast<W>(z[first + k] * z[first + k]);
-    };
-    double sum;
+  // Of samples that are all there.
+  VFE_HD void store_log_prior(std::int64_t sample) {
+    if (args.log_prior == nullptr) return;
+    const std::int64_t first = sample * args.n_rows + row;
+    const T* z = static_cast<const T*>(args.sample) + first * cut.width;
     if (cut.n_pieces == 1) {
-      squares(0, cut.width);
-      sum = sum_row(term, cut.width);
+      sum_rows(z, n_rows, cut.width, sums, Square{});
     } else {
       RowSum of_pieces;
-      for (std::int64_t c = 0; c < cut.width; c += cut.columns) {
-        squares(c, cut.columns_from(c));
-        of_pieces.add(term, cut.columns_from(c));
-      }
-      sum = of_pieces.total();
+      for (std::int64_t c = 0; c < cut.width; c += cut.columns) of_pieces.add(z + c, cut.columns_from(c), Square{});
+      sums[0] = of_pieces.total();
     }
-    store<T>(args, args.log_prior, sample * args.n_rows + of_row,
-             numerics::normal_log_density_constant * static_cast<double>(args.n_latents) - 0.5 * sum);
-  }
-  VFE_HD void store_log_priors(std::int64_t sample) {
-    if (args.log_prior == nullptr) return;
-    for (std::int64_t r = 0; r < n_rows; ++r) store_log_prior(sample, row + r);
+    const double constant = numerics::normal_log_density_constant * static_cast<double>(args.n_latents);
+    store<T>(args, args.log_prior, first, sums, n_rows, [=](double sum) { return constant - 0.5 * sum; });
   }
 
   void forward(std::int64_t task) {
@@ -433,12 +459,14 @@ struct Task {
       take(first, left < cut.rows ? left : cut.rows, 0, cut.width);
       const T* drawn = noise_of(0, {{part.mu, part.log_var}, {sample_at(0)}});
       Loop::template prepare<true>(part, scale, term);
-      for (std::int64_t r = 0; r < n_rows; ++r) store_kl(row + r, sum_row(term + r * n_columns, n_columns));
+      sum_rows(term, n_rows, n_columns, sums);
+      store_kl();
       for (std::int64_t s = 0; s < args.n_samples; ++s) {
         if (s > 0) drawn = noise_of(s, {{}, {sample_at(s)}});
         Loop::draw(part, args.temperature, scale, drawn, sample_at(s), term);
-        for (std::int64_t r = 0; r < n_rows; ++r) store_log_q(s, row + r, sum_row(term + r * n_columns, n_columns));
-        store_log_priors(s);
+        sum_rows(term, n_rows, n_columns, sums);
+        store_log_q(s);
+        store_log_prior(s);
       }
       return;
     }
@@ -449,9 +477,13 @@ struct Task {
         log_q.add(term, part.n);
         runtime::check_interrupt();
       }
-      if (s == 0) store_kl(first, kl.total());
-      store_log_q(s, first, log_q.total());
-      store_log_priors(s);
+      if (s == 0) {
+        sums[0] = kl.total();
+        store_kl();
+      }
+      sums[0] = log_q.total();
+      store_log_q(s);
+      store_log_prior(s);
     }
   }
 
@@ -484,14 +516,15 @@ struct Task {
         runtime::parallel_for(cut.n_pieces, cut.nanoseconds / static_cast<double>(args.n_samples), args.num_threads,
                               do_piece);
         Task state(args, cut);
-        const auto total = [&](const W* terms) {
-          RowSum sum;
-          sum.add(terms, cut.width);
-          return sum.total();
-        };
-        if (s == 0) state.store_kl(row, total(kl_terms.data()));
-        state.store_log_q(s, row, total(log_q_terms.data()));
-        if (args.log_prior != nullptr) state.store_log_prior(s, row);
+        state.row = row;
+        state.n_rows = 1;
+        if (s == 0) {
+          sum_rows(kl_terms.data(), 1, cut.width, state.sums);
+          state.store_kl();
+        }
+        sum_rows(log_q_terms.data(), 1, cut.width, state.sums);
+        state.store_log_q(s);
+        state.store_log_prior(s);
       }
     }
   }
@@ -645,6 +678,7 @@ struct GumbelTask {
   const runtime::Buffer<double> z, w;  // (most, k): samples, and e^-a E, but for a factor
   const runtime::Buffer<double> of_parameters;
   const runtime::Buffer<double> kl_terms, log_q_terms;  // of the latents of the task
+  const runtime::Buffer<double> sums;                   // of its rows
   // Of the latent that was looked at last.
   double log_q = 0, kl = 0, sum_w = 0;
 
@@ -664,7 +698,8 @@ struct GumbelTask {
         w(most * k),
         of_parameters(most * k),
         kl_terms(n_rows * given.n_latents),
-        log_q_terms(n_rows * given.n_latents) {}
+        log_q_terms(n_rows * given.n_latents),
+        sums(n_rows) {}
 
   // Samples and sums of the latents [first, first + n) of the sheet.
   template <class Each>
@@ -738,14 +773,12 @@ struct GumbelTask {
         for (std::int64_t i = 0; i < n * k; ++i) sample[begin * k + i] = static_cast<T>(z[i]);
         runtime::check_interrupt();
       }
-      for (std::int64_t r = 0; r < rows; ++r) {
-        store<T>(args, args.log_q, s * args.n_rows + first_row + r, sum_row(log_q_terms.data() + r * latents, latents));
-      }
+      sum_rows(log_q_terms.data(), rows, latents, sums.data());
+      store<T>(args, args.log_q, s * args.n_rows + first_row, sums.data(), rows, [](double sum) { return sum; });
     }
-    for (std::int64_t r = 0; r < rows; ++r) {
-      store<T>(args, args.kl, first_row + r,
-               sum_row(kl_terms.data() + r * latents, latents) / static_cast<double>(args.n_samples));
-    }
+    sum_rows(kl_terms.data(), rows, latents, sums.data());
+    store<T>(args, args.kl, first_row, sums.data(), rows,
+             [n = static_cast<double>(args.n_samples)](double sum) { return sum / n; });
   }
 
   void backward(std::int64_t task) {
