@@ -131,6 +131,11 @@ def _checked(objective: Any, least: int, *reals: str) -> None:
         object.__setattr__(objective, name, real(getattr(objective, name), name))
 
 
+def _mean(of_samples: torch.Tensor) -> torch.Tensor:
+    """Over samples; of a single one without PyTorch's two loops, there and back."""
+    return of_samples.squeeze(0) if len(of_samples) == 1 else of_samples.mean(0)
+
+
 @dataclass(frozen=True)
 class ELBO(_Objective):
     r"""The Gibbs-Bogoliubov-Feynman bound, as the evidence lower bound.
@@ -153,11 +158,11 @@ class ELBO(_Objective):
 
     def _of(self, draw: Draw) -> Bound:
         if self.analytic_kl:
-            value = draw.log_likelihood.mean(0) - draw.kl
+            value = _mean(draw.log_likelihood) - draw.kl
             if draw.temperature != 1:  # T S, not S
-                value = value + (1 - draw.temperature) * draw.log_q.mean(0)
+                value = value + (1 - draw.temperature) * _mean(draw.log_q)
         else:
-            value = draw.temperature * draw.log_weights.mean(0)
+            value = draw.temperature * _mean(draw.log_weights)
         return Bound(value, "upper_bound")
 
 
@@ -329,7 +334,7 @@ class BetaELBO(_Objective):
     def _of(self, draw: Draw) -> Bound:
         if draw.temperature != 1:
             raise ValueError(f"temperature: expected 1 beside a beta, got {draw.temperature}")
-        value = draw.log_likelihood.mean(0) - self.beta * draw.kl
+        value = _mean(draw.log_likelihood) - self.beta * draw.kl
         return Bound(value, "upper_bound" if self.beta >= 1 else None)
 
 
