@@ -238,6 +238,17 @@ def test_no_data_of_hidden_units():
         compare(quantum, ["exact"], options={"exact": {"nonsense": 1}})
 
 
+@pytest.mark.parametrize("kind", [vf.BernoulliRBM, vf.SpinRBM, vf.GaussianRBM])
+def test_what_is_not_of_the_ising_model(kind):
+    """Details are; the constant leads from them to ln Z of the model."""
+    draw = np.random.default_rng(7)
+    model = kind(0.4 * draw.normal(size=(5, 4)), draw.normal(size=5), draw.normal(size=4))
+    F = compare(model, ["density_of_states"], beta=0.7)["density_of_states"]
+    details = F.details
+    assert details["ising_constant"] + details["density"].log_z(0.7) == pytest.approx(F.log_z, rel=1e-13)
+    assert abs(F.log_z - vf.free_energy.exact(model, beta=0.7).log_z) <= F.error_bound
+
+
 def test_errors_of_bins_count():
     """In the table, and where the reference is chosen."""
     draw = np.random.default_rng(1)

@@ -247,6 +247,8 @@ def assert_same_law(observed: Any, p: Any) -> None:
             "model",
         ),
         (lambda: vf.free_energy.density_of_states(random_ising(3), beta=-1.0), ValueError, "beta"),
+        (lambda: vf.free_energy.density_of_states(random_ising(3), beta=1e308), ValueError, "beta"),
+        (lambda: density(random_ising(3)).free_energy(1e-310), ValueError, "beta"),
         (lambda: density(random_ising(3)).log_z(-1.0), ValueError, "beta"),
     ],
 )

@@ -50,6 +50,15 @@ def test_a_diagonal_hamiltonian_is_the_classical_model():
     assert ours == pytest.approx(vf.free_energy.exact(model, beta=1.3).log_z, abs=1e-12)
 
 
+def test_ground_state_of_an_open_chain(reference_data):
+    """Ten spins at the critical field, cold: -ln Z / beta is the published energy."""
+    oracles = json.loads((reference_data / "oracles" / "oracles_dev.json").read_text())
+    chain = np.diag(np.ones(9), 1)
+    model = vf.TransverseFieldIsing(vf.Ising(chain + chain.T), 1.0)
+    for F in (trace(model, beta=100.0, rng=0), trace(model.matrix(), beta=100.0)):
+        assert F.value == pytest.approx(float(oracles["tfim_obc_N10_h1_E0"]), abs=1e-10)
+
+
 def _bonds(n, matrix):
     return sum(_on(i, matrix, n) @ _on((i + 1) % n, matrix, n) for i in range(n))
 

@@ -346,11 +346,22 @@ def test_ground_states_that_few_have_seen() -> None:
     assert "round trips" in cold.details["problem"]
 
 
+def test_a_warning_of_one_temperature() -> None:
+    """One walker of eight has not found the ground states: at other temperatures that is nothing."""
+    how = {"n_walkers": 8, "n_sweeps": 600, "final_increment": 1e-3, "rng": 2}
+    with pytest.warns(WangLandauWarning, match="landau: walkers have on average not been where .* beta = 1$"):
+        F = wang_landau(torus(8, 8), **how)
+    assert not F.converged
+    assert not F.details["density"].problem
+    assert F.details["density"].free_energy(0.3).converged
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"model": 3}, TypeError, "model"),
         ({"beta": -0.5}, ValueError, "beta"),
+        ({"beta": 1e308}, ValueError, "beta"),
         ({"n_bins": 0}, ValueError, "n_bins"),
         ({"n_walkers": 3}, ValueError, "n_walkers"),
         ({"n_sweeps": 0}, ValueError, "n_sweeps"),

@@ -115,6 +115,11 @@ def ais(
         - ``increment_mean``, ``increment_variance`` (K,): of Δ_k over the chains;
         - ``log_z_seen``: that bound, ln Z of the different states of the smaller layer that were passed.
 
+    Warns
+    -----
+    WeightsWarning
+        If `converged` is False.
+
     Raises
     ------
     TypeError, ValueError

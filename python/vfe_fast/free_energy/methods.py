@@ -75,13 +75,18 @@ class Method:
     reads: str = ""
 
     def of(self, model: Compared, beta: float, **how: Any) -> FreeEnergy:
-        """The free energy of a model by this method."""
+        """The free energy of a model by this method.
+
+        Of a model that is taken as an Ising model, `details` are of that, and have ``ising_constant``: what
+        ln Z of the model is more.
+        """
         if isinstance(model, self.models):
             return self.call(model, beta=beta, **how)
         assert isinstance(model, _RBMS)
         ising, constant = as_ising(model, beta)
-        found = self.call(ising, beta=beta, **how)
-        return found.with_log_z(found.log_z + constant)
+        F = self.call(ising, beta=beta, **how)
+        details = {**F.details, "ising_constant": constant}
+        return replace(F, details=details).with_log_z(F.log_z + constant)
 
 
 def _exact(model: Any, *, beta: float, **how: Any) -> FreeEnergy:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import count, real
+from ..arguments import count, inverse_temperature
 from ..arrays import Array
 from ..brief import brief
 from ..models import Ising
@@ -34,7 +34,7 @@ class Density(abc.ABC):
         Parameters
         ----------
         beta : float
-            Inverse temperature, >= 0.
+            Inverse temperature, 0 or in [2^-100, 2^100).
 
         Returns
         -------
@@ -79,7 +79,7 @@ class DensityOfStates(Density):
         Parameters
         ----------
         beta : float
-            Inverse temperature, >= 0.
+            Inverse temperature, 0 or in [2^-100, 2^100).
 
         Returns
         -------
@@ -92,7 +92,7 @@ class DensityOfStates(Density):
         TypeError, ValueError
             If `beta` is not as described.
         """
-        beta = real(beta, "beta", 0.0)
+        beta = inverse_temperature(beta)
         log_z = log_sum(np.log(self.counts.astype(np.float64)) - beta * self.energies)
         return FreeEnergy(
             value=-log_z / beta if beta > 0 else -math.inf,
@@ -122,7 +122,7 @@ def density_of_states(model: Ising, *, beta: float = 1.0, n_bins: int = _LEVELS)
     model : Ising
         Up to 36 spins.
     beta : float
-        Inverse temperature, >= 0.
+        Inverse temperature, 0 or in [2^-100, 2^100).
     n_bins : int
         Bins between the lowest and the highest energy possible, where couplings and fields are not whole
         multiples of a common power of two that would make at most four million levels.
@@ -153,7 +153,7 @@ def density_of_states(model: Ising, *, beta: float = 1.0, n_bins: int = _LEVELS)
     True
     """
     _check(model)
-    beta = real(beta, "beta", 0.0)
+    beta = inverse_temperature(beta)
     n_bins = count(n_bins, "n_bins", below=_MAX_LEVELS)
     levels = Levels.of(model, n_bins, _MAX_LEVELS)
     counts = np.zeros(levels.n, np.uint64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..arguments import count, memory_for, real, threads
+from ..arguments import count, inverse_temperature, memory_for, real, threads
 from ..arrays import Array
 from ..brief import brief
 from ..models import Ising
@@ -79,7 +79,7 @@ class SampledDensityOfStates(Density):
         Parameters
         ----------
         beta : float
-            Inverse temperature, >= 0.
+            Inverse temperature, 0 or in [2^-100, 2^100).
 
         Returns
         -------
@@ -100,7 +100,7 @@ class SampledDensityOfStates(Density):
         WangLandauWarning
             If `converged` is False.
         """
-        beta = real(beta, "beta", 0.0)
+        beta = inverse_temperature(beta)
         exponent = self.log_counts - beta * self.energies
         log_z = log_sum(exponent)
         weight = np.exp(exponent - log_z)
@@ -170,7 +170,8 @@ def wang_landau(
     model : Ising
         The model. For an RBM of ±1 units, the Ising model of its units.
     beta : float
-        Inverse temperature, >= 0. The walks do not know it: ``details["density"]`` has all others.
+        Inverse temperature, 0 or in [2^-100, 2^100). The walks do not know it: ``details["density"]`` has all
+        others, and of one that walkers have seen too little of the warning speaks alone.
     n_bins : int
         Bins of energy, where couplings and fields are no whole multiples of a number that makes at most
         65,536 levels.
@@ -213,7 +214,7 @@ def wang_landau(
     """
     if not isinstance(model, Ising):
         raise TypeError(f"model: expected an Ising, got {type(model).__name__}")
-    beta = real(beta, "beta", 0.0)
+    beta = inverse_temperature(beta)
     n_bins = count(n_bins, "n_bins", below=MOST_LEVELS)
     n_walkers = count(n_walkers, "n_walkers", 4)
     n_sweeps, max_sweeps = count(n_sweeps, "n_sweeps"), count(max_sweeps, "max_sweeps")
