@@ -25,17 +25,15 @@ constexpr std::int64_t group = block_lanes * numerics::block_normals<T>;  // ele
 
 constexpr std::int64_t sum_lanes = 16;
 
-// What is added up of x.
+// What becomes of x before it is added up.
 struct Itself {
   template <class V>
-  VFE_HD V operator()(const V& x) const {
-    return x;
-  }
+  VFE_HD void operator()(V& /*x*/) const {}
 };
 struct Square {
   template <class V>
-  VFE_HD V operator()(const V& x) const {
-    return x * x;
+  VFE_HD void operator()(V& x) const {
+    x *= x;
   }
 };
 
@@ -55,11 +53,16 @@ struct RowSum {
       for (std::int64_t v = 0; v < sum_lanes / width; ++v) {
         Numbers next;
         __builtin_memcpy(&next, x + k + v * width, sizeof next);
-        sums[v] += __builtin_convertvector(term(next), Vector<double>);
+        term(next);
+        sums[v] += __builtin_convertvector(next, Vector<double>);
       }
     }
     __builtin_memcpy(lanes, &sums, sizeof sums);
-    for (std::int64_t l = 0; k + l < n; ++l) lanes[l] += static_cast<double>(term(x[k + l]));
+    for (std::int64_t l = 0; k + l < n; ++l) {
+      T next = x[k + l];
+      term(next);
+      lanes[l] += static_cast<double>(next);
+    }
   }
   VFE_HD double total() const {
     double half[sum_lanes];
@@ -83,7 +86,8 @@ VFE_HD double sum_short_row(const T* x, std::int64_t n, const Term& term) {
   const auto add_four = [&](std::int64_t k) {
     Narrow next;
     __builtin_memcpy(&next, x + k, sizeof next);
-    lanes += __builtin_convertvector(term(next), Four);
+    term(next);
+    lanes += __builtin_convertvector(next, Four);
   };
   std::int64_t k = 0;
   for (; k + sum_lanes <= n; k += sum_lanes) {
@@ -92,7 +96,11 @@ VFE_HD double sum_short_row(const T* x, std::int64_t n, const Term& term) {
   }
   for (; k + 4 <= n; k += 4) add_four(k);
   double rest = 0;
-  for (; k < n; ++k) rest += static_cast<double>(term(x[k]));
+  for (; k < n; ++k) {
+    T next = x[k];
+    term(next);
+    rest += static_cast<double>(next);
+  }
   return ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + rest;
 }
 
