@@ -13,7 +13,7 @@ from scipy import stats
 import vfe_fast as vf
 from conftest import random_parameters, random_rbm
 from vfe_fast.free_energy import WeightsWarning, exact, importance
-from vfe_fast.free_energy.log_weights import LogMean, _Tail, pareto_k
+from vfe_fast.free_energy.log_weights import LogMean, pareto_k
 
 OFTEN = 4.0  # standard errors
 
@@ -161,41 +161,18 @@ def test_pareto_k_of_few_and_of_equal_weights() -> None:
     assert not ties.problem(1000)
 
 
-@pytest.mark.parametrize("n", [20, 50])
-def test_log_mean(n: int) -> None:
-    """Twenty weights have no tail to be fitted, of fifty the law's error is the larger."""
-    x = np.random.default_rng(2).normal(size=n)
+def test_log_mean() -> None:
+    x = np.random.default_rng(2).normal(size=50)
     found = LogMean.of(x + 1000.0)
     w = np.exp(x)
-    left_out = np.array([math.log(np.delete(w, i).mean()) for i in range(n)])
-    jackknife = math.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))
+    left_out = np.array([math.log(np.delete(w, i).mean()) for i in range(50)])
+    jackknife = math.sqrt(49 / 50 * np.sum((left_out - left_out.mean()) ** 2))
     assert found.value == pytest.approx(1000 + math.log(w.mean()), rel=1e-14)
-    if n == 20:
-        assert found.stderr == pytest.approx(jackknife, rel=1e-9)
-    else:
-        tail = _Tail.of(x + 1000.0)
-        law = stats.genpareto(found.pareto_k, scale=tail.scale * w.max())
-        smooth = np.append(np.sort(w)[:40], np.sort(w)[39] + law.ppf((np.arange(10) + 0.5) / 10))
-        smoothed = smooth.std(ddof=1) / smooth.mean() / math.sqrt(50)
-        assert found.stderr == pytest.approx(smoothed, rel=1e-9)
-        assert smoothed > jackknife
+    assert found.stderr == pytest.approx(jackknife, rel=1e-9)
     assert found.ess == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-12)
     assert math.isnan(LogMean.of(np.zeros(1)).stderr)
     alone = LogMean.of(np.append(np.zeros(9), 100.0))  # the error of one weight that carries all is large
     assert alone.stderr > 10
-
-
-@pytest.mark.parametrize("n", [40, 100, 1000])
-@pytest.mark.parametrize("k", [0.0, 0.3])
-def test_errors_of_heavy_weights(k: float, n: int) -> None:
-    """68 % ± 5 % of 2,000 means of lognormal or Pareto weights within one error; jackknife 61 to 67."""
-    draw = np.random.default_rng([n, round(10 * k)])
-    off = []
-    for _ in range(2000):
-        log_w = -k * np.log(draw.random(n)) if k else draw.normal(size=n)
-        found = LogMean.of(log_w)
-        off.append((found.value - (-math.log(1 - k) if k else 0.5)) / found.stderr)
-    assert np.mean(np.abs(off) < 1) == pytest.approx(0.68, abs=0.05)
 
 
 @pytest.mark.parametrize(

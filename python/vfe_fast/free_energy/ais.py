@@ -101,10 +101,10 @@ def ais(
     -------
     FreeEnergy
         Of kind ``"consistent"``: in expectation `log_z` is below ln Z and `value` above F. `stderr` is that
-        of the jackknife over chains, or, if it is larger, that of the law fitted to the largest weights;
-        `ess` is that of the weights. `converged` is False, with a `WeightsWarning`, if the weights' Pareto k
-        is above 0.7, if there are fewer than ten chains, or if `log_z` is four errors below a bound by the
-        states that 64 Gibbs chains of 100 steps pass, half of them from fair coins. `details`:
+        of the jackknife over chains, `ess` that of their weights. `converged` is False, with a
+        `WeightsWarning`, if the weights' Pareto k is above 0.7, if there are fewer than ten chains, or if
+        `log_z` is four errors below a bound by the states that 64 Gibbs chains of 100 steps pass, half of
+        them from fair coins. `details`:
 
         - ``log_weights`` (n_chains,), ``betas``, ``base_log_z``, ``pareto_k``, ``seconds``;
         - ``visible`` (n_chains, n_visible): where the chains ended; with the weights, samples of the model

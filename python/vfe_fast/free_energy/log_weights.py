@@ -36,11 +36,8 @@ class LogMean:
     ----------
     value : float
         ln (1/n) Σ w_i.
-    jackknife : float
-        Its standard error by the jackknife; nan for one weight.
-    of_tail : float
-        Its standard error were the largest weights as the law fitted to them (`pareto_k`) has them; 0 where
-        there is nothing to fit.
+    stderr : float
+        Its standard error, by the jackknife; nan for one weight.
     ess : float
         Effective sample size (Σ w_i)² / Σ w_i².
     pareto_k : float
@@ -48,15 +45,9 @@ class LogMean:
     """
 
     value: float
-    jackknife: float
-    of_tail: float
+    stderr: float
     ess: float
     pareto_k: float
-
-    @property
-    def stderr(self) -> float:
-        """The larger of the two: few weights seldom show how far their tail goes."""
-        return max(self.jackknife, self.of_tail)
 
     @classmethod
     def of(cls, log_weights: Array) -> LogMean:
@@ -65,20 +56,18 @@ class LogMean:
         top = float(log_weights.max())
         weights = np.exp(log_weights - top)
         total = float(weights.sum())
-        jackknife = math.nan
+        stderr = math.nan
         if n > 1:
             largest = int(np.argmax(weights))
             without = total - weights
             without[largest] = weights[:largest].sum() + weights[largest + 1 :].sum()  # nothing cancels
             left_out = np.log(np.maximum(without, np.finfo(np.float64).tiny))
-            jackknife = math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
-        tail = _Tail.of(log_weights)
+            stderr = math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
         return cls(
             top + math.log(total / n),
-            jackknife,
-            tail.stderr(weights),
+            stderr,
             total**2 / float(np.square(weights).sum()),
-            tail.k,
+            pareto_k(log_weights),
         )
 
     def problem(self, n: int) -> str:
@@ -133,67 +122,37 @@ def pareto_k(log_weights: Array) -> float:
     M. Stephens, Technometrics 51 (2009) 316, drawn towards 1/2 with the weight of ten samples: A. Vehtari,
     D. Simpson, A. Gelman, Y. Yao, J. Gabry, "Pareto smoothed importance sampling", JMLR 25 (2024).
     """
-    return _Tail.of(log_weights).k
+    n = len(log_weights)
+    if n < _FEW_WEIGHTS:
+        return math.nan
+    ordered = np.sort(log_weights)
+    if ordered[0] == ordered[-1]:
+        return -math.inf
+    size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
+    cut = float(ordered[n - size - 1])
+    if cut == ordered[-1]:
+        return -math.inf
+    if len(np.unique(ordered[-size:])) < size / 2:
+        return math.nan
+    # Relative to the largest weight; what is less than its smallest fraction is no tail.
+    cut = max(cut - float(ordered[-1]), math.log(np.finfo(np.float64).tiny))
+    tail = ordered - ordered[-1]
+    tail = tail[tail > cut]
+    if len(tail) < _SHORTEST_TAIL:
+        return math.inf
+    return _shape(np.exp(cut) * np.expm1(tail - cut))
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """The generalized Pareto law of the largest weights, w = cut + scale ((1 - p)^-k - 1) / k.
-
-    p is the share of the tail below w; cut and scale are relative to the largest weight. No weights (size 0)
-    where there is nothing to fit.
-    """
-
-    k: float
-    size: int = 0
-    cut: float = 0.0
-    scale: float = 0.0
-
-    @classmethod
-    def of(cls, log_weights: Array) -> _Tail:
-        """Of weights, given as logarithms (n,)."""
-        n = len(log_weights)
-        if n < _FEW_WEIGHTS:
-            return cls(math.nan)
-        ordered = np.sort(log_weights)
-        if ordered[0] == ordered[-1]:
-            return cls(-math.inf)
-        size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
-        cut = float(ordered[n - size - 1])
-        if cut == ordered[-1]:
-            return cls(-math.inf)
-        if len(np.unique(ordered[-size:])) < size / 2:
-            return cls(math.nan)
-        # Relative to the largest weight; what is less than its smallest fraction is no tail.
-        cut = max(cut - float(ordered[-1]), math.log(np.finfo(np.float64).tiny))
-        tail = ordered - ordered[-1]
-        tail = tail[tail > cut]
-        if len(tail) < _SHORTEST_TAIL:
-            return cls(math.inf)
-        k, scale = _fit(np.exp(cut) * np.expm1(tail - cut))
-        return cls(k, len(tail), math.exp(cut), scale)
-
-    def stderr(self, weights: Array) -> float:
-        """Of ln of the mean of weights relative to the largest, their tail put at the law's quantiles."""
-        if self.size == 0:
-            return 0.0
-        log_above = np.log1p(-(np.arange(self.size) + 0.5) / self.size)  # of the share above, ln (1 - p)
-        excess = np.expm1(-self.k * log_above) / self.k if self.k else -log_above
-        smooth = np.sort(weights)
-        smooth[-self.size :] = self.cut + self.scale * excess
-        return float(smooth.std(ddof=1) / (smooth.mean() * math.sqrt(len(smooth))))
-
-
-def _fit(excess: Array) -> tuple[float, float]:
-    """k and scale of the generalized Pareto law of sorted positive numbers."""
+def _shape(excess: Array) -> float:
+    """k of the generalized Pareto law of sorted positive numbers."""
     n = len(excess)
     n_points = 30 + int(math.sqrt(n))
     quartile = excess[max(int(n / 4 + 0.5) - 1, 0)]
     points = 1.0 - np.sqrt(n_points / (np.arange(n_points) + 0.5))
-    points = points / (_PRIOR_SCALE * quartile) + 1.0 / excess[-1]  # values of -k / scale
+    points = points / (_PRIOR_SCALE * quartile) + 1.0 / excess[-1]  # values of -k / sigma
     shapes = np.array([np.log1p(-point * excess).mean() for point in points])
     log_profile = n * (np.log(-points / shapes) - shapes - 1.0)
     posterior = np.exp(log_profile - log_profile.max())
     point = float(posterior @ points / posterior.sum())
     k = float(np.log1p(-point * excess).mean())
-    return (n * k + _PRIOR_WEIGHT * _PRIOR_K) / (n + _PRIOR_WEIGHT), -k / point
+    return (n * k + _PRIOR_WEIGHT * _PRIOR_K) / (n + _PRIOR_WEIGHT)

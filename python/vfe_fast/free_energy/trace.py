@@ -204,7 +204,7 @@ def _average(rules: list[tuple[Rule, Rule]], low: Array, n: int, beta: float) ->
         )
     mean = LogMean.of(log_weights)
     bias = mean.value - LogMean.of(fewer).value
-    log_z, stderr, problem = mean.value, mean.jackknife, ""  # the tail of probes is that of a square
+    log_z, stderr, problem = mean.value, mean.stderr, ""
     if beta == 0:
         log_z, stderr, bias = math.log(n), 0.0, 0.0  # known without probes
     if bias > max(_LARGEST_BIAS * stderr, _ROUNDING * max(1.0, abs(log_z))):
