@@ -114,6 +114,7 @@ def test_real_couplings_are_binned() -> None:
     assert result.kind == "consistent"
     error = abs(result.log_z - vf.free_energy.exact(model).log_z)
     assert error < result.details["error_bound"] == 0.5 * found.bin_width
+    assert found.free_energy(0.3).error_bound == pytest.approx(0.15 * found.bin_width)
 
 
 @pytest.mark.parametrize("model", [integer_ising(10), random_ising(9), random_ising(1), random_ising(4)])

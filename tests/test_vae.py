@@ -1354,3 +1354,16 @@ def test_importing_without_torch_says_which_extra() -> None:
     code = "import sys; sys.modules['torch'] = None; import vfe_fast.torch"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "vfe_fast[torch]"' in found.stderr
+
+
+@pytest.mark.parametrize("n_samples", [1, 5])
+def test_means_over_samples(n_samples: int) -> None:
+    """Of the draw at hand; with one sample it is that sample."""
+    vae = vft.VAE.mlp(6, 3, hidden=(8,))
+    x = torch.from_numpy((np.random.default_rng(1).random((4, 6)) < 0.5).astype(np.float32))
+    draw = vae.draw(x, n_samples, rng=2)
+    mean = sum(draw.log_likelihood[k] for k in range(n_samples)) / n_samples
+    torch.testing.assert_close(vft.ELBO(n_samples).of(draw).value, mean - draw.kl)
+    torch.testing.assert_close(vft.BetaELBO(3.0, n_samples).of(draw).value, mean - 3 * draw.kl)
+    by_sample = vft.ELBO(n_samples, analytic_kl=False).of(draw).value
+    torch.testing.assert_close(by_sample, sum(draw.log_weights[k] for k in range(n_samples)) / n_samples)
