@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from style import panels, save
 
 import vfe_fast as vf
@@ -28,7 +29,8 @@ def additive(model: vf.BernoulliRBM) -> dict[str, tuple[float, float]]:
     of = {
         "mean field": vf.free_energy.mean_field(model, rng=0),
         "trees": vf.free_energy.variational(model, tree=True, rng=0),
-        "TAP 2": vf.free_energy.tap(model, rng=0),
+        "TAP 2": vf.free_energy.tap(model, order=2, rng=0),
+        "TAP 3": vf.free_energy.tap(model, order=3, rng=0),
     }
     values = {name: (F.log_z, F.stderr) for name, F in of.items()}
     n_samples = None if model.n_visible == BLOCK[0] else 100_000
@@ -44,18 +46,21 @@ def averages(model: vf.BernoulliRBM) -> dict[str, tuple[float, float]]:
     of = {
         "importance": vf.free_energy.importance(model, n_samples=10_000, rng=0),
         "AIS": vf.free_energy.ais(model, n_temperatures=100, n_chains=1000, rng=0),
+        "reverse AIS": vf.free_energy.reverse_ais(model, None, 100, 1000, rng=0),
     }
     return {name: (F.log_z, F.stderr) for name, F in of.items()}
 
 
 def over_temperatures(model: vf.BernoulliRBM, n_sweeps: int) -> dict[str, tuple[float, float]]:
-    """By chains at temperatures from 0 to 1; `mbar` where pymbar is. Each N has random numbers of its own."""
+    """By chains at temperatures from 0 to 1; with pymbar two more. Each N has random numbers of its own."""
     seed = model.n_visible
     F = vf.free_energy.thermodynamic_integration(model, n_steps=n_sweeps // 2, rng=seed)
     values = {"integration": (F.log_z, F.stderr)}
     with contextlib.suppress(ModuleNotFoundError):
         F = vf.free_energy.mbar(model, n_sweeps=n_sweeps, rng=seed)
         values["mbar"] = (F.log_z, F.stderr)
+        F = vf.free_energy.bar(model, F.details["run"])
+        values["bar"] = (F.log_z, F.stderr)
     return values
 
 
@@ -79,8 +84,9 @@ def compute(small: bool = False) -> dict[str, Any]:
 def draw(numbers: dict[str, Any]) -> Any:
     """What scales with N by construction; what samples all copies at once; closer, what is nearly right."""
     figure, axes = panels(3)
-    colors = {name: f"C{k}" for k, name in enumerate(numbers)}
-    weights, closer = ["importance", "AIS"], ["trees", "AIS", "integration", "mbar"]
+    colors = {name: colormaps["tab20"](k) for k, name in enumerate(numbers)}
+    weights, closer = ["importance", "AIS", "reverse AIS"], ["trees", "AIS", "reverse AIS"]
+    closer += ["integration", "mbar", "bar"]
     by_construction = [name for name in numbers if name not in weights + closer[1:]]
     shown = (
         (by_construction, "deterministic, and cumulants"),
@@ -89,12 +95,13 @@ def draw(numbers: dict[str, Any]) -> Any:
     )
     for panel, (names, title) in zip(axes, shown, strict=True):
         panel.axhline(0, color="gray", lw=0.8)
-        for place, name in enumerate(name for name in names if name in numbers):
+        for k, name in enumerate(name for name in names if name in numbers):
             n, off, stderr = numbers[name].T
-            apart = 1 + 0.07 * place if names is closer else 1.0  # so that bars do not hide bars
+            apart = 1 + 0.07 * k if names is closer else 1.0  # so that bars do not hide bars
             panel.errorbar(apart * n * sum(BLOCK), off, stderr, fmt=".-", color=colors[name], label=name)
         panel.set(xscale="log", xlabel="units N", title=title)
-        panel.legend(frameon=False, ncols=2 if names is by_construction else 1)
+        place = "upper right" if names is closer else "best"
+        panel.legend(frameon=False, ncols=2 if names is by_construction else 1, loc=place)
     axes[0].set_ylabel("(ln Z - exact) a copy of 3 x 2 units")
     return figure
 
