@@ -101,7 +101,7 @@ def draw(numbers: dict[str, Any]) -> Any:
             panel.errorbar(apart * n * sum(BLOCK), off, stderr, fmt=".-", color=colors[name], label=name)
         panel.set(xscale="log", xlabel="units N", title=title)
         place = "upper right" if names is closer else "best"
-        panel.legend(frameon=False, ncols=2 if names is by_construction else 1, loc=place)
+        panel.legend(frameon=False, ncols=1 if names is weights else 2, loc=place)
     axes[0].set_ylabel("(ln Z - exact) a copy of 3 x 2 units")
     return figure
 
