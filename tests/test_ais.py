@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -115,6 +116,21 @@ def test_coverage() -> None:
     assert np.all(np.abs(inside - 0.68) < 0.05), inside
     assert np.all(np.abs(np.mean(off, axis=0)) < 0.3), np.mean(off, axis=0)
     assert reliable > 0.97 * 800, reliable
+
+
+@pytest.mark.parametrize(("errors", "converged"), [(3.0, True), (5.0, False)])
+def test_gap_counts_the_error_of_the_way_back(errors: float, converged: bool) -> None:
+    """A way up that is known exactly, so many errors of the way back below it."""
+    model = random_rbm(8, 5, scale=0.9, seed=3)
+    back = reverse_ais(model, None, 8, 30, rng=4)
+    assert back.converged
+    assert back.stderr > 0.05
+    up = replace(back, log_z=back.log_z - errors * back.stderr, stderr=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        again = reverse_ais(model, None, 8, 30, forward=up, rng=4)
+    assert again.log_z == back.log_z
+    assert again.converged is converged
 
 
 def test_bounds_in_expectation() -> None:

@@ -21,9 +21,8 @@ FALSE_ALARM = 1e-5  # of each chi-square test, at a fixed seed
 
 def density(model: vf.Ising, **options: Any) -> vf.free_energy.DensityOfStates:
     """What `density_of_states` sums over."""
-    found: vf.free_energy.DensityOfStates = vf.free_energy.density_of_states(model, **options).details[
-        "density"
-    ]
+    F = vf.free_energy.density_of_states(model, **options)
+    found: vf.free_energy.DensityOfStates = F.details["density"]
     return found
 
 
