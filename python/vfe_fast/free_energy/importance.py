@@ -61,12 +61,12 @@ def importance(
     -------
     FreeEnergy
         Of kind ``"consistent"``: the average of w is Z in expectation, so `log_z` is below ln Z and `value`
-        above F in expectation. `stderr` is that of the jackknife. `details` holds ``log_weights``
-        (n_samples,), ``pareto_k``, ``unseen`` and the seconds taken. Where k > 0.7, the average converges too
-        slowly to be of use: `converged` is False, with a `WeightsWarning`. As k knows only what was sampled,
-        64 Gibbs chains of 100 steps set out from the heaviest samples; ``unseen`` is the share of them that
-        ends at a larger weight than any sample's, and more than 0.1 of them is a problem too; so is a ln Z
-        below the bound ``log_z_seen``, see `ais`.
+        above F in expectation. `stderr` is that of the jackknife, widened as in `ais`. `details` holds
+        ``log_weights`` (n_samples,), ``pareto_k``, ``unseen`` and the seconds taken. Where k > 0.7, the
+        average converges too slowly to be of use: `converged` is False, with a `WeightsWarning`. As k knows
+        only what was sampled, 64 Gibbs chains of 100 steps set out from the heaviest samples; ``unseen`` is
+        the share of them that ends at a larger weight than any sample's, and more than 0.1 of them is a
+        problem too; so is a ln Z below the bound ``log_z_seen``, see `ais`.
 
     Raises
     ------

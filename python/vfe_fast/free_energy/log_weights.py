@@ -17,11 +17,12 @@ __all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k", "too_few"]
 
 _HEAVY = 0.7  # Pareto k beyond which averages of weights are not to be trusted
 _FEW_WEIGHTS = 25  # whose tail is too short for a fit
-_FEWEST = 10  # of fewer, less than 63 % of intervals of one standard error hold the truth
+_FEWEST = 10  # of two that vary little 19 % of estimates are beyond three standard errors, of four 5 %
 _SHORTEST_TAIL = 5
 _LEAST_EFFECTIVE = 1.0 / 3.0  # share of these few, and 8 of more, where there is no fit
 _PRIOR_K, _PRIOR_WEIGHT = 0.5, 10.0  # what is known of k before the fit, and the samples that this is worth
 _PRIOR_SCALE = 3.0  # of Zhang and Stephens
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class WeightsWarning(FreeEnergyWarning):
@@ -37,7 +38,11 @@ class LogMean:
     value : float
         ln (1/n) Σ w_i.
     stderr : float
-        Its standard error, by the jackknife; nan for one weight.
+        Its standard error, by the jackknife, times 1 + m_4 / (6 n m_2²), moments of the weights about their
+        mean: to order 1/n, an interval of one such error holds a mean as often as that of a normal law,
+        68.3 % (skewness has no part in it). Of its logarithm it is a little too wide where weights vary as
+        much as their mean; what a few heavy-tailed weights hide of m_4 works the other way. nan for one
+        weight. P. Hall, Annals of Statistics 16 (1988) 927, page 949; A. Owen, arXiv:2501.07645 (2025).
     ess : float
         Effective sample size (Σ w_i)² / Σ w_i².
     pareto_k : float
@@ -61,8 +66,10 @@ class LogMean:
             largest = int(np.argmax(weights))
             without = total - weights
             without[largest] = weights[:largest].sum() + weights[largest + 1 :].sum()  # nothing cancels
-            left_out = np.log(np.maximum(without, np.finfo(np.float64).tiny))
+            left_out = np.log(np.maximum(without, _TINY))
             stderr = math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
+            squares = np.square(weights - total / n)
+            stderr *= 1.0 + float(np.square(squares).sum()) / (6.0 * max(float(squares.sum()) ** 2, _TINY))
         return cls(
             top + math.log(total / n),
             stderr,
@@ -135,7 +142,7 @@ def pareto_k(log_weights: Array) -> float:
     if len(np.unique(ordered[-size:])) < size / 2:
         return math.nan
     # Relative to the largest weight; what is less than its smallest fraction is no tail.
-    cut = max(cut - float(ordered[-1]), math.log(np.finfo(np.float64).tiny))
+    cut = max(cut - float(ordered[-1]), math.log(_TINY))
     tail = ordered - ordered[-1]
     tail = tail[tail > cut]
     if len(tail) < _SHORTEST_TAIL:

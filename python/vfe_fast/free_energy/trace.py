@@ -90,8 +90,8 @@ def trace(
     -------
     FreeEnergy
         Of a dense matrix, of kind ``"exact"``; `details` holds ``"energies"``, the eigenvalues in ascending
-        order. Else ``"consistent"``, `stderr` from the jackknife over probes. `details` then holds
-        ``"low_energies"``, those summed by themselves, ``"log_weights"``, ln Z by each probe, and
+        order. Else ``"consistent"``, `stderr` from the jackknife over probes, widened as in `ais`. `details`
+        then holds ``"low_energies"``, those summed by themselves, ``"log_weights"``, ln Z by each probe, and
         ``"order_bias"``, what the last quarter of the Lanczos steps added to ln Z. `converged` is False if
         that is more than half a standard error (and 1e-11 of ln Z), or the standard error more than 0.3,
         or that of fewer than ten probes.
