@@ -1,6 +1,6 @@
 """How often standard errors of annealing hold ln Z of trained machines, ``python -m benchmarks.coverage``.
 
-Machines of 784 x 20 units, trained by PCD on binarized MNIST, whose ln Z is a sum over 2^20 states. Ten
+Machines of 784 x 20 units, trained by PCD on binarized MNIST, whose ln Z is a sum over 2^20 states. Fifteen
 minutes on two cores. Needs VFE_DATA or ../shared/data, and SciPy to read it.
 """
 
@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 2, 3, 8, 9, 10], help="by seeds")
     parser.add_argument("--runs", type=int, default=100, help="of each")
     parser.add_argument("--temperatures", type=int, default=5000)
+    parser.add_argument("--chains", type=int, default=400)
+    parser.add_argument("--set", type=int, default=0, help="of seeds: 0, 1, ...")
     options = parser.parse_args()
     images = binarized_mnist(or_random=False)
     print(
@@ -37,10 +39,10 @@ def main() -> None:
         rbm = vf.BernoulliRBM.from_data(images, 20, rng=machine)
         vf.train(rbm, images, method="pcd", n_epochs=10, learning_rate=0.02, rng=machine)
         log_z = vf.free_energy.exact(rbm).log_z
-        how = {"n_temperatures": options.temperatures, "data": images}
+        how = {"n_temperatures": options.temperatures, "n_chains": options.chains, "data": images}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", WeightsWarning)
-            seeds = np.random.SeedSequence(machine).spawn(options.runs)
+            seeds = np.random.SeedSequence([machine, options.set]).spawn(options.runs)
             found = [METHODS[options.method](rbm, **how, rng=seed) for seed in seeds]
         off = np.array([(F.log_z - log_z) / F.stderr for F in found])
         converged = np.array([F.converged for F in found])
