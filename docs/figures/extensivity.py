@@ -15,6 +15,9 @@ from vfe_fast.free_energy import FreeEnergyWarning
 from vfe_fast.statistics import SeriesWarning
 
 BLOCK = (3, 2)
+REAL = (1, 3)  # of machines with real visible units
+FEW = ("umbrella", "density_of_states", "wang_landau", "trace")  # by what `compare` can do with few units
+OF_REAL = ("laplace", "integral")
 
 
 def copies(n: int) -> vf.BernoulliRBM:
@@ -22,6 +25,13 @@ def copies(n: int) -> vf.BernoulliRBM:
     draw = np.random.default_rng(2)
     weights, a, b = draw.normal(size=BLOCK), draw.normal(size=3), draw.normal(size=2)
     return vf.BernoulliRBM(np.kron(np.eye(n), weights), np.tile(a, n), np.tile(b, n))
+
+
+def real_copies(n: int) -> vf.GaussianRBM:
+    """The same with a real visible unit and three hidden ones each."""
+    draw = np.random.default_rng(3)
+    weights, a, b = 0.6 * draw.normal(size=REAL), draw.normal(size=1), draw.normal(size=3)
+    return vf.GaussianRBM(np.kron(np.eye(n), weights), np.tile(a, n), np.tile(b, n), np.full(n, 0.9))
 
 
 def additive(model: vf.BernoulliRBM) -> dict[str, tuple[float, float]]:
@@ -64,45 +74,63 @@ def over_temperatures(model: vf.BernoulliRBM, n_sweeps: int) -> dict[str, tuple[
     return values
 
 
+def of_few_units(n: int) -> dict[str, tuple[float, float]]:
+    """As many copies as each method takes, its bound of other errors added to its standard error."""
+    model = copies(n)
+    values = {"blocks": (vf.free_energy.variational(model, blocks=8, rng=0).log_z, 0.0)}
+    for machine, methods in ((model, FEW), (real_copies(n), OF_REAL)):
+        found = vf.free_energy.compare(machine, methods, rng=n)  # without those that refuse so many units
+        values |= {name: (F.log_z, F.stderr + F.error_bound) for name, F in found.results.items()}
+    return values
+
+
 def compute(small: bool = False) -> dict[str, Any]:
     """ln Z a copy of each method, less the exact one, and its standard error."""
     counts = [1, 8] if small else [1, 2, 4, 8, 16, 32, 64, 128]
     exact = vf.free_energy.exact(copies(1)).log_z
+    of_real = vf.free_energy.exact(real_copies(1)).log_z
     found: dict[str, list[tuple[int, float, float]]] = {}
     for n in counts:
         model = copies(n)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FreeEnergyWarning)
             warnings.simplefilter("ignore", SeriesWarning)
-            values = additive(model) | averages(model)
+            values = additive(model) | averages(model) | of_few_units(n)
         values |= over_temperatures(model, 300 if small else 2000)  # which have converged, or say so
         for name, (log_z, stderr) in values.items():
-            found.setdefault(name, []).append((n, log_z / n - exact, stderr / n))
+            truth = of_real if name in OF_REAL else exact
+            found.setdefault(name, []).append((n, log_z / n - truth, stderr / n))
     return {name: np.array(rows) for name, rows in found.items()}
 
 
 def draw(numbers: dict[str, Any]) -> Any:
-    """What scales with N by construction; what samples all copies at once; closer, what is nearly right."""
-    figure, axes = panels(3)
+    """What scales with N by construction; averages; closer, what is nearly right; what takes few units."""
+    figure, axes = panels(4, rows=2)
     colors = {name: colormaps["tab20"](k) for k, name in enumerate(numbers)}
     weights, closer = ["importance", "AIS", "reverse AIS"], ["trees", "AIS", "reverse AIS"]
     closer += ["integration", "mbar", "bar"]
-    by_construction = [name for name in numbers if name not in weights + closer[1:]]
+    few = ["blocks", *FEW, *OF_REAL]
+    by_construction = [name for name in numbers if name not in weights + closer[1:] + few]
     shown = (
         (by_construction, "deterministic, and cumulants"),
         (weights, "averages of weights"),
         (closer, "closer, and over temperatures"),
+        (few, "of few units, and of real ones"),
     )
     for panel, (names, title) in zip(axes, shown, strict=True):
         panel.axhline(0, color="gray", lw=0.8)
         for k, name in enumerate(name for name in names if name in numbers):
             n, off, stderr = numbers[name].T
-            apart = 1 + 0.07 * k if names is closer else 1.0  # so that bars do not hide bars
-            panel.errorbar(apart * n * sum(BLOCK), off, stderr, fmt=".-", color=colors[name], label=name)
+            apart = 1 + 0.07 * k if names in (closer, few) else 1.0  # so that bars do not hide bars
+            units = n * sum(REAL if name in OF_REAL else BLOCK)
+            panel.errorbar(apart * units, off, stderr, fmt=".-", color=colors[name], label=name)
         panel.set(xscale="log", xlabel="units N", title=title)
-        place = "upper right" if names is closer else "best"
+        if names is few:
+            panel.set_ylim(-0.09, 0.17)  # room for the names
+        place = "upper right" if names in (closer, few) else "best"
         panel.legend(frameon=False, ncols=1 if names is weights else 2, loc=place)
-    axes[0].set_ylabel("(ln Z - exact) a copy of 3 x 2 units")
+    for left in axes[::2]:
+        left.set_ylabel("(ln Z - exact) a copy")
     return figure
 
 
