@@ -335,3 +335,47 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
         return jax.block_until_ready(found)
 
     return call
+
+
+def flat_histogram(couplings, log_g, *, offset, n_walkers, n_sweeps, threads):
+    couplings, log_g, n = jnp.asarray(couplings), jnp.asarray(log_g), len(couplings)
+    key = jax.random.key(0)
+    spins = 2.0 * jax.random.randint(key, (n_walkers, n), 0, 2) - 1.0
+    fields = spins @ couplings
+    state = [key, spins, fields, -0.5 * (fields * spins).sum(axis=1)]
+
+    def call():
+        *state[:], visits = _walk(*state, couplings, log_g, offset, n_sweeps)
+        return jax.block_until_ready(visits)
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnums=7, donate_argnums=(0, 1, 2, 3))
+def _walk(key, spins, fields, energy, couplings, log_g, offset, n_sweeps):
+    n_walkers, n = spins.shape
+    key, for_sites, for_bars = jax.random.split(key, 3)
+    sites = jax.random.randint(for_sites, (n_sweeps * n, n_walkers), 0, n)
+    bars = jnp.log(jax.random.uniform(for_bars, sites.shape))
+    walkers = jnp.arange(n_walkers)
+
+    def level_of(energy):
+        return jnp.floor(energy + offset).astype(jnp.int32)
+
+    def trial(k, state):
+        spins, fields, energy, visits = state
+        site = sites[k]
+        spin = spins[walkers, site]
+        after = energy + 2.0 * spin * fields[walkers, site]
+        taken = bars[k] < log_g[level_of(energy)] - log_g[level_of(after)]
+        energy = jnp.where(taken, after, energy)
+        turn = jnp.where(taken, -2.0 * spin, 0.0)
+        return (
+            spins.at[walkers, site].add(turn),
+            fields + turn[:, None] * couplings[site],
+            energy,
+            visits.at[walkers, level_of(energy)].add(1),
+        )
+
+    visits = jnp.zeros((n_walkers, len(log_g)), jnp.int64)
+    return key, *jax.lax.fori_loop(0, n_sweeps * n, trial, (spins, fields, energy, visits))

@@ -4,6 +4,7 @@ from vfe_fast.bench.ais import numpy_ais as ais
 from vfe_fast.bench.cumulants import numpy_cumulants as cumulants
 from vfe_fast.bench.exact_ising import numpy_exact_ising as exact_ising
 from vfe_fast.bench.exact_rbm import numpy_exact_rbm as exact_rbm
+from vfe_fast.bench.flat_histogram import numpy_flat_histogram as flat_histogram
 from vfe_fast.bench.free_energy import numpy_free_energy as free_energy
 from vfe_fast.bench.gaussian_gibbs import numpy_gaussian_gibbs as gaussian_gibbs
 from vfe_fast.bench.gibbs import numpy_gibbs as gibbs
@@ -16,6 +17,7 @@ __all__ = [
     "cumulants",
     "exact_ising",
     "exact_rbm",
+    "flat_histogram",
     "free_energy",
     "gaussian_gibbs",
     "gibbs",
