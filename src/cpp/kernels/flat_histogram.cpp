@@ -23,15 +23,12 @@ class Walker {
         histogram_(args.histogram + number * args.n_levels),
         visited_(args.visited + number * args.n_levels),
         field_(stride) {
+    for (std::int64_t j = 0; j < stride; ++j) field_[j] = 0;
+    for (std::int64_t i = 0; i < args.n_spins; ++i) add_row(i, spins_[i]);
     double energy = 0;
-    for (std::int64_t i = 0; i < stride; ++i) {
-      double sum = 0;
-      if (i < args.n_spins) {
-        for (std::int64_t j = 0; j < args.n_spins; ++j) sum += couplings_[i * stride + j] * spins_[j];
-        energy -= (0.5 * sum + args.fields[i]) * spins_[i];
-        sum += args.fields[i];
-      }
-      field_[i] = sum;
+    for (std::int64_t i = 0; i < args.n_spins; ++i) {
+      energy -= (0.5 * field_[i] + args.fields[i]) * spins_[i];
+      field_[i] += args.fields[i];
     }
     energy_ = energy;
     level_ = level(energy);
@@ -87,10 +84,14 @@ class Walker {
     spins_[i] = static_cast<std::int8_t>(-spins_[i]);
     energy_ = after;
     level_ = there;
-    const double change = 2 * spins_[i];
-    const double* row = couplings_ + i * stride_;
+    add_row(i, 2.0 * spins_[i]);
+  }
+
+  void add_row(std::int64_t i, double times) {
+    const double* __restrict row = couplings_ + i * stride_;
+    double* __restrict field = field_.data();
     for (std::int64_t j = 0; j < stride_; j += lanes) {
-      for (std::int64_t l = 0; l < lanes; ++l) field_[j + l] += change * row[j + l];
+      for (std::int64_t l = 0; l < lanes; ++l) field[j + l] += times * row[j + l];
     }
   }
 
