@@ -24,10 +24,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--method", choices=METHODS, default="ais")
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 2, 3, 8, 9, 10], help="by seeds")
-    parser.add_argument("--runs", type=int, default=100, help="of each")
+    parser.add_argument("--runs", type=int, default=100, help="of each, and each set")
     parser.add_argument("--temperatures", type=int, default=5000)
     parser.add_argument("--chains", type=int, default=400)
-    parser.add_argument("--set", type=int, default=0, help="of seeds: 0, 1, ...")
+    parser.add_argument("--set", type=int, nargs="+", default=[0], help="of seeds: 0, 1, ...")
     options = parser.parse_args()
     images = binarized_mnist(or_random=False)
     print(
@@ -42,8 +42,11 @@ def main() -> None:
         how = {"n_temperatures": options.temperatures, "n_chains": options.chains, "data": images}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", WeightsWarning)
-            seeds = np.random.SeedSequence([machine, options.set]).spawn(options.runs)
-            found = [METHODS[options.method](rbm, **how, rng=seed) for seed in seeds]
+            found = [
+                METHODS[options.method](rbm, **how, rng=seed)
+                for number in options.set
+                for seed in np.random.SeedSequence([machine, number]).spawn(options.runs)
+            ]
         off = np.array([(F.log_z - log_z) / F.stderr for F in found])
         converged = np.array([F.converged for F in found])
         print(f"| {machine} | {log_z:.2f} | {summary(off, converged)} |", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import multiprocessing
@@ -383,6 +384,23 @@ def test_bounds_of_a_sandwich_hold_ln_z(n_temperatures: int) -> None:
         assert bound.value == -bound.log_z / 1.3
     large = random_rbm(24, 21, scale=0.15, seed=7)
     assert ais_sandwich(large, 20, 20, n_burn_in=5, rng=1).bounds[1].kind == "asymptotic"
+
+
+@pytest.mark.parametrize(
+    ("gap", "error", "converged"), [(0.099, 0.001, True), (0.11, 0.02, False), (0.11, 0.04, True)]
+)
+def test_a_gap_of_three_errors_and_a_tenth_is_too_large(gap: float, error: float, converged: bool) -> None:
+    end = ais(vf.BernoulliRBM(np.zeros((2, 1)), np.zeros(2), np.zeros(1)), 2, 10, rng=0)
+    low, high = (replace(end, log_z=log_z, stderr=error) for log_z in (5.0, 5.0 + gap))
+    for forward, reverse in ((low, high), (high, low)):
+        assert vf.free_energy.AisSandwich(forward, reverse).converged is converged
+
+
+def test_defaults_are_those_that_were_measured() -> None:
+    """docs/ais.md: with fewer chains or temperatures, errors do not hold ln Z of trained machines."""
+    for method in (ais, reverse_ais, ais_sandwich):
+        parameters = inspect.signature(method).parameters
+        assert (parameters["n_temperatures"].default, parameters["n_chains"].default) == (5000, 400)
 
 
 def test_ends_of_a_sandwich_are_at_one_temperature() -> None:

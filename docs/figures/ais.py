@@ -27,8 +27,8 @@ def compute(small: bool = False) -> dict[str, Any]:
     model = machine(1.0)
     truth = exact(model).log_z
 
-    def off(F: vf.FreeEnergy, log_z: float) -> tuple[float, float]:
-        return F.log_z - log_z, F.stderr
+    def off(F: vf.FreeEnergy, log_z: float) -> tuple[float, float, float]:
+        return F.log_z - log_z, F.stderr, float(F.converged)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
@@ -44,12 +44,17 @@ def compute(small: bool = False) -> dict[str, Any]:
 def draw(numbers: dict[str, Any]) -> Any:
     """Left annealing, right importance sampling."""
     figure, (left, right) = panels(2)
-    for name, label in (("ais", "from independent units"), ("reverse_ais", "from the model")):
-        values, errors = np.array(numbers[name]).T
-        left.errorbar(numbers["temperatures"], values, errors, fmt=".-", capsize=2, label=label)
+
+    def show(axes: Any, x: list[float], name: str, label: str) -> None:
+        values, errors, converged = np.array(numbers[name]).T
+        (line, *_) = axes.errorbar(x, values, errors, fmt=".-", capsize=2, label=label)
+        doubtful = converged == 0
+        axes.plot(np.array(x)[doubtful], values[doubtful], "o", color=line.get_color(), mfc="white", zorder=3)
+
+    show(left, numbers["temperatures"], "ais", "from independent units")
+    show(left, numbers["temperatures"], "reverse_ais", "from the model")
     left.set(xscale="log", xlabel="temperatures", ylabel="ln Z - exact", title="100 chains each way")
-    values, errors = np.array(numbers["simple"]).T
-    right.errorbar(numbers["strengths"], values, errors, fmt=".-", capsize=2, label="10,000 samples of q")
+    show(right, numbers["strengths"], "simple", "10,000 samples of q")
     right.set(xlabel="strength of the couplings", title="importance sampling")
     for axes in (left, right):
         axes.axhline(0, color="gray", lw=0.8)

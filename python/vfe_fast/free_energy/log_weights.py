@@ -17,7 +17,7 @@ __all__ = ["LogMean", "WeightsWarning", "estimate", "pareto_k", "too_few"]
 
 _HEAVY = 0.7  # Pareto k beyond which averages of weights are not to be trusted
 _FEW_WEIGHTS = 25  # whose tail is too short for a fit
-_FEWEST = 10  # of two that vary little 19 % of estimates are beyond three standard errors, of four 5 %
+_FEWEST = 10  # of two that vary little 19 % of estimates are beyond three standard errors, of ten 1 %
 _SHORTEST_TAIL = 5
 _LEAST_EFFECTIVE = 1.0 / 3.0  # share of these few, and 8 of more, where there is no fit
 _PRIOR_K, _PRIOR_WEIGHT = 0.5, 10.0  # what is known of k before the fit, and the samples that this is worth

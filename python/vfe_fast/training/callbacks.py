@@ -141,7 +141,7 @@ class AisLogLikelihood(_EveryFewEpochs):
     Parameters
     ----------
     n_temperatures, n_chains : int
-        Of `free_energy.ais`.
+        Of `free_energy.ais`, which takes twenty times as many steps where nothing is said.
     every : int
         Epochs between evaluations; the last epoch is always evaluated.
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
