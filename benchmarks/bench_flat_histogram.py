@@ -9,8 +9,8 @@ from . import rivals
 
 NOTE = FLAT_HISTOGRAM_NOTE
 
-# side, walkers, sweeps in a call
-SHAPES = [(8, 16, 20), (16, 16, 5), (8, 256, 5)]
+# side, walkers, sweeps in a call: 20 trials a level, as `wang_landau` asks for at least
+SHAPES = [(8, 16, 20), (16, 16, 20), (8, 256, 20)]
 QUICK = [(8, 16, 20)]
 
 

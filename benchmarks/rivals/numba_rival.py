@@ -1,4 +1,4 @@
-"""Numba: plain loops, compiled; a walker a turn of the parallel loop."""
+"""Numba: plain loops, compiled, over the neighbors of a spin; a walker a turn of the parallel loop."""
 
 import math
 
@@ -12,18 +12,20 @@ def flat_histogram(couplings, log_g, *, offset, n_walkers, n_sweeps, threads):
     spins = (2 * rng.integers(0, 2, (n_walkers, len(couplings))) - 1).astype(np.int8)
     fields = spins @ couplings
     energy = -0.5 * (fields * spins).sum(axis=1)
+    n_others = np.count_nonzero(couplings, axis=1).max()
+    others = np.argsort(couplings == 0, axis=1, kind="stable")[:, :n_others].astype(np.uint32)
 
     def call():
         visits = np.zeros((n_walkers, len(log_g)), dtype=np.int64)
         seeds = rng.integers(1, 1 << 63, n_walkers, dtype=np.uint64)
-        _walk(couplings, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits)
+        _walk(couplings, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits)
         return visits
 
     return call
 
 
 @numba.njit(parallel=True, fastmath=True)
-def _walk(couplings, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits):
+def _walk(couplings, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits):
     n = spins.shape[1]
     for w in numba.prange(len(spins)):
         state, e = seeds[w], energy[w]  # xorshift64*: S. Vigna, ACM TOMS 42 (2016) 30
@@ -42,7 +44,8 @@ def _walk(couplings, log_g, offset, n_sweeps, seeds, spins, fields, energy, visi
                 e, level = after, there
                 turn = -2.0 * spins[w, site]
                 spins[w, site] = -spins[w, site]
-                for k in range(n):
+                for m in range(others.shape[1]):
+                    k = others[site, m]
                     fields[w, k] += turn * couplings[site, k]
             visits[w, level] += 1
         energy[w] = e

@@ -9,120 +9,259 @@ namespace {
 
 constexpr std::int64_t lanes = 8;                       // fields are added to in whole vectors
 constexpr std::int64_t drawn_trials = 2 * block_lanes;  // of random words at a time
+// Walkers that take their trials side by side: while one waits for a number, the others go on, their exponentials are
+// one vector, and where turns are taken at random there is one branch for all.
+constexpr std::int64_t most_walkers = 8;
 
-class Walker {
+std::int64_t most_neighbors(const FlatHistogramArgs& args) {
+  std::int64_t most = 0;
+  for (std::int64_t i = 0; i < args.n_spins; ++i) {
+    std::int64_t count = 0;
+    for (std::int64_t j = 0; j < args.n_spins; ++j) count += args.couplings[i * args.n_spins + j] != 0;
+    most = count > most ? count : most;
+  }
+  return most;
+}
+
+// The couplings of each spin: whole rows, which end with zeros, or those to its neighbors, where these are few.
+class Couplings {
  public:
-  // `padded`: couplings whose rows of `stride` end with zeros.
-  Walker(const FlatHistogramArgs& args, std::int64_t number, const double* padded, std::int64_t stride)
-      : args_(args),
-        number_(static_cast<std::uint32_t>(number)),
-        couplings_(padded),
-        stride_(stride),
-        spins_(args.spins + number * args.n_spins),
-        log_g_(args.log_g + number * args.n_levels),
-        histogram_(args.histogram + number * args.n_levels),
-        visited_(args.visited + number * args.n_levels),
-        field_(stride) {
-    for (std::int64_t j = 0; j < stride; ++j) field_[j] = 0;
-    for (std::int64_t i = 0; i < args.n_spins; ++i) add_row(i, spins_[i]);
-    double energy = 0;
-    for (std::int64_t i = 0; i < args.n_spins; ++i) {
-      energy -= (0.5 * field_[i] + args.fields[i]) * spins_[i];
-      field_[i] += args.fields[i];
+  explicit Couplings(const FlatHistogramArgs& args)
+      : stride_((args.n_spins + lanes - 1) / lanes * lanes),
+        n_neighbors_(most_neighbors(args)),
+        few_(n_neighbors_ <= stride_ / lanes),
+        width_(few_ ? n_neighbors_ : stride_),
+        values_(args.n_spins * width_),
+        neighbors_(few_ ? args.n_spins * width_ : 0) {
+    const std::int64_t n = args.n_spins;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double* row = args.couplings + i * n;
+      double* values = values_.data() + i * width_;
+      std::int64_t done = 0;
+      for (std::int64_t j = 0; j < n; ++j) {
+        if (few_ && row[j] == 0) continue;
+        if (few_) neighbors_[i * width_ + done] = j;
+        values[done++] = row[j];
+      }
+      for (; done < width_; ++done) {
+        if (few_) neighbors_[i * width_ + done] = i;
+        values[done] = 0;
+      }
     }
-    energy_ = energy;
-    level_ = level(energy);
-    visited_[level_] = 1;
   }
 
-  void run() {
-    std::uint8_t& way = args_.way[number_];
-    std::int64_t& trips = args_.trips[number_];
-    for (std::int64_t t = 0; t < args_.n_sweeps; ++t) {
-      if (t % 64 == 0) runtime::check_interrupt();
-      const std::int64_t sweep = args_.first_sweep + t;
-      const double n_trials = static_cast<double>(sweep + 1) * static_cast<double>(args_.n_spins);
-      const double f = args_.decay[number_] > 0 ? args_.decay[number_] / n_trials : args_.increment[number_];
-      for (std::int64_t first = 0; first < args_.n_spins; first += drawn_trials) {
-        std::uint32_t words[group_words];
-        draw_lanes(numerics::draw_counter(static_cast<std::uint32_t>(first / 2), number_,
-                                          static_cast<std::uint64_t>(sweep), numerics::Stream::flat_histogram),
-                   numerics::key_from(args_.seed), words);
-        for (std::int64_t k = 0; k < drawn_trials && first + k < args_.n_spins; ++k) {
-          const std::uint32_t* of_trial = words + k % 2 * 2 * block_lanes + k / 2;
-          turn(of_trial[0], of_trial[block_lanes]);
-          log_g_[level_] += f;
-          ++histogram_[level_];
-          if (level_ <= args_.low && way != 1) {
-            if (way == 2) ++trips;
-            way = 1;
-          } else if (level_ >= args_.high && way == 1) {
-            way = 2;
-          }
-        }
+  std::int64_t stride() const { return stride_; }
+
+  // field_j += times J_ij
+  void add_row(std::int64_t i, double times, double* __restrict field) const {
+    const double* __restrict row = values_.data() + i * width_;
+    if (few_) {
+      const std::int64_t* __restrict neighbors = neighbors_.data() + i * width_;
+      for (std::int64_t k = 0; k < width_; ++k) field[neighbors[k]] += times * row[k];
+    } else {
+      for (std::int64_t j = 0; j < width_; j += lanes) {
+        for (std::int64_t l = 0; l < lanes; ++l) field[j + l] += times * row[j + l];
       }
     }
   }
 
  private:
-  std::int64_t level(double energy) const {
-    const double at = energy + args_.offset;
-    const std::int64_t last = args_.n_levels - 1;
-    return at >= static_cast<double>(last) ? last : at > 0 ? static_cast<std::int64_t>(at) : 0;
-  }
+  const std::int64_t stride_, n_neighbors_;
+  const bool few_;
+  const std::int64_t width_;
+  const runtime::Buffer<double> values_;
+  const runtime::Buffer<std::int64_t> neighbors_;
+};
 
-  void turn(std::uint32_t which, std::uint32_t chance) {
-    const auto i = static_cast<std::int64_t>(std::uint64_t{which} * static_cast<std::uint64_t>(args_.n_spins) >> 32);
-    const double after = energy_ + 2 * spins_[i] * field_[i];
-    const std::int64_t there = level(after);
-    if (visited_[there] == 0) {
-      visited_[there] = 1;
-      log_g_[there] = log_g_[level_];
+// Walkers first to first + count. Where there is room for more, the first of them is done again.
+class Walkers {
+ public:
+  Walkers(const FlatHistogramArgs& args, const Couplings& couplings, std::int64_t first, std::int64_t count)
+      : args_(args),
+        couplings_(couplings),
+        first_(first),
+        count_(count),
+        log_g_(args.log_g + first * args.n_levels),
+        histogram_(args.histogram + first * args.n_levels),
+        visited_(args.visited + first * args.n_levels),
+        spins_(count * couplings.stride()),
+        field_(count * couplings.stride()) {
+    const std::int64_t n = args.n_spins, stride = couplings.stride();
+    for (std::int64_t w = 0; w < count; ++w) {
+      double *spins = spins_.data() + w * stride, *field = field_.data() + w * stride;
+      for (std::int64_t j = 0; j < stride; ++j) field[j] = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        spins[i] = args.spins[(first + w) * n + i];
+        couplings.add_row(i, spins[i], field);
+      }
+      double energy = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        energy -= (0.5 * field[i] + args.fields[i]) * spins[i];
+        field[i] += args.fields[i];
+      }
+      energy_.set(w, energy);
     }
-    const double gain = log_g_[level_] - log_g_[there];
-    if (gain < 0 && (static_cast<double>(chance) + 0.5) * 0x1p-32 >= numerics::exp(gain)) return;
-    spins_[i] = static_cast<std::int8_t>(-spins_[i]);
-    energy_ = after;
-    level_ = there;
-    add_row(i, 2.0 * spins_[i]);
+    for (std::int64_t w = 0; w < most_walkers; ++w) {
+      of_[w] = w < count ? w : 0;
+      energy_.set(w, energy_[of_[w]]);
+      first_level_.set(w, of_[w] * args.n_levels);
+    }
+    level_ = levels(energy_);
+    for (std::int64_t w = 0; w < count; ++w) visited_[level_[w]] = 1;
+    weight_ = at(log_g_, level_);
   }
 
-  void add_row(std::int64_t i, double times) {
-    const double* __restrict row = couplings_ + i * stride_;
-    double* __restrict field = field_.data();
-    for (std::int64_t j = 0; j < stride_; j += lanes) {
-      for (std::int64_t l = 0; l < lanes; ++l) field[j + l] += times * row[j + l];
+  void run() {
+    for (std::int64_t t = 0; t < args_.n_sweeps; ++t) {
+      if (t % 64 == 0) runtime::check_interrupt();
+      sweep(args_.first_sweep + t);
+    }
+    for (std::int64_t w = 0; w < count_; ++w) {
+      for (std::int64_t i = 0; i < args_.n_spins; ++i) {
+        args_.spins[(first_ + w) * args_.n_spins + i] = static_cast<std::int8_t>(spins_[w * couplings_.stride() + i]);
+      }
+    }
+  }
+
+ private:
+  using Reals = Row<double>;
+  using Places = Row<std::int64_t>;
+
+  // The levels of energies, as places among those of all walkers here.
+  Places levels(const Reals& energy) const {
+    const Reals last = Reals::of(static_cast<double>(args_.n_levels - 1));
+    Reals level = energy + Reals::of(args_.offset);
+    level = where_greater(level, Reals::of(0.0), level, Reals::of(0.0));
+    level = where_greater(last, level, level, last);
+    Places places = first_level_;
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < Reals::parts; ++k) {
+      places.part[k] += __builtin_convertvector(level.part[k], Vector<std::int64_t>);
+    }
+    return places;
+  }
+  static Reals at(const double* numbers, const Places& places) {
+    Reals found = {};
+    VFE_UNROLL
+    for (std::int64_t w = 0; w < most_walkers; ++w) found.set(w, numbers[places[w]]);
+    return found;
+  }
+
+  void sweep(std::int64_t number) {
+    const std::int64_t n = args_.n_spins;
+    const double n_trials = static_cast<double>(number + 1) * static_cast<double>(n);
+    Reals f = Reals::of(0.0);
+    VFE_UNROLL
+    for (std::int64_t w = 0; w < most_walkers; ++w) {
+      const double decay = args_.decay[first_ + of_[w]];
+      f.set(w, decay > 0 ? decay / n_trials : args_.increment[first_ + of_[w]]);
+    }
+    for (std::int64_t begin = 0; begin < n; begin += drawn_trials) {
+      const std::int64_t n_drawn = n - begin < drawn_trials ? n - begin : drawn_trials;
+      Places spins[drawn_trials];
+      Reals bars[drawn_trials];  // ln of uniform numbers
+      draw(begin, n_drawn, number, reinterpret_cast<std::int64_t*>(spins), reinterpret_cast<double*>(bars));
+      for (std::int64_t k = 0; k < n_drawn; ++k) trial(spins[k], bars[k], f);
+    }
+  }
+
+  void draw(std::int64_t begin, std::int64_t n_drawn, std::int64_t sweep, std::int64_t* __restrict spins,
+            double* __restrict bars) const {
+    std::uint32_t words[most_walkers * group_words];
+    for (std::int64_t w = 0; w < count_; ++w) {
+      draw_lanes(numerics::draw_counter(static_cast<std::uint32_t>(begin / 2), static_cast<std::uint32_t>(first_ + w),
+                                        static_cast<std::uint64_t>(sweep), numerics::Stream::flat_histogram),
+                 numerics::key_from(args_.seed), words + w * group_words);
+    }
+    for (std::int64_t w = 0; w < most_walkers; ++w) {
+      const std::int64_t before = of_[w] * couplings_.stride();
+      for (std::int64_t k = 0; k < n_drawn; ++k) {
+        const std::uint32_t* of_trial = words + of_[w] * group_words + k % 2 * 2 * block_lanes + k / 2;
+        const std::uint64_t which = std::uint64_t{of_trial[0]} * static_cast<std::uint64_t>(args_.n_spins) >> 32;
+        spins[k * most_walkers + w] = before + static_cast<std::int64_t>(which);
+        bars[k * most_walkers + w] = static_cast<double>(of_trial[block_lanes]) + 0.5;
+      }
+    }
+    for (std::int64_t k = 0; k < n_drawn * most_walkers; ++k) bars[k] = numerics::log_scaled(bars[k], 32);
+  }
+
+  void trial(const Places& spins, const Reals& bar, const Reals& f) {
+    const Reals after = energy_ + 2.0 * at(spins_.data(), spins) * at(field_.data(), spins);
+    const Places there = levels(after);
+    std::uint8_t known = 1;
+    VFE_UNROLL
+    for (std::int64_t w = 0; w < most_walkers; ++w) known &= visited_[there[w]];
+    if (known == 0) find(there);
+    const Reals weight = at(log_g_, there), gain = weight_ - weight;
+    energy_ = where_greater(gain, bar, after, energy_);
+    level_ = where_greater(gain, bar, there.as<double>(), level_.as<double>()).as<std::int64_t>();
+    weight_ = where_greater(gain, bar, weight, weight_) + f;
+    VFE_UNROLL
+    for (std::int64_t w = 0; w < most_walkers; ++w) log_g_[level_[w]] = weight_[w];
+    for (std::int64_t w = 0; w < count_; ++w) ++histogram_[level_[w]];
+    std::uint64_t taken = 0;
+    VFE_UNROLL
+    for (std::int64_t k = 0; k < Reals::parts; ++k) {
+      taken |= bits_of(gain.part[k] > bar.part[k]) << k * vector_width<double>;
+    }
+    for (taken &= (std::uint64_t{1} << count_) - 1; taken != 0; taken &= taken - 1) {
+      turn(__builtin_ctzll(taken), spins);
+    }
+    travel();
+  }
+
+  void turn(std::int64_t w, const Places& spins) {
+    const std::int64_t before = w * couplings_.stride();
+    const double s = spins_[spins[w]] = -spins_[spins[w]];
+    couplings_.add_row(spins[w] - before, 2 * s, field_.data() + before);
+  }
+
+  // Levels that walkers have not visited yet weigh as much as those they come from.
+  [[gnu::noinline]] void find(const Places& there) {
+    for (std::int64_t w = 0; w < most_walkers; ++w) {
+      if (visited_[there[w]] != 0) continue;
+      visited_[there[w]] = 1;
+      log_g_[there[w]] = weight_[w];
+    }
+  }
+
+  void travel() {
+    for (std::int64_t w = 0; w < count_; ++w) {
+      const std::int64_t here = level_[w] - first_level_[w];
+      std::uint8_t& way = args_.way[first_ + w];
+      if (here <= args_.low && way != 1) {
+        if (way == 2) ++args_.trips[first_ + w];
+        way = 1;
+      } else if (here >= args_.high && way == 1) {
+        way = 2;
+      }
     }
   }
 
   const FlatHistogramArgs& args_;
-  const std::uint32_t number_;
-  const double* couplings_;
-  const std::int64_t stride_;
-  std::int8_t* spins_;
+  const Couplings& couplings_;
+  const std::int64_t first_, count_;
   double* log_g_;
   std::uint64_t* histogram_;
   std::uint8_t* visited_;
-  const runtime::Buffer<double> field_;
-  double energy_;
-  std::int64_t level_;
+  const runtime::Buffer<double> spins_, field_;
+  std::int64_t of_[most_walkers];  // whose numbers
+  Reals energy_ = {}, weight_ = {};
+  Places first_level_ = {}, level_ = {};
 };
 
 }  // namespace
 
 void flat_histogram(const FlatHistogramArgs& args) {
-  const std::int64_t n = args.n_spins, stride = (n + lanes - 1) / lanes * lanes;
-  const runtime::Buffer<double> couplings(n * stride);
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = 0; j < stride; ++j) {
-      couplings[i * stride + j] = j < n && j != i ? args.couplings[i * n + j] : 0;
-    }
-  }
-  const double of_trial = 20.0 + static_cast<double>(n) / 16.0;
-  const double nanoseconds =
-      static_cast<double>(args.n_walkers) * static_cast<double>(args.n_sweeps) * static_cast<double>(n) * of_trial;
-  runtime::parallel_for(args.n_walkers, nanoseconds, args.num_threads,
-                        [&](std::int64_t w) { Walker(args, w, couplings.data(), stride).run(); });
+  const Couplings couplings(args);
+  const double of_trial = 10.0 + static_cast<double>(args.n_spins) / 16.0;
+  const double nanoseconds = static_cast<double>(args.n_walkers) * static_cast<double>(args.n_sweeps) *
+                             static_cast<double>(args.n_spins) * of_trial;
+  const std::int64_t size = runtime::items_per_task(args.n_walkers, most_walkers, nanoseconds, args.num_threads);
+  runtime::parallel_for((args.n_walkers + size - 1) / size, nanoseconds, args.num_threads, [&](std::int64_t task) {
+    const std::int64_t first = task * size, left = args.n_walkers - first;
+    Walkers(args, couplings, first, left < size ? left : size).run();
+  });
 }
 
 }  // namespace vfe::kernels::inline VFE_LEVEL

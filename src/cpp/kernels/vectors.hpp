@@ -44,6 +44,19 @@ VFE_HD std::uint64_t bits_of(const Vector<std::int32_t>& outcome) {
   return bits;
 #endif
 }
+VFE_HD std::uint64_t bits_of(const Vector<std::int64_t>& outcome) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return static_cast<std::uint64_t>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(outcome)));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_pd(reinterpret_cast<__m256d>(outcome)));
+#elif defined(__SSE2__)
+  return static_cast<std::uint32_t>(_mm_movemask_pd(reinterpret_cast<__m128d>(outcome)));
+#else
+  std::uint64_t bits = 0;
+  for (std::int64_t l = 0; l < vector_width<std::int64_t>; ++l) bits |= (outcome[l] & std::uint64_t{1}) << l;
+  return bits;
+#endif
+}
 
 // a b + c, rounded once or twice as the instruction set has it: where no result depends on that.
 VFE_HD Vector<float> multiply_add(const Vector<float>& a, const Vector<float>& b, const Vector<float>& c) {
