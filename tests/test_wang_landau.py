@@ -69,9 +69,9 @@ def test_trials_are_those_defined(target: str, n: int) -> None:
     draw = np.random.default_rng(n)
     upper = np.triu(draw.integers(-1, 2, (n, n)) * (draw.random((n, n)) < 4 / n), 1).astype(float)
     model = vf.Ising(upper + upper.T, draw.integers(-1, 3, n).astype(float))
-    start = state(3, n, 121)
-    decay = np.array([0.0, 50.0, 0.0])
-    increment = np.array([0.3, 0.0, 0.0])
+    start = state(9, n, 121)  # more than the kernel moves side by side
+    decay = np.array([0.0, 50.0, 0.0] * 3)
+    increment = np.array([0.3, 0.0, 0.0] * 3)
     start["log_g"] = draw.normal(size=start["log_g"].shape)
     start["visited"][2] = 1
     n_sweeps = 6
@@ -82,7 +82,7 @@ def test_trials_are_those_defined(target: str, n: int) -> None:
         energy = -0.5 * s @ model.couplings @ s - model.fields @ s
         return int(np.clip(math.floor(energy + 60.5), 0, 120))
 
-    for w in range(3):
+    for w in range(9):
         spins, log_g = start["spins"][w].copy(), start["log_g"][w].copy()
         visited, histogram, way, trips = start["visited"][w].copy(), np.zeros(121), 0, 0
         here = level(spins)
@@ -118,14 +118,16 @@ def test_trials_are_those_defined(target: str, n: int) -> None:
 
 @pytest.mark.usefixtures("keep_target")
 def test_the_same_bits() -> None:
-    model, start = whole(9, 3), state(5, 9, 121)
+    model, start = whole(9, 3), state(19, 9, 121)
     once = moved(model, start, 40)
     half = moved(model, start, 15)
     cut = moved(model, half, 25, sweep_offset=20)
     many = moved(model, start, 40, num_threads=3)
+    few = moved(model, {name: array[:5] for name, array in start.items()}, 40)
     for name in once:
         assert np.array_equal(once[name], cut[name])
         assert np.array_equal(once[name], many[name])
+        assert np.array_equal(once[name][:5], few[name])
     assert once["trips"].sum() > 0
     for name in vf.show_config("dict")["usable_targets"]:
         _core.use_target(name)
@@ -136,6 +138,8 @@ def test_the_same_bits() -> None:
     ("options", "message"),
     [
         ({"increment": np.full(2, -1.0)}, "increment"),
+        ({"low": -1}, "low"),
+        ({"high": 10}, "high"),
         ({"decay": np.full(2, np.nan)}, "decay"),
         ({"decay": np.zeros(3)}, "decay"),
         ({"offset": np.nan}, "offset"),
@@ -148,7 +152,8 @@ def test_the_same_bits() -> None:
 )
 def test_bad_input_to_the_kernel(options: dict[str, Any], message: str) -> None:
     start = state(2, 4, 9)
-    rest = {name: value for name, value in options.items() if name not in start}
+    rest: dict[str, Any] = {"low": 2, "high": 6}
+    rest |= {name: value for name, value in options.items() if name not in start}
     start |= {name: value for name, value in options.items() if name in start}
     with pytest.raises(ValueError, match=message):
         moved(whole(4, 0), start, 3, **rest)

@@ -15,9 +15,9 @@
 // are whole numbers, else off by 2^-53 of the largest of them a turn.
 //
 // Randomness: trial k of sweep t of walker w takes words 2 (k % 2) and 2 (k % 2) + 1 of
-// philox4x32({k / 2, w, t, flat_histogram}): the spin, word * n_spins >> 32, and a uniform number (word + 1/2) 2^-32.
-// The same bits for any num_threads, any cut of the sweeps into calls if J and h are whole numbers, and any instruction
-// set.
+// philox4x32({k / 2, w, t, flat_histogram}): the spin, word * n_spins >> 32, and a uniform number (word + 1/2) 2^-32,
+// whose logarithm is compared. The same bits for any num_threads, any cut of the sweeps into calls if J and h are whole
+// numbers, and any instruction set.
 #pragma once
 
 #include <cmath>
@@ -51,6 +51,9 @@ inline void check(const FlatHistogramArgs& args) {
   check_values(args.fields, 1, args.n_spins, 0, "fields");
   check_values(args.log_g, args.n_walkers, args.n_levels, args.n_levels, "log_g");
   if (!std::isfinite(args.offset)) throw ArgumentError("offset: expected a finite number");
+  const auto is_level = [&](std::int64_t level) { return level >= 0 && level <= args.n_levels; };
+  if (!is_level(args.low)) throw ArgumentError("low: expected 0 <= low <= n_levels");
+  if (!is_level(args.high)) throw ArgumentError("high: expected 0 <= high <= n_levels");
   for (std::int64_t w = 0; w < args.n_walkers; ++w) {
     const auto is_size = [](double x) { return x >= 0 && x <= 1e300; };
     if (!is_size(args.increment[w])) throw ArgumentError("increment: expected numbers >= 0");
