@@ -63,34 +63,47 @@ def moved(model: vf.Ising, at: dict[str, Any], n_sweeps: int, **options: Any) ->
     return at
 
 
-@pytest.mark.parametrize("n", [1, 5, 13, 70])
-def test_trials_are_those_defined(target: str, n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "n_walkers", "n_levels", "scale", "sweep"),
+    [
+        (1, 3, 121, 1.0, 5),
+        (5, 16, 15, 0.73, 5),  # energies beyond the levels; walkers side by side, eight and eight
+        (13, 2, 40, 1.0, 2**32 - 3),
+        (70, 16, 121, 0.73, 5),  # neighbors
+        (70, 3, 60, 1.0, 2**32 - 3),
+    ],
+)
+def test_trials_are_those_defined(
+    target: str, n: int, n_walkers: int, n_levels: int, scale: float, sweep: int
+) -> None:
     """By the energies of whole states, from the random words that the contract names."""
     draw = np.random.default_rng(n)
-    upper = np.triu(draw.integers(-1, 2, (n, n)) * (draw.random((n, n)) < 4 / n), 1).astype(float)
-    model = vf.Ising(upper + upper.T, draw.integers(-1, 3, n).astype(float))
-    start = state(9, n, 121)  # more than the kernel moves side by side
-    decay = np.array([0.0, 50.0, 0.0] * 3)
-    increment = np.array([0.3, 0.0, 0.0] * 3)
-    start["log_g"] = draw.normal(size=start["log_g"].shape)
-    start["visited"][2] = 1
-    n_sweeps = 6
-    found = moved(model, start, n_sweeps, decay=decay, increment=increment)
+    upper = np.triu(draw.integers(-2, 4, (n, n)) * (draw.random((n, n)) < 4 / n), 1) * scale
+    model = vf.Ising(upper + upper.T, draw.integers(-1, 3, n) * scale)
+    start = state(n_walkers, n, n_levels)
+    decay, increment = (draw.choice([0.0, x], n_walkers) for x in (50.0, 0.3))
+    start["log_g"] = 0.3 * draw.normal(size=start["log_g"].shape)
+    start["visited"][2:4] = 1
+    start["way"][:] = draw.integers(0, 3, n_walkers)
+    offset, low, high, n_sweeps = n_levels // 2 + 0.5, n_levels // 2 - 2, n_levels // 2 + 3, 6
+    options = {"offset": offset, "low": low, "high": high, "sweep_offset": sweep}
+    found = moved(model, start, n_sweeps, decay=decay, increment=increment, **options)
 
     def level(spins: np.ndarray) -> int:
         s = spins.astype(float)
         energy = -0.5 * s @ model.couplings @ s - model.fields @ s
-        return int(np.clip(math.floor(energy + 60.5), 0, 120))
+        return int(np.clip(math.floor(energy + offset), 0, n_levels - 1))
 
-    for w in range(9):
-        spins, log_g = start["spins"][w].copy(), start["log_g"][w].copy()
-        visited, histogram, way, trips = start["visited"][w].copy(), np.zeros(121), 0, 0
+    for w in range(n_walkers):
+        spins, log_g, visited = (start[name][w].copy() for name in ("spins", "log_g", "visited"))
+        histogram, way, trips = np.zeros(n_levels), start["way"][w], 0
         here = level(spins)
         visited[here] = 1
-        for t in range(5, 5 + n_sweeps):
+        for t in range(sweep, sweep + n_sweeps):
             f = decay[w] / ((t + 1) * n) if decay[w] > 0 else increment[w]
             for k in range(n):
-                words = philox4x32([k // 2, w, t, FLAT_HISTOGRAM], 2**63 + 11)
+                counter = [k // 2, w, t % 2**32, FLAT_HISTOGRAM | t >> 32 << 8]
+                words = philox4x32(counter, 2**63 + 11)
                 which, chance = (int(x) for x in words[2 * (k % 2) : 2 * (k % 2) + 2])
                 i = which * n >> 32
                 spins[i] *= -1
@@ -103,10 +116,10 @@ def test_trials_are_those_defined(target: str, n: int) -> None:
                     spins[i] *= -1
                 log_g[here] += f
                 histogram[here] += 1
-                if here <= 45 and way != 1:
+                if here <= low and way != 1:
                     trips += way == 2
                     way = 1
-                elif here >= 60 and way == 1:
+                elif here >= high and way == 1:
                     way = 2
         assert np.array_equal(found["spins"][w], spins)
         assert np.allclose(found["log_g"][w], log_g, rtol=1e-12, atol=1e-12)
@@ -114,20 +127,25 @@ def test_trials_are_those_defined(target: str, n: int) -> None:
         assert np.array_equal(found["visited"][w], visited)
         assert found["trips"][w] == trips
         assert found["way"][w] == way
+    if n_levels < 121:  # they are what is to be tested
+        assert found["trips"].sum() > 0
+    if n == 5:
+        assert found["histogram"][:, 0].any()
+        assert found["histogram"][:, -1].any()
 
 
 @pytest.mark.usefixtures("keep_target")
 def test_the_same_bits() -> None:
-    model, start = whole(9, 3), state(19, 9, 121)
+    model, start = whole(9, 3), state(24, 9, 121)
     once = moved(model, start, 40)
     half = moved(model, start, 15)
     cut = moved(model, half, 25, sweep_offset=20)
-    many = moved(model, start, 40, num_threads=3)
-    few = moved(model, {name: array[:5] for name, array in start.items()}, 40)
+    few = moved(model, {name: array[:3] for name, array in start.items()}, 40)
+    one, many = (moved(model, start, 2000, num_threads=threads) for threads in (1, 5))
     for name in once:
         assert np.array_equal(once[name], cut[name])
-        assert np.array_equal(once[name], many[name])
-        assert np.array_equal(once[name][:5], few[name])
+        assert np.array_equal(once[name][:3], few[name])
+        assert np.array_equal(one[name], many[name])
     assert once["trips"].sum() > 0
     for name in vf.show_config("dict")["usable_targets"]:
         _core.use_target(name)
@@ -157,6 +175,15 @@ def test_bad_input_to_the_kernel(options: dict[str, Any], message: str) -> None:
     start |= {name: value for name, value in options.items() if name in start}
     with pytest.raises(ValueError, match=message):
         moved(whole(4, 0), start, 3, **rest)
+
+
+def test_a_spin_is_not_coupled_to_itself() -> None:
+    start = state(2, 4, 9)
+    at: dict[str, Any] = {"offset": 4.5, "increment": np.zeros(2), "decay": np.zeros(2), "low": 2, "high": 6}
+    with pytest.raises(ValueError, match="diagonal"):
+        _core.flat_histogram(
+            np.eye(4), np.zeros(4), n_sweeps=1, seed=1, sweep_offset=0, num_threads=1, **at, **start
+        )
 
 
 # --- the method ---------------------------------------------------------------------------------

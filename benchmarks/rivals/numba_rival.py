@@ -14,18 +14,19 @@ def flat_histogram(couplings, log_g, *, offset, n_walkers, n_sweeps, threads):
     energy = -0.5 * (fields * spins).sum(axis=1)
     n_others = np.count_nonzero(couplings, axis=1).max()
     others = np.argsort(couplings == 0, axis=1, kind="stable")[:, :n_others].astype(np.uint32)
+    values = np.take_along_axis(couplings, others.astype(np.int64), axis=1)
 
     def call():
         visits = np.zeros((n_walkers, len(log_g)), dtype=np.int64)
         seeds = rng.integers(1, 1 << 63, n_walkers, dtype=np.uint64)
-        _walk(couplings, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits)
+        _walk(values, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits)
         return visits
 
     return call
 
 
 @numba.njit(parallel=True, fastmath=True)
-def _walk(couplings, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits):
+def _walk(values, others, log_g, offset, n_sweeps, seeds, spins, fields, energy, visits):
     n = spins.shape[1]
     for w in numba.prange(len(spins)):
         state, e = seeds[w], energy[w]  # xorshift64*: S. Vigna, ACM TOMS 42 (2016) 30
@@ -40,12 +41,12 @@ def _walk(couplings, others, log_g, offset, n_sweeps, seeds, spins, fields, ener
             there = math.floor(after + offset)
             gain = log_g[level] - log_g[there]
             uniform = ((word & np.uint64(0xFFFFFFFF)) + 0.5) * 2.0**-32
-            if gain >= 0.0 or uniform < math.exp(gain):
+            if math.log(uniform) < gain:  # an exponential would wait for the gain: a quarter slower
                 e, level = after, there
                 turn = -2.0 * spins[w, site]
                 spins[w, site] = -spins[w, site]
                 for m in range(others.shape[1]):
                     k = others[site, m]
-                    fields[w, k] += turn * couplings[site, k]
+                    fields[w, k] += turn * values[site, m]
             visits[w, level] += 1
         energy[w] = e

@@ -59,17 +59,17 @@ def flat_histogram_case(
 
 
 def _log_density(n: int, energy: Array) -> Array:
-    """ln g(E), roughly: the least ln Z(β) + βE over β, less what the sum over levels, 4 apart, adds.
+    """ln g(E), roughly: the least ln Z(β) + βE over β, less ln(2π var E / 16) / 2, as levels are 4 apart.
 
-    With ln Z of a large torus: L. Onsager, Phys. Rev. 65 (1944) 117, eq. 108. Walkers come everywhere.
+    With ln Z of a large torus (L. Onsager, Phys. Rev. 65 (1944) 117), so that walkers come everywhere.
     """
-    beta = np.linspace(0.0, 2.0, 401)
+    beta = np.linspace(-2.0, 2.0, 801)
     angle = (np.arange(256) + 0.5) * (np.pi / 512)
     kappa = 2.0 * np.sinh(2.0 * beta) / np.cosh(2.0 * beta) ** 2
     root = np.sqrt(np.maximum(1.0 - (kappa[:, None] * np.sin(angle)) ** 2, 0.0))
     log_z = n * (np.log(2.0 * np.cosh(2.0 * beta)) + 0.5 * np.log(0.5 * (1.0 + root)).mean(axis=1))
     variance = np.gradient(np.gradient(log_z, beta), beta)
-    at = log_z - beta * np.abs(energy)[:, None]
+    at = log_z + beta * energy[:, None]
     best = at.argmin(axis=1)
     narrower = 0.5 * np.log(np.maximum(2.0 * np.pi * variance[best] / 16.0, 1.0))
     return np.asarray(at.min(axis=1) - narrower)

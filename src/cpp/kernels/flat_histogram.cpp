@@ -12,6 +12,7 @@ constexpr std::int64_t drawn_trials = 2 * block_lanes;  // of random words at a 
 // Walkers that take their trials side by side: while one waits for a number, the others go on, their energies are one
 // vector, and that turns are taken at random is one branch for all.
 constexpr std::int64_t most_walkers = 8;
+constexpr std::int64_t few_walkers = 4;  // fewer take them one after the other
 
 std::int64_t count_nonzero(const double* numbers, std::int64_t n) {
   std::int64_t count = 0;
@@ -45,10 +46,10 @@ class Couplings {
       for (std::int64_t j = 0; j < width_; ++j) values[j] = !few_ && j < n ? row[j] : 0;
       if (!few_) continue;
       std::int64_t* neighbors = neighbors_.data() + i * width_;
-      for (std::int64_t k = 0; k < width_; ++k) neighbors[k] = i;
+      for (std::int64_t k = 0; k < width_; ++k) neighbors[k] = i;  // where fewer than others have, 0 is added to it
       for (std::int64_t first = 0, k = 0; first < n; first += lanes) {
         const std::int64_t end = n - first < lanes ? n : first + lanes;
-        if (count_nonzero(row + first, end - first) == 0) continue;
+        if (count_nonzero(row + first, end - first) == 0) continue;  // most are, and are passed over at once
         for (std::int64_t j = first; j < end; ++j) {
           if (row[j] == 0) continue;
           values[k] = row[j];
@@ -58,8 +59,8 @@ class Couplings {
     }
   }
 
-  std::int64_t stride() const { return stride_; }
-  std::int64_t width() const { return width_; }
+  std::int64_t stride() const { return stride_; }  // of the spins and fields of a walker
+  std::int64_t width() const { return width_; }    // of a row
 
   // field_j += times J_ij
   void add_row(std::int64_t i, double times, double* __restrict field) const {
@@ -115,15 +116,15 @@ class Walkers {
       energy_.set(w, energy_[of_[w]]);
       first_level_.set(w, of_[w] * args.n_levels);
     }
-    for (std::int64_t w = 0; w < count; ++w) head(w, args.way[first + w]);
+    for (std::int64_t w = 0; w < count; ++w) head(w);
     level_ = levels(energy_);
     for (std::int64_t w = 0; w < count; ++w) visited_[level_[w]] = 1;
-    weight_ = at(log_g_, level_);
+    weight_ = numbers([&](std::int64_t w) { return log_g_[level_[w]]; });
   }
 
   void run() {
     for (std::int64_t t = 0; t < args_.n_sweeps; ++t) {
-      if (t % 64 == 0) runtime::check_interrupt();
+      if (t % 8 == 0) runtime::check_interrupt();
       sweep(args_.first_sweep + t);
     }
     for (std::int64_t w = 0; w < count_; ++w) {
@@ -150,66 +151,104 @@ class Walkers {
     }
     return places;
   }
-  template <class P>
-  static Reals at(const double* numbers, const P& places) {
-    Reals found = {};
+  // One of each walker, put together in a tree: one after the other they would wait for each other.
+  template <class Number>
+  static Reals numbers(const Number& of_walker) {
+    Reals all;
+    const auto part = [&]<std::size_t... l>(std::int64_t k, std::index_sequence<l...>) {
+      all.part[k] = Vector<double>{of_walker(k * vector_width<double> + static_cast<std::int64_t>(l))...};
+    };
     VFE_UNROLL
-    for (std::int64_t w = 0; w < most_walkers; ++w) found.set(w, numbers[places[w]]);
-    return found;
+    for (std::int64_t k = 0; k < Reals::parts; ++k) {
+      part(k, std::make_index_sequence<static_cast<std::size_t>(vector_width<double>)>{});
+    }
+    return all;
   }
 
   void sweep(std::int64_t number) {
     const std::int64_t n = args_.n_spins;
     const double n_trials = static_cast<double>(number + 1) * static_cast<double>(n);
-    Reals f = Reals::of(0.0);
-    VFE_UNROLL
-    for (std::int64_t w = 0; w < most_walkers; ++w) {
+    const Reals f = numbers([&](std::int64_t w) {
       const double decay = args_.decay[first_ + of_[w]];
-      f.set(w, decay > 0 ? decay / n_trials : args_.increment[first_ + of_[w]]);
-    }
+      return decay > 0 ? decay / n_trials : args_.increment[first_ + of_[w]];
+    });
     for (std::int64_t begin = 0; begin < n; begin += drawn_trials) {
-      const std::int64_t n_drawn = n - begin < drawn_trials ? n - begin : drawn_trials;
-      std::int64_t spins[drawn_trials * most_walkers];
-      double bars[drawn_trials * most_walkers];
-      draw(begin, n_drawn, number, spins, bars);
-      for (std::int64_t k = 0; k < n_drawn * most_walkers; k += most_walkers) trial(spins + k, bars + k, f);
-    }
-  }
-
-  // The spin of each trial, as a place among those of all walkers here, and the logarithm of its uniform number.
-  void draw(std::int64_t begin, std::int64_t n_drawn, std::int64_t sweep, std::int64_t* __restrict spins,
-            double* __restrict bars) const {
-    std::uint32_t words[most_walkers * group_words];
-    for (std::int64_t w = 0; w < count_; ++w) {
-      draw_lanes(numerics::draw_counter(static_cast<std::uint32_t>(begin / 2), static_cast<std::uint32_t>(first_ + w),
-                                        static_cast<std::uint64_t>(sweep), numerics::Stream::flat_histogram),
-                 numerics::key_from(args_.seed), words + w * group_words);
-    }
-    const auto n = static_cast<std::uint64_t>(args_.n_spins);
-    for (std::int64_t half = 0; half < 2; ++half) {
-      for (std::int64_t w = 0; w < most_walkers; ++w) {
-        const std::uint32_t* of_walker = words + of_[w] * group_words + half * 2 * block_lanes;
-        const std::int64_t before = of_[w] * couplings_.stride();
-        for (std::int64_t k = 0; k < block_lanes; ++k) {
-          const std::int64_t to = (2 * k + half) * most_walkers + w;
-          spins[to] = before + static_cast<std::int64_t>(std::uint64_t{of_walker[k]} * n >> 32);
-          bars[to] = static_cast<double>(of_walker[block_lanes + k]) + 0.5;
+      std::int64_t spins[most_walkers][drawn_trials];
+      double bars[most_walkers][drawn_trials];
+      for (std::int64_t w = 0; w < count_; ++w) {
+        draw(w,
+             numerics::draw_counter(static_cast<std::uint32_t>(begin / 2), static_cast<std::uint32_t>(first_ + w),
+                                    static_cast<std::uint64_t>(number), numerics::Stream::flat_histogram),
+             spins[w], bars[w]);
+      }
+      for (std::int64_t w = count_; w < most_walkers; ++w) {
+        __builtin_memcpy(spins[w], spins[0], sizeof spins[0]);
+        __builtin_memcpy(bars[w], bars[0], sizeof bars[0]);
+      }
+      for (std::int64_t k = 0; k < drawn_trials && begin + k < n; ++k) {
+        const std::int64_t drawn = k % 2 * block_lanes + k / 2;
+        if (count_ < few_walkers) {
+          for (std::int64_t w = 0; w < count_; ++w) trial(w, spins[w][drawn], bars[w][drawn], f[w]);
+        } else {
+          trials(&spins[0][drawn], &bars[0][drawn], f);
         }
       }
     }
-    for (std::int64_t k = 0; k < n_drawn * most_walkers; ++k) bars[k] = numerics::log_scaled(bars[k], 32);
   }
 
-  void trial(const std::int64_t* spins, const double* bars, const Reals& f) {
-    Reals bar;
-    __builtin_memcpy(&bar, bars, sizeof bar);
-    const Reals after = energy_ + 2.0 * at(spins_.data(), spins) * at(field_.data(), spins);
+  // The spins of the even trials of a walker, then of the odd ones, as places among those of all walkers here, and the
+  // logarithms of their uniform numbers.
+  void draw(std::int64_t w, numerics::Words4 counter, std::int64_t* __restrict spins, double* __restrict bars) const {
+    std::uint32_t words[group_words];
+    draw_lanes(counter, numerics::key_from(args_.seed), words);
+    const std::int64_t before = w * couplings_.stride();
+    const auto n = static_cast<std::uint32_t>(args_.n_spins);
+    for (std::int64_t odd = 0; odd < 2; ++odd) {
+      const std::uint32_t* __restrict of_trials = words + odd * 2 * block_lanes;
+      for (std::int64_t k = 0; k < block_lanes; ++k) {
+        spins[odd * block_lanes + k] =
+            before + static_cast<std::int64_t>(std::uint64_t{of_trials[k]} * std::uint64_t{n} >> 32);
+        bars[odd * block_lanes + k] = static_cast<double>(of_trials[block_lanes + k]) + 0.5;
+      }
+    }
+    for (std::int64_t k = 0; k < drawn_trials; ++k) bars[k] = numerics::log_scaled(bars[k], 32);
+  }
+
+  void trial(std::int64_t w, std::int64_t spin, double bar, double f) {
+    const double after = energy_[w] + 2.0 * spins_[spin] * field_[spin];
+    double level = after + offset_[w];
+    level = level > 0 ? level : 0;
+    level = level < last_level_[w] ? level : last_level_[w];
+    const std::int64_t there = first_level_[w] + static_cast<std::int64_t>(level);
+    find(w, there);
+    if (log_g_[level_[w]] - log_g_[there] > bar) {
+      energy_.set(w, after);
+      level_.set(w, there);
+      turn(w, spin);
+    }
+    const std::int64_t here = level_[w];
+    log_g_[here] += f;
+    ++histogram_[here];
+    if (here <= low_[w] || here >= high_[w]) arrive(w);
+  }
+
+  // One of each walker, with weight_ as the log_g of where it is. `drawn`, `bars`: of the first; those of the next are
+  // drawn_trials further on.
+  void trials(const std::int64_t* drawn, const double* bars, const Reals& f) {
+    std::int64_t spins[most_walkers];
+    VFE_UNROLL
+    for (std::int64_t w = 0; w < most_walkers; ++w) spins[w] = drawn[w * drawn_trials];
+    const Reals bar = numbers([&](std::int64_t w) { return bars[w * drawn_trials]; });
+    const Reals s = numbers([&](std::int64_t w) { return spins_[spins[w]]; });
+    const Reals after = energy_ + 2.0 * s * numbers([&](std::int64_t w) { return field_[spins[w]]; });
     const Places there = levels(after);
     std::uint8_t known = 1;
     VFE_UNROLL
     for (std::int64_t w = 0; w < most_walkers; ++w) known &= visited_[there[w]];
-    if (known == 0) find(there);
-    const Reals weight = at(log_g_, there), gain = weight_ - weight;
+    if (known == 0) {
+      for (std::int64_t w = 0; w < count_; ++w) find(w, there[w]);
+    }
+    const Reals weight = numbers([&](std::int64_t w) { return log_g_[there[w]]; }), gain = weight_ - weight;
     energy_ = where_greater(gain, bar, after, energy_);
     level_ = where_greater(gain, bar, there.as<double>(), level_.as<double>()).as<std::int64_t>();
     weight_ = where_greater(gain, bar, weight, weight_) + f;
@@ -219,10 +258,11 @@ class Walkers {
     std::uint64_t taken = 0, arrived = 0;
     VFE_UNROLL
     for (std::int64_t k = 0; k < Reals::parts; ++k) {
-      taken |= bits_of(gain.part[k] > bar.part[k]) << k * vector_width<double>;
-      arrived |= bits_of((level_.part[k] <= low_.part[k]) | (level_.part[k] >= high_.part[k]));
+      const std::int64_t before = k * vector_width<double>;
+      taken |= bits_of(gain.part[k] > bar.part[k]) << before;
+      arrived |= bits_of((level_.part[k] <= low_.part[k]) | (level_.part[k] >= high_.part[k])) << before;
     }
-    if (arrived != 0) arrive();
+    for (; arrived != 0; arrived &= arrived - 1) arrive(__builtin_ctzll(arrived));
     for (taken &= (std::uint64_t{1} << count_) - 1; taken != 0; taken &= taken - 1) {
       const std::int64_t w = __builtin_ctzll(taken);
       turn(w, spins[w]);
@@ -235,31 +275,25 @@ class Walkers {
     couplings_.add_row(spin - before, 2 * s, field_.data() + before);
   }
 
-  // Levels that walkers have not visited yet weigh as much as those they come from.
-  [[gnu::noinline]] void find(const Places& there) {
-    for (std::int64_t w = 0; w < most_walkers; ++w) {
-      if (visited_[there[w]] != 0) continue;
-      visited_[there[w]] = 1;
-      log_g_[there[w]] = weight_[w];
-    }
+  // A level that a walker has not visited yet weighs as much as the one it comes from.
+  void find(std::int64_t w, std::int64_t there) {
+    if (visited_[there] != 0) return;
+    visited_[there] = 1;
+    log_g_[there] = log_g_[level_[w]];
   }
 
-  // Walkers that have come to where they were on their way to turn round.
-  [[gnu::noinline]] void arrive() {
-    for (std::int64_t w = 0; w < count_; ++w) {
-      if (level_[w] <= low_[w]) {
-        if (args_.way[first_ + w] == 2) ++args_.trips[first_ + w];
-        head(w, 1);
-      } else if (level_[w] >= high_[w]) {
-        head(w, 2);
-      }
-    }
+  // A walker that has come to where it turns round.
+  void arrive(std::int64_t w) {
+    std::uint8_t& way = args_.way[first_ + w];
+    if (way == 2) ++args_.trips[first_ + w];
+    way = level_[w] <= low_[w] ? 1 : 2;
+    head(w);
   }
 
-  void head(std::int64_t w, std::uint8_t way) {
-    args_.way[first_ + w] = way;
-    low_.set(w, way == 1 ? -far : first_level_[w] + args_.low);
-    high_.set(w, way == 1 ? first_level_[w] + args_.high : far);
+  void head(std::int64_t w) {
+    const bool up = args_.way[first_ + w] == 1;
+    low_.set(w, up ? -far : first_level_[w] + args_.low);
+    high_.set(w, up ? first_level_[w] + args_.high : far);
   }
 
   const FlatHistogramArgs& args_;
@@ -281,7 +315,7 @@ class Walkers {
 
 void flat_histogram(const FlatHistogramArgs& args) {
   const Couplings couplings(args);
-  const double of_trial = 8.0 + static_cast<double>(couplings.width()) / 16.0;
+  const double of_trial = 10.0 + static_cast<double>(couplings.width()) / 16.0;
   const double nanoseconds = static_cast<double>(args.n_walkers) * static_cast<double>(args.n_sweeps) *
                              static_cast<double>(args.n_spins) * of_trial;
   const std::int64_t size = runtime::items_per_task(args.n_walkers, most_walkers, nanoseconds, args.num_threads);

@@ -11,13 +11,15 @@
 //
 // Shapes: walker first. A sweep is n_spins trials. A trip is a way from level <= low to level >= high and back.
 //
+// A call that is interrupted leaves the spins as they were, and anything in the rest: the walk is over.
+//
 // Precision: float64. Energies and fields are found anew in each call, and followed by additions: exact where J and h
 // are whole numbers, else off by 2^-53 of the largest of them a turn.
 //
 // Randomness: trial k of sweep t of walker w takes words 2 (k % 2) and 2 (k % 2) + 1 of
-// philox4x32({k / 2, w, t, flat_histogram}): the spin, word * n_spins >> 32, and a uniform number (word + 1/2) 2^-32,
-// whose logarithm is compared. The same bits for any num_threads, any cut of the sweeps into calls if J and h are whole
-// numbers, and any instruction set.
+// philox4x32({k / 2, w, t, flat_histogram}): the spin, word * n_spins >> 32, and a uniform number u =
+// (word + 1/2) 2^-32: the turn is taken if ln u < log_g_k - log_g_l. The same bits for any num_threads, any cut of the
+// sweeps into calls if J and h are whole numbers, and any instruction set.
 #pragma once
 
 #include <cmath>
@@ -32,7 +34,7 @@ struct FlatHistogramArgs {
   const double* fields;     // (n_spins,)
   double offset;
   const double *increment, *decay;  // (n_walkers,), >= 0
-  std::int64_t low, high;           // levels
+  std::int64_t low, high;           // levels, or n_levels, where no walker comes
   std::uint64_t seed;
   std::int64_t first_sweep, n_sweeps;
   std::int8_t* spins;        // (n_walkers, n_spins): in, and out
@@ -46,6 +48,9 @@ struct FlatHistogramArgs {
 
 inline void check(const FlatHistogramArgs& args) {
   if (args.n_spins < 1) throw ArgumentError("couplings: expected (n_spins, n_spins) with n_spins >= 1");
+  for (std::int64_t i = 0; i < args.n_spins; ++i) {
+    if (args.couplings[i * args.n_spins + i] != 0) throw ArgumentError("couplings: expected a diagonal of 0");
+  }
   if (args.n_levels < 1) throw ArgumentError("log_g: expected (n_walkers, n_levels) with n_levels >= 1");
   check_values(args.couplings, args.n_spins, args.n_spins, args.n_spins, "couplings");
   check_values(args.fields, 1, args.n_spins, 0, "fields");
