@@ -237,6 +237,21 @@ def test_ln_of_a_mean_of_products() -> None:
         torch.testing.assert_close(x, y, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_gradients_of_weights_that_do_not_count_are_zero(double: bool) -> None:
+    """Not subnormal, as e^-90 is in float32: products of networks with such take four times as long."""
+    z = torch.linspace(-120.0, 0.0, 61)[:, None, None].requires_grad_()
+    zero, log_likelihood = torch.zeros(61, 1), z.sum(-1)
+    draw = vft.Draw(z, zero, zero, log_likelihood, torch.zeros(1), "sample", 1.0)
+    (found,) = torch.autograd.grad(vft.IWAE(61, double).of(draw).value.sum(), z)
+    share = torch.softmax(log_likelihood.detach().double(), 0)[..., None]
+    expected = share**2 if double else share
+    counted = share > 2.0**-46
+    assert 0 < counted.sum() < 40
+    assert not found[~counted].any()
+    torch.testing.assert_close(found[counted].double(), expected[counted], rtol=3e-6, atol=0.0)
+
+
 @pytest.mark.parametrize(
     "function",
     [
