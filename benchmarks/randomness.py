@@ -1,7 +1,7 @@
 """The law of the random numbers, at sizes beyond the test suite: ``python -m benchmarks.randomness --help``.
 
 Normal numbers: Kolmogorov-Smirnov and Anderson-Darling, tails, moments to order 8, and correlations between
-neighbors, streams and seeds. Noise of reparameterized samples: Kolmogorov-Smirnov, tails, neighbors. Words:
+neighbors, streams and seeds. Noise of reparameterized samples, of all families: the same but moments. Words:
 the battery dieharder, if it is installed, on those of seeds 0, 1, 2, ...
 """
 
@@ -12,7 +12,8 @@ import itertools
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -35,7 +36,7 @@ def two_sided(z: float) -> float:
 
 def law(z: np.ndarray) -> None:
     n = len(z)
-    pieces = [slice(k, min(k + PIECE, n)) for k in range(0, n, PIECE)]
+    pieces = in_pieces(n)
     for bound in (3.0, 4.0, 5.0, 5.5):
         count = sum(int((np.abs(z[piece]) > bound).sum()) for piece in pieces)
         mean = n * 2 * stats.norm.sf(bound)
@@ -51,33 +52,58 @@ def law(z: np.ndarray) -> None:
         total = sum(float(np.dot(z[p][:-lag].astype(np.float64), z[p][lag:])) for p in pieces)
         off = total / math.sqrt(n)
         report(f"correlation at lag {lag}", f"{off:+.2f} errors", two_sided(off))
-    z.sort()
+    goodness("normal", z, stats.norm)
+
+
+def goodness(name: str, x: np.ndarray, known: Any) -> None:
+    """Kolmogorov-Smirnov and Anderson-Darling; sorts x."""
+    n = len(x)
+    x.sort()
     largest, total = 0.0, 0.0
-    for piece in pieces:
-        ranks = np.arange(piece.start, piece.stop, dtype=np.float64)
-        below = special.ndtr(z[piece].astype(np.float64))
+    for piece in in_pieces(n):
+        ranks, at = np.arange(piece.start, piece.stop, dtype=np.float64), x[piece].astype(np.float64)
+        below = known.cdf(at)
         largest = max(largest, float((below - ranks / n).max()), float(((ranks + 1) / n - below).max()))
-        logs = special.log_ndtr(z[piece].astype(np.float64))
-        mirrored = special.log_ndtr(-z[piece].astype(np.float64))
+        logs, mirrored = known.logcdf(at), known.logsf(at)
         total += float(((2 * ranks + 1) * logs + (2 * (n - ranks) - 1) * mirrored).sum())
-    report(
-        "Kolmogorov-Smirnov",
-        f"D sqrt(n) = {largest * math.sqrt(n):.3f}",
-        float(stats.kstwobign.sf(largest * math.sqrt(n))),
-    )
+    scaled = largest * math.sqrt(n)
+    report(f"{name}: Kolmogorov-Smirnov", f"D sqrt(n) = {scaled:.3f}", float(stats.kstwobign.sf(scaled)))
     a2 = -n - total / n
     p = min((level for level, critical in CRITICAL.items() if a2 > critical), default=0.5)
-    report("Anderson-Darling", f"A^2 = {a2:.3f} (5 %: 2.492, 0.1 %: 6.0)", p)
+    report(f"{name}: Anderson-Darling", f"A^2 = {a2:.3f} (5 %: 2.492, 0.1 %: 6.0)", p)
+
+
+def in_pieces(n: int) -> list[slice]:
+    return [slice(k, min(k + PIECE, n)) for k in range(0, n, PIECE)]
+
+
+# The law of the noise of each family, and the noise from samples of location 0 and scale 1, relaxed ones of
+# temperature 4 and, of categories, two.
+NOISE: dict[str, tuple[Any, Callable[[np.ndarray], np.ndarray]]] = {
+    "gaussian": (stats.norm, lambda z: z),
+    "laplace": (stats.laplace, lambda z: z),
+    "logistic": (stats.logistic, lambda z: z),
+    "log_normal": (stats.norm, np.log),
+    "concrete": (stats.logistic, lambda z: 4 * special.logit(z)),
+    "gumbel_softmax": (stats.logistic, lambda z: 4 * (np.log(z[..., 0]) - np.log(z[..., 1]))),
+}
+
+
+def noise_of(family: str, n: int, dtype: type) -> np.ndarray:
+    shape = (-(-n // 1000), 1000) + ((2,) if family == "gumbel_softmax" else ())
+    zeros = np.zeros(shape, dtype)
+    relaxed = family in ("concrete", "gumbel_softmax")
+    parameters = (zeros,) if relaxed else (zeros, zeros)
+    temperature = 4.0 if relaxed else None
+    z = vf.reparameterize(*parameters, family=family, temperature=temperature, rng=0).sample
+    return NOISE[family][1](z[0]).ravel()
 
 
 def families(n: int, dtype: type) -> None:
-    """Noise of each family, as samples of location 0 and scale 1 show it."""
-    rows = max(1, n // 1000)
-    zeros = np.zeros((rows, 1000), dtype)
-    laws = {"gaussian": stats.norm, "laplace": stats.laplace, "logistic": stats.logistic}
-    for family, known in laws.items():
-        x = vf.reparameterize(zeros, zeros, family=family, rng=0).sample.ravel()
-        pieces = [slice(k, min(k + PIECE, len(x))) for k in range(0, len(x), PIECE)]
+    """Noise of each family, as its samples show it."""
+    for family, (known, _) in NOISE.items():
+        x = noise_of(family, n, dtype)
+        pieces = in_pieces(len(x))
         for lag in (1, 16, 1000):
             total = sum(float(np.dot(x[p][:-lag].astype(np.float64), x[p][lag:])) for p in pieces)
             off = total / known.var() / math.sqrt(len(x))
@@ -90,18 +116,7 @@ def families(n: int, dtype: type) -> None:
                 mean = len(x) * tail
                 p = min(1.0, 2 * min(stats.poisson.cdf(count, mean), stats.poisson.sf(count - 1, mean)))
                 report(f"{family}: {name} its {tail:g} quantile", f"{count}, expected {mean:.1f}", p)
-        x.sort()
-        largest = 0.0
-        for piece in pieces:
-            ranks = np.arange(piece.start, piece.stop, dtype=np.float64)
-            below = known.cdf(x[piece].astype(np.float64))
-            largest = max(
-                largest, float((below - ranks / len(x)).max()), float(((ranks + 1) / len(x) - below).max())
-            )
-        scaled = largest * math.sqrt(len(x))
-        report(
-            f"{family}: Kolmogorov-Smirnov", f"D sqrt(n) = {scaled:.3f}", float(stats.kstwobign.sf(scaled))
-        )
+        goodness(family, x, known)
 
 
 def between(n: int) -> None:
@@ -143,6 +158,7 @@ def main() -> None:
         "python -m benchmarks.randomness", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--size", type=float, default=1e8, help="normal numbers of each dtype (default: 1e8)")
+    parser.add_argument("--noise", action="store_true", help="that of reparameterized samples alone")
     parser.add_argument(
         "--dieharder", nargs=argparse.REMAINDER, help="run it instead, with these options (such as -a)"
     )
@@ -150,10 +166,12 @@ def main() -> None:
     if arguments.dieharder is not None:
         return dieharder(arguments.dieharder or ["-a"])
     for dtype in (np.float32, np.float64):
-        print(f"{int(arguments.size):.0e} normal numbers, {np.dtype(dtype)}")
-        law(vf.random.normal(int(arguments.size), rng=0, dtype=dtype))
+        print(f"{int(arguments.size):.0e} numbers, {np.dtype(dtype)}")
+        if not arguments.noise:
+            law(vf.random.normal(int(arguments.size), rng=0, dtype=dtype))
         families(int(arguments.size), dtype)
-    between(int(arguments.size) // 4)
+    if not arguments.noise:
+        between(int(arguments.size) // 4)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def run(
         "data": options.name, "number": number, "objective": name, "seed": seed, "best_valid": best,
         "curve": [[r["epoch"], r["processor_seconds"], r["valid_nll"]] for r in looks],
         "nll": float(result.nll.mean()), "nll_stderr": float(result.nll_stderr.mean()),
+        "nll_data_stderr": result.free_energy.stderr,
         "elbo": float(result.elbo.mean()), "ess": float(np.median(result.ess)), "samples": options.samples,
         "rows": len(result.nll), "seconds": history.seconds, "threads": torch.get_num_threads(),
     }  # fmt: skip

@@ -542,10 +542,15 @@ def test_vae(tmp_path: Path, data: Path, capsys: Capture) -> None:
     with np.load(vae) as a, np.load(io.BytesIO(continued)) as b:
         assert all(np.array_equal(a[name], b[name]) for name in a.files)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    out = succeed(capsys, "vae", "evaluate", vae, data, "--samples", "60", "--rows", "20", "--seed", "1")
+    judge = ["vae", "evaluate", vae, data, "--samples", "60", "--rows", "20", "--seed", "1"]
+    out = succeed(capsys, *judge, "--quiet")
     assert "IWAE-50" in out
     assert "F is an upper bound" in out
     assert "--rows: expected" in fail(capsys, "vae", "evaluate", vae, data, "--rows", "-1")
+    assert main([str(x) for x in judge]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == out
+    assert "20/20" in shown.err or "tqdm" not in sys.modules
     out = succeed(capsys, "vae", "sample", vae, "--output", drawn, "-n", "7", "--seed", "2")
     states = np.load(drawn)
     assert states.shape == (7, 6)

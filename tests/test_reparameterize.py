@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import mpmath as mp
@@ -418,6 +419,38 @@ class TestExtremes:
             found = z.backward(*given)
             for g in found if isinstance(found, tuple) else (found,):
                 assert not np.isnan(g).any()
+
+    @pytest.mark.parametrize(
+        ("mu", "log_var", "mean", "prior_log_var"),
+        [
+            (2000, 0, 0, 2000),
+            (500, 0, 0, 800),
+            (-500, -2, 0.3, -30),
+            (300, 1, 7.0, 590),
+            (-40, 3, 1e-15, -70),
+        ],
+    )
+    def test_log_normal_of_extreme_priors(
+        self, mu: float, log_var: float, mean: float, prior_log_var: float
+    ) -> None:
+        """E (z - m)^2 and what it is divided by may each be out of range where the quotient is not."""
+        z = vf.reparameterize(
+            [[float(mu)]], [[float(log_var)]], family="log_normal", prior=(mean, float(prior_log_var)), rng=0
+        )
+        with mp.workdps(60):
+            v, m = mp.exp(log_var), mp.mpf(mean)
+            square = mp.exp(2 * mu + v) * mp.expm1(v) + (mp.exp(mu + v / 2) - m) ** 2
+            of_prior = square * mp.exp(-prior_log_var)
+            expected = (of_prior - (log_var - prior_log_var) - 1) / 2 - mu
+            by_mu = (square - m * m + m * mp.exp(mu + v / 2)) * mp.exp(-prior_log_var) - 1
+        assert z.kl[0] == pytest.approx(float(expected) if expected < 1e308 else np.inf, rel=1e-12)
+        found = z.backward(grad_kl=np.ones(1))[0][0, 0]
+        assert found == pytest.approx(float(by_mu) if by_mu < 1e308 else np.inf, rel=1e-12)
+
+    def test_the_largest_kl_is_no_infinity(self, target: str) -> None:
+        mu, zero = np.full((1, 1), 80.0, np.float32), np.zeros((1, 1), np.float32)
+        kl = vf.reparameterize(mu, zero, prior=(np.float32(0), np.float32(-80)), rng=0).kl
+        assert kl[0] == pytest.approx(3200.5 * math.exp(80.0), rel=1e-5)
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_limits_of_the_gaussian(self, target: str, dtype: Any) -> None:

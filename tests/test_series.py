@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -184,39 +185,79 @@ def test_weights() -> None:
 
 
 def test_pade_is_exact_for_a_rational_function() -> None:
-    from vfe_fast.statistics.series import _pade
+    from vfe_fast.statistics.series import _has_pole, _pade
 
     terms = np.array([2.0 * (-0.8) ** r for r in range(6)])  # 2 x / (1 + 0.8 x), a Padé approximant itself
-    found, poles = _pade(terms, 2)
+    found, q = _pade(terms, 2)
     assert found == pytest.approx(2 / 1.8, rel=1e-9)
-    assert not poles
-    assert _pade(np.array([2.0 * 1.25**r for r in range(6)]), 1)[1]  # with a pole at 0.8
+    assert not _has_pole(q)
+    assert _has_pole(_pade(np.array([2.0 * 1.25**r for r in range(6)]), 1)[1])  # at 0.8
     # x / ((1 - x / 0.4) (1 - x / 0.6)) is positive at 1, with two poles before it.
     two = np.array([2.5 ** (r + 1) - (1 / 0.6) ** (r + 1) for r in range(6)]) / (2.5 - 1 / 0.6)
-    found, poles = _pade(two, 2)
+    found, q = _pade(two, 2)
     assert found == pytest.approx(1 / ((1 - 2.5) * (1 - 1 / 0.6)), rel=1e-9)
-    assert poles
+    assert _has_pole(q)
 
 
 def test_pade_of_the_highest_degree_without_a_pole() -> None:
     """Without each block alike; where every denominator vanishes on the way, the sum itself."""
-    from vfe_fast.statistics.series import _pade, _resummed
+    from vfe_fast.statistics.series import _has_pole, _pade, _resummed
 
     orders = np.arange(6)
     # Of degree 2: 3 x / (1 + x / 2) - x / (1 + a x).
     alternating, others = (3 * (-0.5) ** orders - (-a) ** orders for a in (0.8, 0.7))
-    value, left_out = _resummed(alternating, others[None])
+    value, left_out, _ = _resummed(alternating, others[None])
     assert value == pytest.approx(2 - 1 / 1.8, rel=1e-9)
     assert left_out[0] == pytest.approx(2 - 1 / 1.7, rel=1e-9)
     for growing in (2.0 * 1.25 ** orders[:3], 2.5 ** (orders + 1) - (1 / 0.6) ** (orders + 1)):
-        value, left_out = _resummed(growing, 1.01 * growing[None])
+        value, left_out, _ = _resummed(growing, 1.01 * growing[None])
         assert value == pytest.approx(growing.sum(), rel=1e-14)
         assert left_out[0] == pytest.approx(1.01 * growing.sum(), rel=1e-14)
     partly = np.array([1.0, -0.5, 0.2, -0.02, 0.3])  # a pole of degree 2, none of degree 1
-    (first, no_pole), (_, pole) = _pade(partly, 1), _pade(partly, 2)
-    assert not no_pole
-    assert pole
+    (first, of_first), (_, of_second) = _pade(partly, 1), _pade(partly, 2)
+    assert not _has_pole(of_first)
+    assert _has_pole(of_second)
     assert _resummed(partly, partly[None])[0] == first
+    value, _, possible = _resummed(alternating, others[None], (alternating[0] - 9.0, 1.0))
+    assert value == pytest.approx(alternating.sum(), rel=1e-14)  # no approximant is as small, the sum is not
+    assert possible == (value <= 1.0)
+
+
+@pytest.mark.parametrize("order", [5, 6, 7, 8])
+def test_no_impossible_sum_of_a_bounded_variable(order: int) -> None:
+    """ln⟨exp(-βV)⟩ of a coin lies between -β/2 and 0; far beyond its radius no approximant does."""
+    V = np.random.default_rng(3).integers(0, 2, 20_000).astype(float)
+    for beta in (0.5, 2.0, 8.0, 20.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeriesWarning)
+            found = log_mean_exp_cumulants(V, beta=beta, order=order)
+        assert np.isnan(found.pade) or -0.6 * beta < found.pade < 0.2
+        assert np.isnan(found.pade) == np.isnan(found.pade_stderr)
+        if beta < 3.0:
+            assert found.pade == pytest.approx(math.log((1 + math.exp(-beta)) / 2), abs=0.05)
+
+
+def test_growing_terms_in_noise_are_no_convergence() -> None:
+    """Of V = e^x, whose series diverges for every β, no seed goes without a word."""
+    for seed in range(20):
+        V = np.exp(np.random.default_rng(seed).normal(size=20_000))
+        with pytest.warns(SeriesWarning):
+            found = log_mean_exp_cumulants(V, order=8)
+        assert found.diverges != found.hidden
+        assert "may diverge" in str(found) or found.diverges
+    V = np.random.default_rng(0).normal(size=20_000)
+    assert not log_mean_exp_cumulants(V, order=8).hidden
+
+
+def test_many_series_need_little_memory() -> None:
+    """A tenth of a megabyte a row would be half a gigabyte."""
+    V = 0.3 * np.random.default_rng(0).gamma(2.0, size=(5000, 100))
+    tracemalloc.start()
+    try:
+        log_mean_exp_cumulants(V, order=8)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_perturbation() -> None:

@@ -237,6 +237,13 @@ def test_ln_of_a_mean_of_products() -> None:
         torch.testing.assert_close(x, y, rtol=0, atol=1e-14)
 
 
+def test_small_weights_count_in_float64() -> None:
+    x = torch.tensor([[0.0], [math.log(1e-10)], [-80.0]], dtype=F64, requires_grad=True)
+    (found,) = torch.autograd.grad(log_mean_exp(x).sum(), x)
+    assert float(found[1, 0]) == pytest.approx(1e-10, rel=1e-9)
+    assert found[2, 0] == 0
+
+
 @pytest.mark.parametrize("double", [False, True])
 def test_gradients_of_weights_that_do_not_count_are_zero(double: bool) -> None:
     """Not subnormal, as e^-90 is in float32: products of networks with such take four times as long."""
@@ -369,7 +376,8 @@ def test_stopped_series_is_that_of_the_statistics() -> None:
         assert bound.details["mean_order"] == np.mean(orders)
         assert len(set(orders)) > 1
         if order > 2:
-            not_decreasing = np.mean(np.abs(terms[:, -1]) >= np.abs(terms[:, -2]))
+            sizes = np.abs(terms)
+            not_decreasing = np.mean([any(s[r] >= s[r - 1] for r in range(2, len(s))) for s in sizes])
             assert bound.details["not_decreasing"] == not_decreasing
             assert 0 < not_decreasing < 1
 
@@ -502,6 +510,26 @@ def test_evaluation_of_the_linear_vae() -> None:
     assert free.stderr == pytest.approx(result.nll.std(ddof=1) / math.sqrt(40))
     assert result.active.tolist() == [True] * 3
     assert "4000 samples" in str(result)
+
+
+def test_what_a_positive_posterior_does_not_reach_is_said() -> None:
+    """q of z > 0 and a normal prior: half of the prior's mass is never looked at."""
+    torch.manual_seed(1)
+    vae = vft.VAE.mlp(8, 2, hidden=(6,), posterior="log_normal")
+    x = (torch.rand(30, 8) < 0.4).float()
+    found = vft.evaluate(vae, x, n_samples=500, iwae=(), order=3, rng=0).free_energy
+    assert not found.converged
+    assert "positive" in found.problem
+    sizes = np.abs(np.diff(vft.evaluate(vae, x, n_samples=500, order=5, rng=0).corrected, axis=1))
+    share = np.mean([any(s[r] >= s[r - 1] for r in range(1, 4)) for s in sizes])
+    assert vft.evaluate(vae, x, n_samples=500, order=5, rng=0).not_decreasing == pytest.approx(share)
+
+
+def test_prior_and_likelihood_by_place() -> None:
+    encoder, decoder = torch.nn.Linear(3, 4), torch.nn.Linear(2, 6)
+    vae = vft.VAE(encoder, decoder, (0.5, 0.1), "gaussian")
+    assert isinstance(vae.likelihood, type(vft.VAE(encoder, decoder, likelihood="gaussian").likelihood))
+    assert float(vae.prior_mean) == pytest.approx(0.5)
 
 
 def test_evaluation_does_not_depend_on_memory() -> None:

@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import math
 import os
-import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import numpy as np
 from .. import _core
 from ..arguments import inverse_temperature
 from ..arrays import Array, borrow
+from ..bar import Bar
 from ..files import kept, read_checkpoint, write_arrays
 from ..models import BernoulliRBM, Ising, SpinRBM
 from ..models.bernoulli_rbm import as_states
@@ -353,7 +353,7 @@ def anneal(
             Chains(int(i), 0, words[i:j], np.zeros(j - i), np.empty((0, 2)))
             for i, j in itertools.pairwise(bounds)
         ]
-    bar = _Bar(n_steps, parts[0].done, enabled=progress)
+    bar = Bar(n_steps, "temperatures", parts[0].done, enabled=progress)
     watched = progress or checkpoint is not None
     size = 8 if watched else n_steps
     write = None if checkpoint is None else lambda: _write(checkpoint, identity, run, parts)
@@ -436,30 +436,3 @@ def _read(path: str | os.PathLike[str], identity: str, run: Run, bounds: Array) 
         Chains(int(i), int(done), visible[i:j], log_weights[i:j], of_part)
         for (i, j), of_part in zip(itertools.pairwise(bounds), moments, strict=True)
     ]
-
-
-class _Bar:
-    """Temperatures done: tqdm's bar if it is installed, else a line every few seconds."""
-
-    def __init__(self, n_steps: int, done: int, *, enabled: bool) -> None:
-        self.n_steps, self.done, self.enabled = n_steps, done, enabled
-        self.shown = time.monotonic()
-        self.bar: Any = None
-        if enabled:
-            try:
-                from tqdm import tqdm
-            except ModuleNotFoundError:
-                return
-            self.bar = tqdm(total=n_steps, initial=done, unit=" temperatures", dynamic_ncols=True)
-
-    def update(self, done: int) -> None:
-        if self.bar is not None:
-            self.bar.update(done - self.done)
-        elif self.enabled and time.monotonic() - self.shown > 5.0:
-            self.shown = time.monotonic()
-            print(f"{done} of {self.n_steps} temperatures", file=sys.stderr)
-        self.done = done
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()

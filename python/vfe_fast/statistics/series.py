@@ -55,14 +55,19 @@ class CumulantSeries:
         The partial sum there; the error is that of sampling, not of stopping.
     pade, pade_stderr : ndarray
         The series resummed: the Padé approximant of its sum over λ, with a denominator of the highest degree
-        up to the numerator's for which there is no pole up to λ. For strong couplings its quotient by λ goes
-        to a constant if the order is odd, as that of ln⟨exp(-λβV)⟩ does if V is bounded.
+        up to the numerator's for which there is no pole up to λ and which is possible: between the first
+        term and the largest -λβV of the samples, but for three errors of the first. Where none is and the
+        series diverges, nan. For strong couplings its quotient by λ goes to a constant if the order is odd,
+        as that of ln⟨exp(-λβV)⟩ does if V is bounded.
     diverges : ndarray of bool
         Whether, at the last term that stands out from the noise (three standard errors; of order >= 4), two
         terms are not smaller than the two before (less the first, which only says where V is 0), one of which
         stands out too. Of three terms, whether the last is not smaller than the second; fewer tell nothing.
     noisy : ndarray of bool
         Whether the last term is less than three standard errors: nothing can be said of the terms after it.
+    hidden : ndarray of bool
+        Whether noise may hide that the series diverges: it is noisy, and of four terms or more one of the
+        last two is the largest.
     direct, direct_stderr : ndarray
         ln of the mean of exp(-λβV), of the same samples; the error is nan where one block of neighbors has
         all of the mean.
@@ -84,6 +89,7 @@ class CumulantSeries:
     pade_stderr: Array
     diverges: Array
     noisy: Array
+    hidden: Array
     direct: Array
     direct_stderr: Array
     ess: Array
@@ -113,6 +119,8 @@ class CumulantSeries:
         lines.append(f"direct {self.direct:.6g} ± {self.direct_stderr:.2g}, {ess}")
         if self.diverges:
             lines.append("the series diverges: its terms do not become smaller")
+        elif self.hidden:
+            lines.append("the last terms are the largest, and lost in noise: the series may diverge")
         elif self.noisy:
             lines.append("the last term is lost in noise")
         return "\n".join(lines)
@@ -157,7 +165,7 @@ def log_mean_exp_cumulants(
     Warns
     -----
     SeriesWarning
-        If a series diverges, as far as its terms tell.
+        If a series diverges, as far as its terms tell, or if they grow and noise hides whether it does.
 
     Raises
     ------
@@ -266,6 +274,14 @@ def warn_if_it_diverges(result: CumulantSeries) -> None:
             "compare with `direct` and `pade`",
             SeriesWarning,
         )
+    elif result.hidden.any():
+        n_hidden, n_all = int(result.hidden.sum()), result.hidden.size
+        many = f" in {n_hidden} of {n_all} cases" if result.hidden.ndim else ""
+        warn(
+            f"the last terms of the cumulant series are the largest{many}, and lost in noise: whether it "
+            "converges cannot be told; compare with `direct`",
+            SeriesWarning,
+        )
 
 
 def _samples_of(V: Any, axis: Any, weights: Any, order: int) -> Any:
@@ -310,11 +326,16 @@ def _summed(
     # Of a series that diverges, what noise may hide counts in full, and terms after the last that stands out
     # are larger, seen or not.
     seen_later = (significant[..., ::-1].cumsum(axis=-1)[..., ::-1] - significant) > 0
-    hidden = np.concatenate([np.abs(terms), np.full((*terms.shape[:-1], 2), np.inf)], axis=-1)
-    rest = np.where(diverges[..., None], np.maximum(hidden[..., 1:-1], hidden[..., 2:]), rest)
+    sizes = np.abs(terms)
+    at_most = np.concatenate([sizes, np.full((*terms.shape[:-1], 2), np.inf)], axis=-1)
+    rest = np.where(diverges[..., None], np.maximum(at_most[..., 1:-1], at_most[..., 2:]), rest)
     off = sums_stderr**2 + rest**2
     best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
-    direct, direct_stderr, ess = _direct(samples, shared, counts, t, num_threads)
+    noisy = significant[..., -1] == 0
+    hidden = np.zeros_like(diverges)
+    if order >= 4:
+        hidden = noisy & ~diverges & (sizes[..., -2:].max(axis=-1) > sizes[..., :-2].max(axis=-1))
+    direct, direct_stderr, ess, most = _direct(samples, shared, counts, t, num_threads)
 
     def at_best(array: Array) -> Array:
         chosen: Array = np.take_along_axis(array, best[..., None], axis=-1)[..., 0]
@@ -330,19 +351,23 @@ def _summed(
         "value": at_best(sums),
         "stderr": at_best(sums_stderr),
         "diverges": diverges,
-        "noisy": significant[..., -1] == 0,
+        "noisy": noisy,
+        "hidden": hidden,
         "direct": direct,
         "direct_stderr": direct_stderr,
         "ess": ess,
     }
     if resummed:
-        found["pade"], pade_left_out = _resummed(terms, left_out)
-        found["pade_stderr"] = jackknife(found["pade"], pade_left_out, counts)
+        slack = _SIGNIFICANT * terms_stderr[..., 0] + _ROUNDING * sizes.max(axis=-1)
+        pade, pade_left_out, possible = _resummed(terms, left_out, (terms[..., 0] - slack, most + slack))
+        no_sum = diverges & ~possible
+        found["pade"] = np.where(no_sum, np.nan, pade)
+        found["pade_stderr"] = np.where(no_sum, np.nan, jackknife(pade, pade_left_out, counts))
     return found
 
 
 def _pade(terms: Array, degree: int) -> tuple[Array, Array]:
-    """Σ_r terms_r λ^r at λ = 1 as λ P(λ) / Q(λ), Q of this degree, and whether Q has a zero in (0, 1].
+    """Σ_r terms_r λ^r at λ = 1 as λ P(λ) / Q(λ), Q of this degree, and the coefficients of Q.
 
     P has the degree that is left; where Q's equations have many solutions, the smallest.
     """
@@ -359,38 +384,54 @@ def _pade(terms: Array, degree: int) -> tuple[Array, Array]:
         q = np.concatenate([q, -(inverse @ c[..., first : first + degree, None])[..., 0]], axis=-1)
     # P at 1: the sum over k of q_k times the first terms of the series, up to degree low - k.
     p = sum(q[..., k] * c[..., degree : degree + low + 1 - k].sum(axis=-1) for k in range(degree + 1))
-    powers = np.linspace(0.0, 1.0, 1025)[1:, None] ** np.arange(degree + 1)
-    denominators = (q[..., None, :] * powers).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = p / denominators[..., -1]
-    poles: Array = np.any(denominators <= 0, axis=-1, keepdims=True)[..., 0]
-    return found, poles
+        found: Array = p / q.sum(axis=-1)
+    return found, q
 
 
-def _resummed(terms: Array, left_out: Array) -> tuple[Array, Array]:
-    """The Padé approximant of the highest degree without a pole; and without each block."""
+def _has_pole(q: Array) -> Array:
+    """Whether a polynomial of these coefficients, 1 at 0, has a zero in (0, 1]."""
+    poles = np.zeros(q.shape[:-1], bool)
+    for point in np.linspace(0.0, 1.0, 1025)[1:]:
+        value = q[..., -1]
+        for k in range(q.shape[-1] - 2, -1, -1):
+            value = value * point + q[..., k]
+        poles |= value <= 0
+    return poles
+
+
+def _resummed(
+    terms: Array, left_out: Array, within: tuple[Array | float, Array | float] = (-np.inf, np.inf)
+) -> tuple[Array, Array, Array]:
+    """The Padé approximant of the highest degree without a pole, `within`; without blocks; whether any is."""
     found, found_left_out = terms.sum(axis=-1), left_out.sum(axis=-1)
+    possible: Array = (found >= within[0]) & (found <= within[1])
     for degree in range(1, (terms.shape[-1] - 1) // 2 + 1):
-        better, poles = _pade(terms, degree)
-        better_left_out, _ = _pade(left_out, degree)
-        found = np.where(poles, found, better)
-        found_left_out = np.where(poles, found_left_out, better_left_out)
-    return found, found_left_out
+        better, q = _pade(terms, degree)
+        fits = (better >= within[0]) & (better <= within[1]) & ~_has_pole(q)
+        found = np.where(fits, better, found)
+        found_left_out = np.where(fits, _pade(left_out, degree)[0], found_left_out)
+        possible |= fits
+    return found, found_left_out, possible
 
 
 def _direct(
     samples: Array, shared: Array | None, counts: Array, t: float, num_threads: int | None
-) -> tuple[Array, Array, Array]:
-    """ln of the mean of exp(-t V), its error, and its effective sample size, block by block."""
+) -> tuple[Array, Array, Array, Array]:
+    """ln of the mean of exp(-t V), its error, effective sample size, and the largest -t V, block by block."""
     n_threads = threads(num_threads)
-    used = samples if shared is None else np.where(shared > 0, samples, np.nan)
-    ends = (np.fmin.reduce(used, axis=-1), np.fmax.reduce(used, axis=-1))
-    top = np.maximum(*(-t * end.astype(np.float64) for end in ends))
     sums, squares, weights = [], [], []
-    first = 0
-    for size in counts.astype(int):
-        block = slice(first, first + size)
-        first += size
+    ends = counts.astype(int).cumsum()
+    each_block = [slice(end - int(size), end) for end, size in zip(ends, counts, strict=True)]
+    tops = []
+    for block in each_block:
+        used = samples[..., block]
+        if shared is not None:
+            used = np.where(shared[..., block] > 0, used, np.nan)
+        extremes = np.fmin.reduce(used, axis=-1), np.fmax.reduce(used, axis=-1)
+        tops.append(np.fmax(*(-t * extreme.astype(np.float64) for extreme in extremes)))
+    top = np.fmax.reduce(tops, axis=0)
+    for block, size in zip(each_block, counts, strict=True):
         exponent = -t * samples[..., block].astype(np.float64) - top[..., None]
         np.minimum(exponent, 0.0, out=exponent)  # of samples without weight
         each = _core.exp(np.ascontiguousarray(exponent), num_threads=n_threads)
@@ -408,4 +449,4 @@ def _direct(
         others = 1.0 - np.eye(len(counts))  # sums without a block, not differences: one may have nearly all
         left_out = np.log(np.tensordot(others, of_blocks, 1) / np.tensordot(others, of_weights, 1)) + top
         stderr = jackknife(value, left_out, counts)
-    return value, stderr, total**2 / np.stack(squares).sum(axis=0)
+    return value, stderr, total**2 / np.stack(squares).sum(axis=0), top

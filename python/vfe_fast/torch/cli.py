@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--samples", type=int, default=5000, metavar="S", help="a row (default: 5000)")
     judge.add_argument("--rows", type=int, metavar="N", help="only the first N rows of the data")
     judge.add_argument("--order", type=int, default=4, help="cumulants to show (default: 4)")
+    judge.add_argument("--quiet", action="store_true", help="no progress bar")
     add_threads(judge)
     add_seed(judge, None)
     judge.set_defaults(run=_evaluate)
@@ -167,6 +168,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     result = evaluate(
         vae, data[:n_rows], n_samples=arguments.samples, order=arguments.order,
         iwae=tuple(k for k in (5, 50) if k <= arguments.samples), rng=random.seed(arguments.seed),
+        progress=not arguments.quiet,
     )  # fmt: skip
     print(result)
     F = result.free_energy

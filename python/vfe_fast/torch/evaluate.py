@@ -11,6 +11,7 @@ import torch
 
 from ..arguments import count
 from ..arrays import Array
+from ..bar import Bar
 from ..brief import brief
 from ..free_energy.result import FreeEnergy
 from ..random import generator, seed
@@ -48,6 +49,8 @@ class Evaluation:
         without noise and before a flow: the mean of a Gaussian posterior.
     n_samples : int
         Samples of each row.
+    out_of_reach : str
+        What of p(x) no sample of q reaches, if so: `nll` lacks it then.
     """
 
     nll: Array
@@ -60,8 +63,15 @@ class Evaluation:
     entropy: Array
     active: Array
     n_samples: int
+    out_of_reach: str = ""
 
     __repr__ = brief
+
+    @property
+    def not_decreasing(self) -> float:
+        """Share of rows of which a term, from the third on, is no smaller than the one before."""
+        sizes = np.abs(np.diff(self.corrected, axis=1))
+        return float((sizes[:, 1:] >= sizes[:, :-1]).any(axis=1).mean())
 
     @property
     def free_energy(self) -> FreeEnergy:
@@ -73,8 +83,11 @@ class Evaluation:
         details: dict[str, Any] = {"n_data": n, "n_samples": self.n_samples, "share_of_small_ess": poor}
         if poor > 0.05:
             details["problem"] = f"{100 * poor:.0f} % of the rows rest on fewer than 10 effective samples"
+        if self.out_of_reach:
+            details["problem"] = self.out_of_reach
+        converged = "problem" not in details
         return FreeEnergy(
-            mean, -mean, stderr, "upper_bound", float(np.median(self.ess)), poor <= 0.05, details=details
+            mean, -mean, stderr, "upper_bound", float(np.median(self.ess)), converged, details=details
         )
 
     def table(self) -> str:
@@ -95,6 +108,10 @@ class Evaluation:
             gap = values - self.nll
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
             lines.append(f"{name:<24}{values.mean():>11.3f}{error:>9.3f}{gap.mean():>9.3f}")
+        if self.corrected.shape[1] > 2:
+            lines.append(
+                f"terms of the series fail to decrease in {100 * self.not_decreasing:.0f} % of the rows"
+            )
         lines.append(f"<E> - S = {self.energy.mean():.3f} - {self.entropy.mean():.3f}")
         lines.append(f"active latents: {int(self.active.sum())} of {len(self.active)}")
         return "\n".join(lines)
@@ -113,6 +130,7 @@ def evaluate(
     order: int = 4,
     rng: Any = None,
     max_megabytes: int = 256,
+    progress: bool = False,
 ) -> Evaluation:
     r"""Estimate ln p(x) of each row by importance sampling, and what the bounds leave of it.
 
@@ -135,6 +153,8 @@ def evaluate(
     max_megabytes : int
         Bounds what a piece of the work takes, of as many rows as fit, at least one: the outputs of the
         decoder's layers for 50 samples, and all that is kept of n_samples.
+    progress : bool
+        Whether to show a progress bar on stderr.
 
     Returns
     -------
@@ -165,6 +185,7 @@ def evaluate(
         raise TypeError(f"iwae: expected a tuple of int, got {type(iwae).__name__}")
     for k in iwae:
         count(k, "iwae", 1, n_samples + 1)
+    bar = Bar(len(x), "rows", enabled=progress)
     modes = [(module, module.training) for module in vae.modules()]
     vae.eval()
     try:
@@ -175,13 +196,17 @@ def evaluate(
         key, parts = seed(rng), []
         for first in range(0, len(x), n_rows):
             parts.append(_rows(vae, x[first : first + n_rows], n_samples, iwae, order, key, first))
+            bar.update(first + len(x[first : first + n_rows]))
     finally:
+        bar.close()
         for module, was_training in modes:
             module.training = was_training
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     bounds = {k: joined.pop(f"iwae {k}") for k in dict.fromkeys(iwae)}
     active = means.var(axis=0) > _LEAST_VARIANCE
-    return Evaluation(iwae=bounds, active=active, n_samples=n_samples, **joined)
+    positive = vae.posterior == "log_normal" and vae.flow is None and vae.prior is None
+    out_of_reach = "samples of q are positive, the normal prior has as much of z < 0" if positive else ""
+    return Evaluation(iwae=bounds, active=active, n_samples=n_samples, out_of_reach=out_of_reach, **joined)
 
 
 def as_rows(vae: VAE, data: Any, name: str = "data") -> torch.Tensor:

@@ -190,9 +190,9 @@ class CumulantELBO(_Objective):
 
     Notes
     -----
-    `details` of its `Bound` from order 2 on: ``not_decreasing``, the share of rows whose last term is no
-    smaller than the one before (of order 2 the next, the third, no smaller than the second, as the first says
-    only where V is 0); always ``mean_order``.
+    `details` of its `Bound` from order 2 on: ``not_decreasing``, the share of rows of which a term from the
+    third on is no smaller than the one before (the first says only where V is 0; of order 2 the third is
+    looked at, too); always ``mean_order``.
     """
 
     order: int = 2
@@ -209,7 +209,7 @@ class CumulantELBO(_Objective):
         details: dict[str, float] = {"mean_order": float(self.order)}
         if self.order >= 2:
             size = (terms if self.order > 2 else cumulant_terms(draw.log_weights.detach(), 3)).detach().abs()
-            details["not_decreasing"] = float((size[:, -1] >= size[:, -2]).double().mean())
+            details["not_decreasing"] = float((size[:, 2:] >= size[:, 1:-1]).any(1).double().mean())
         if self.stop and self.order > 1:
             sums, best_order, direct = stopped(-draw.log_weights.detach().numpy(), self.order, axis=0)
             # Few samples do not show that a series diverges, but they bound what can be believed.

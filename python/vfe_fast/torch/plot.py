@@ -81,13 +81,18 @@ def plot_vae(
     axes["plane"].set_title("Means of q(z | x), the two latents that vary most")
     axes["plane"].set(xlabel=f"z {two[0]}", ylabel=f"z {two[-1]}")
     if square:
-        drawn = vae.decode(vae.sample_prior(50, vae.n_latents, rng=rng)).numpy()
+        drawn = _one_number(vae.decode(vae.sample_prior(50, mu.shape[-1], rng=rng)), data).numpy()
         _show(axes["samples"], drawn, 10, "Samples: means of x given z from the prior")
         x = data[:25]
-        again = vae.decode(vae.draw(x, 1, rng=rng).z)[0]
+        again = _one_number(vae.decode(vae.draw(x, 1, rng=rng).z)[0], data).to(x.dtype)
         pairs = torch.stack([x, again], 1).reshape(-1, x.shape[1]).numpy()
         _show(axes["pairs"], pairs, 10, "Data, each with its reconstruction beside it")
     _save(figure, path)
+
+
+def _one_number(means: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    """Means of pixels as they are; of categories the most likely one."""
+    return means if means.ndim == data.ndim else means.argmax(-1)
 
 
 def _show(axes: Any, images: Array, n_columns: int, title: str) -> None:

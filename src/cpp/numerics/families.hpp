@@ -107,7 +107,7 @@ struct LocationScale {
   template <bool prior, bool bounded>
   VFE_HD static Prepared<T> prepare(const Parameters<T>& p) {
     const Numbers of = numbers<prior, bounded>(p);
-    return {of.scale, T(0.5) * (of.distance * of.distance + of.excess)};
+    return {of.scale, T(0.5) * of.distance * of.distance + T(0.5) * of.excess};
   }
   VFE_HD static Drawn<T, T> draw(const Parameters<T>& p, T scale, T noise, double) {
     return {p.mu + times(scale, noise), T(-0.5) * (Shape::surprise(noise) + p.log_var)};
@@ -170,14 +170,15 @@ struct LogNormal {
   static constexpr double kl_constant = -0.5;
   VFE_HD static double log_q_constant(double) { return normal_log_density_constant; }
 
-  // Of z, and their products with what the prior divides by.
+  // Of z over e^(w / 2), what the prior measures it by: where one is not finite, the other need not be.
   struct Moments {
     double v, mean, off, var, moved;  // s^2, E z, E z - m, Var z, (E z)^2 e^v
-    double weight;                    // of the prior: e^-w
   };
   template <bool prior>
   VFE_HD static Moments moments(const Parameters<T>& p) {
-    const double mu = static_cast<double>(p.mu), v = exp(static_cast<double>(p.log_var));
+    const double v = exp(static_cast<double>(p.log_var));
+    const double half = prior ? 0.5 * static_cast<double>(p.prior_log_var) : 0.0;
+    const double mu = static_cast<double>(p.mu) - half;
     const double mean = exp(mu + 0.5 * v);
     // m_1^2 (e^v - 1), or e^(2 mu + 2v) (1 - e^-v), where neither factor can vanish while the other is infinite.
     const bool small = v < 1.0;
@@ -186,10 +187,11 @@ struct LogNormal {
     const double var = product(exp(2.0 * (small ? half_sum : sum)), small ? growth : minus_growth);
     const double moved = exp(2.0 * sum);
     if constexpr (prior) {
-      const double off = mean - static_cast<double>(p.prior_mean);
-      return {v, mean, off, var, moved, exp(-static_cast<double>(p.prior_log_var))};
+      const double minus_half = -half, prior_mean = static_cast<double>(p.prior_mean);
+      const double off = mean - product(exp(minus_half), prior_mean);
+      return {v, mean, off != off && prior_mean == prior_mean ? mean : off, var, moved};  // of two infinities
     }
-    return {v, mean, mean, var, moved, 1.0};
+    return {v, mean, mean, var, moved};
   }
 
   VFE_HD static double scale_of(const Parameters<T>& p) { return exp(0.5 * static_cast<double>(p.log_var)); }
@@ -199,7 +201,7 @@ struct LogNormal {
     const Moments m = moments<prior>(p);
     const double log_var = static_cast<double>(p.log_var);
     const double x = prior ? log_var - static_cast<double>(p.prior_log_var) : log_var;
-    return {scale_of(p), 0.5 * (product(m.off * m.off + m.var, m.weight) - x) - static_cast<double>(p.mu)};
+    return {scale_of(p), 0.5 * ((m.off * m.off + m.var) - x) - static_cast<double>(p.mu)};
   }
   VFE_HD static Drawn<T, double> draw(const Parameters<T>& p, double scale, T noise, double) {
     const double eps = static_cast<double>(noise);
@@ -218,8 +220,8 @@ struct LogNormal {
                                    double grad_log_q) {
     const Moments m = moments<prior>(p);
     const double by_mean = product(m.off, m.mean) + m.var;
-    const double by_mu = product(by_mean, m.weight) - 1.0;
-    const double by_log_var = product(product(m.v, by_mean + m.moved), m.weight) - 1.0;
+    const double by_mu = by_mean - 1.0;
+    const double by_log_var = product(m.v, by_mean + m.moved) - 1.0;
     const double of_sample = product(scale_of(p), with_noise), of_kl = product(grad_kl, by_log_var);
     const double sum = of_sample + of_kl;
     return {static_cast<T>(plain + product(grad_kl, by_mu)),
