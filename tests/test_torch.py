@@ -71,6 +71,38 @@ def test_gradcheck(family: str, given_prior: bool) -> None:
     assert torch.autograd.gradcheck(function, leaves)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_compiled(family: str, dtype: Any) -> None:
+    """The same numbers and gradients in one graph; the operator in it is checked by differences, too."""
+    chosen = tensors(options(family, True, dtype))
+
+    def of(*given: Any) -> Any:
+        z = vft.reparameterize(given[0], *given[1:] or [None], 2, **chosen, rng=3)
+        return z.kl.sum() + (z.sample**2).sum() - z.log_q.mean()
+
+    torch._dynamo.reset()
+    found = []
+    for function in (torch.compile(of, fullgraph=True, backend="aot_eager"), of):
+        leaves = [x.requires_grad_() for x in tensors(parameters(family, 4, 7, dtype)) if x is not None]
+        value = function(*leaves)
+        value.backward()
+        found.append([value, *(x.grad for x in leaves)])
+    torch._dynamo.reset()
+    tolerance = 1e-13 if dtype == np.float64 else 1e-5
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    if dtype == np.float64:
+        leaves = [x.requires_grad_() for x in tensors(parameters(family, 3, 7)) if x is not None]
+        prior = chosen["prior"] if family in WITH_SPREAD else [chosen["prior"], None]
+        rest = (*prior, family, 2, chosen.get("temperature"), 3, 0, 0)
+        operator = torch.ops.vfe_fast.reparameterize.default
+        assert torch.autograd.gradcheck(
+            lambda *given: operator(given[0], *given[1:] or [None], *rest), leaves
+        )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_opcheck(family: str, dtype: Any) -> None:
