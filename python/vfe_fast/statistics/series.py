@@ -264,24 +264,22 @@ def _joined(found: list[dict[str, Array]], couplings: Array, n: int) -> Cumulant
     return CumulantSeries(**parts, n=n)
 
 
+_WARNINGS = {
+    "diverges": "the cumulant series diverges{}: its terms do not become smaller; stop at `best_order`, or "
+    "compare with `direct` and `pade`",
+    "hidden": "the last terms of the cumulant series are the largest{}, and lost in noise: whether it "
+    "converges cannot be told; compare with `direct`",
+}
+
+
 def warn_if_it_diverges(result: CumulantSeries) -> None:
-    """Say so plainly."""
-    if result.diverges.any():
-        n_diverge, n_all = int(result.diverges.sum()), result.diverges.size
-        many = f" in {n_diverge} of {n_all} cases" if result.diverges.ndim else ""
-        warn(
-            f"the cumulant series diverges{many}: its terms do not become smaller; stop at `best_order`, or "
-            "compare with `direct` and `pade`",
-            SeriesWarning,
-        )
-    elif result.hidden.any():
-        n_hidden, n_all = int(result.hidden.sum()), result.hidden.size
-        many = f" in {n_hidden} of {n_all} cases" if result.hidden.ndim else ""
-        warn(
-            f"the last terms of the cumulant series are the largest{many}, and lost in noise: whether it "
-            "converges cannot be told; compare with `direct`",
-            SeriesWarning,
-        )
+    """Say so plainly, or that noise hides whether it does."""
+    for name, text in _WARNINGS.items():
+        flags = getattr(result, name)
+        if flags.any():
+            many = f" in {int(flags.sum())} of {flags.size} cases" if flags.ndim else ""
+            warn(text.format(many), SeriesWarning)
+            return
 
 
 def _samples_of(V: Any, axis: Any, weights: Any, order: int) -> Any:
