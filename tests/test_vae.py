@@ -1037,6 +1037,23 @@ def test_categorical_images() -> None:
     assert history.records[-1]["objective"] > history.records[0]["objective"]
 
 
+@pytest.mark.parametrize("categories", [False, True])
+def test_pictures_of_any_model(tmp_path: Path, categories: bool) -> None:
+    """Of modules of one's own, which say nowhere how many latents there are, and of categories."""
+    pytest.importorskip("matplotlib")
+    from vfe_fast.torch.plot import plot_vae
+
+    torch.manual_seed(0)
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (60, 9)).astype(np.float32))
+    likelihood: Any = vft.Categorical(3) if categories else "bernoulli"
+    made = vft.VAE.mlp(9, 2, hidden=(8,), likelihood=likelihood)
+    vae = made if categories else vft.VAE(made.encoder, made.decoder)
+    data = x if categories else (x > 0).float()
+    history = vft.fit(vae, data, n_epochs=1, rng=0)
+    plot_vae(vae, data, history, tmp_path / "vae.png", rng=0)
+    assert (tmp_path / "vae.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_both_directions_of_a_divergence() -> None:
     """The figure's numbers against sums in units of each law, and the normal law of the target's moments."""
     import runpy
