@@ -205,7 +205,9 @@ def evaluate(
     bounds = {k: joined.pop(f"iwae {k}") for k in dict.fromkeys(iwae)}
     active = means.var(axis=0) > _LEAST_VARIANCE
     positive = vae.posterior == "log_normal" and vae.flow is None and vae.prior is None
-    out_of_reach = "samples of q are positive, the normal prior is not: what z < 0 adds is missing" if positive else ""
+    out_of_reach = (
+        "samples of q are positive, the normal prior is not: what z < 0 adds is missing" if positive else ""
+    )
     return Evaluation(iwae=bounds, active=active, n_samples=n_samples, out_of_reach=out_of_reach, **joined)
 
 
