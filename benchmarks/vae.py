@@ -1,17 +1,19 @@
 """What variational autoencoders reach by objective: ``python -m benchmarks.vae --help``.
 
-ELBO, cumulant-corrected ELBO and IWAE at equal epochs or equal time, several seeds; -ln p(x) of the test set
+ELBO, cumulant-corrected ELBO and IWAE at equal epochs and equal time, several seeds; -ln p(x) of the test set
 by importance sampling. MNIST: 784-200-200-50 of Burda, Grosse, Salakhutdinov (2016); Caltech silhouettes:
 784-500-200, batches of 20, 255 epochs at rates that fall (Li, Turner 2016, where K = 5 gives VAE 119.69, IWAE
 117.89); digits: scikit-learn's, in two minutes.
 
-Every so many epochs the validation set is looked at; the model that did best there is what is judged. With
---json each run is written as a line: ``--report FILE`` makes the table of all that are there.
+Every so many epochs the validation set is looked at; the model that did best there, of those after no more
+than --epochs and of those after no more than --seconds, is what is judged: a run ends where both are over.
+With --json it is written as a line: ``--report FILE`` makes the table of all that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import json
@@ -51,6 +53,7 @@ SETTINGS = {
     "mnist": Setting((200, 200), 50, 5, 1000),
 }
 LOOK_ROWS, LOOK_SAMPLES = 500, 200  # of the validation set
+EQUAL = ("epochs", "time")
 
 
 def data(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,94 +88,100 @@ def objectives(k: int) -> dict[str, object]:
     }
 
 
+class _Enough(Exception):
+    """The run has all that it is judged by."""
+
+
 def run(
     options: argparse.Namespace, number: int, name: str, objective: object, seed: int, parts: list[np.ndarray]
 ) -> dict[str, Any]:
-    """Train one model, and judge it where it did best on the validation set."""
+    """Train one model; judge it where it did best on the validation set, after so many epochs and seconds."""
     setting, (train, valid, test) = SETTINGS[options.name], parts
     torch.manual_seed(seed)
     vae = vft.VAE.mlp(train.shape[1], setting.n_latents, hidden=setting.hidden)
     if options.compile:
         vae.compile()
-    kept = None
-    if options.checkpoints is not None:
-        options.checkpoints.mkdir(exist_ok=True)
-        kept = options.checkpoints / f"{options.name}_{number}_{seed}.npz"
-    best, state = math.inf, copy.deepcopy(vae.state_dict())
+    limits = dict(zip(EQUAL, (options.epochs, options.seconds), strict=True))
+    curve: list[list[float]] = []
+    best: dict[str, int] = {}  # the look that is the best so far, by what is equal
+    states: dict[int, dict[str, torch.Tensor]] = {}
     looked_for = 0.0  # seconds of the processor
 
-    def look(vae: vft.VAE, record: dict[str, float]) -> dict[str, float] | None:
-        nonlocal best, state, looked_for
+    def look(vae: vft.VAE, record: dict[str, float]) -> None:
+        nonlocal looked_for
         begin = time.process_time()
-        found = {"processor_seconds": begin - started - looked_for}
+        passed = dict(zip(EQUAL, (record["epoch"], begin - started - looked_for), strict=True))
         if record["epoch"] % options.every == 0:
             result = vft.evaluate(vae, valid[:LOOK_ROWS], n_samples=LOOK_SAMPLES, rng=7)
-            found["valid_nll"] = float(result.nll.mean())
-            if found["valid_nll"] < best:
-                best, state = found["valid_nll"], copy.deepcopy(vae.state_dict())
+            curve.append([*passed.values(), float(result.nll.mean())])
+            for what, limit in limits.items():
+                better = what not in best or curve[-1][2] < curve[best[what]][2]
+                if limit is not None and passed[what] <= limit and better:
+                    best[what] = len(curve) - 1
+                    states[len(curve) - 1] = copy.deepcopy(vae.state_dict())
+        if all(limit is None or passed[what] >= limit for what, limit in limits.items()):
+            raise _Enough
         looked_for += time.process_time() - begin
-        return found
 
-    started = time.process_time()
-    history = vft.fit(
-        vae, train, objective=objective, n_epochs=10**6 if options.epochs is None else options.epochs,
-        batch_size=setting.batch_size, learning_rate=setting.rate, rng=seed,
-        max_seconds=options.seconds, checkpoint=kept, callback=look,
-    )  # fmt: skip
-    vae.load_state_dict(state)
-    result = vft.evaluate(vae, test[: setting.n_test], n_samples=options.samples, rng=100 + seed)
-    looks = [r for r in history.records if "valid_nll" in r]
-    return {
-        "data": options.name, "number": number, "objective": name, "seed": seed, "best_valid": best,
-        "curve": [[r["epoch"], r["processor_seconds"], r["valid_nll"]] for r in looks],
-        "nll": float(result.nll.mean()), "nll_stderr": float(result.nll_stderr.mean()),
-        "nll_data_stderr": result.free_energy.stderr,
-        "elbo": float(result.elbo.mean()), "ess": float(np.median(result.ess)), "samples": options.samples,
-        "rows": len(result.nll), "seconds": history.seconds, "threads": torch.get_num_threads(),
+    started, begun = time.process_time(), time.perf_counter()
+    with contextlib.suppress(_Enough):
+        vft.fit(
+            vae, train, objective=objective, n_epochs=10**6, batch_size=setting.batch_size,
+            learning_rate=setting.rate, rng=seed, callback=look,
+        )  # fmt: skip
+    found = {
+        "data": options.name, "number": number, "objective": name, "seed": seed, "limits": limits,
+        "curve": curve, "samples": options.samples, "seconds": time.perf_counter() - begun,
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
+    judged: dict[int, dict[str, float]] = {}
+    for what, at in best.items():
+        if at not in judged:
+            vae.load_state_dict(states[at])
+            result = vft.evaluate(vae, test[: setting.n_test], n_samples=options.samples, rng=100 + seed)
+            judged[at] = {
+                "epoch": curve[at][0], "nll": float(result.nll.mean()),
+                "nll_stderr": float(result.nll_stderr.mean()), "nll_data_stderr": result.free_energy.stderr,
+                "elbo": float(result.elbo.mean()), "ess": float(np.median(result.ess)),
+                "rows": len(result.nll),
+            }  # fmt: skip
+        found[what] = judged[at]
+    return found
 
 
 def report(runs: list[dict[str, Any]]) -> None:
-    """A line an objective: the test set, and the validation set at equal epochs and equal time."""
-    epochs = min(r["curve"][-1][0] for r in runs)
-    seconds = min(r["curve"][-1][1] for r in runs)
-
-    def until(r: dict[str, Any], column: int, limit: float) -> float:
-        return min((look[2] for look in r["curve"] if look[column] <= limit), default=math.nan)
+    """A line an objective and what is equal."""
 
     def shown(values: list[float]) -> str:
         spread = statistics.stdev(values) if len(values) > 1 else math.nan
         return f"{statistics.mean(values):9.3f} ({spread:.3f})"
 
-    print(
-        f"-ln p(x), mean over seeds (deviation between them); validation set: best so far after {epochs:.0f} "
-        f"epochs, after {seconds:.0f} s of one processor"
-    )
-    print(
-        f"{'objective':<34}{'test':>17}{'-ELBO, test':>20}{'at equal epochs':>20}{'at equal time':>20}  "
-        "best epoch  seeds"
-    )
+    print("Means over seeds (deviations between them) of the test set; less: the same seed's ELBO.")
+    print(f"{'objective':<34}{'equal':<8}{'-ln p(x)':>17}{'less':>17}{'-ELBO':>20}  best epoch  seeds")
+    of_elbo = {r["seed"]: r for r in runs if r["number"] == 0}
     for number in sorted({r["number"] for r in runs}):
         of = [r for r in runs if r["number"] == number]
-        best = [min(r["curve"], key=lambda look: look[2])[0] for r in of]
-        columns = (
-            [r["nll"] for r in of],
-            [r["elbo"] for r in of],
-            [until(r, 0, epochs) for r in of],
-            [until(r, 1, seconds) for r in of],
-        )
-        print(
-            f"{of[0]['objective']:<34}"
-            + "   ".join(shown(c) for c in columns)
-            + f"  {statistics.mean(best):9.0f}  {len(of)}"
-        )
+        for what in EQUAL:
+            there = [r for r in of if what in r]
+            if not there:
+                continue
+            less = [r[what]["nll"] - of_elbo[r["seed"]][what]["nll"] for r in there if r["seed"] in of_elbo]
+            columns = [r[what]["nll"] for r in there], less or [math.nan], [r[what]["elbo"] for r in there]
+            epoch = statistics.mean(r[what]["epoch"] for r in there)
+            print(
+                f"{of[0]['objective']:<34}{what:<8}"
+                + "   ".join(shown(c) for c in columns)
+                + f"  {epoch:9.0f}  {len(there)}"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.vae", description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=SETTINGS)
-    parser.add_argument("--epochs", type=int, help="of training (default: 40 if there is no --seconds)")
-    parser.add_argument("--seconds", type=float, help="of training")
+    parser.add_argument(
+        "--epochs", type=int, help="judge after as many (default: 40, if there are no --seconds)"
+    )
+    parser.add_argument("--seconds", type=float, help="judge after as many of a processor")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--every", type=int, default=5, help="epochs between looks at the validation set")
     parser.add_argument("--samples", type=int, default=5000, help="of a row, for -ln p(x)")
@@ -181,9 +190,6 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="the networks, by PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add a line a run")
     parser.add_argument("--report", type=Path, metavar="FILE", help="train nothing: the table of these runs")
-    parser.add_argument(
-        "--checkpoints", type=Path, metavar="FOLDER", help="keep runs there, and go on with them"
-    )
     options = parser.parse_args()
     if options.report is not None:
         lines = [json.loads(line) for line in options.report.read_text().splitlines()]
@@ -201,10 +207,8 @@ def main() -> None:
             if options.only and number not in options.only:
                 continue
             runs.append(run(options, number, name, objective, seed, list(parts)))
-            print(
-                f"seed {seed}, {name}: -ln p(x) {runs[-1]['nll']:.3f}, {runs[-1]['seconds']:.0f} s",
-                flush=True,
-            )
+            found = ", ".join(f"{runs[-1][what]['nll']:.3f}" for what in EQUAL if what in runs[-1])
+            print(f"seed {seed}, {name}: -ln p(x) {found}, {runs[-1]['seconds']:.0f} s", flush=True)
             if options.json is not None:
                 with options.json.open("a") as file:
                     print(json.dumps(runs[-1]), file=file)
