@@ -217,16 +217,20 @@ def test_fork_after_a_threaded_call() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "same\n", "")
 
 
-def test_fork_while_helpers_wait() -> None:
-    """A child that took the helpers of its parent for its own would wait for ever."""
+@pytest.mark.parametrize("seconds", [0, 0.005])
+def test_fork_while_helpers_wait(seconds: float) -> None:
+    """A child that took the helpers of its parent for its own would wait for ever; asleep ones, too."""
     code = """
     import os
+    import sys
+    import time
     import vfe_fast as vf
 
     draw = vf.random.normal
     expected = draw(100_000, rng=0, num_threads=2).sum()
     for _ in range(60):
         draw(100_000, rng=0, num_threads=2)
+        time.sleep(float(sys.argv[1]))
         child = os.fork()
         found = draw(100_000, rng=0, num_threads=2).sum()
         if child == 0:
@@ -234,7 +238,7 @@ def test_fork_while_helpers_wait() -> None:
         assert os.waitpid(child, 0)[1] == 0 and found == expected
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-c", textwrap.dedent(code), str(seconds)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -305,8 +309,9 @@ def test_a_call_leaves_no_thread_behind() -> None:
     assert len(list(tasks.iterdir())) <= before
 
 
-def test_helpers_round_as_their_caller_does() -> None:
-    """Those that have waited since a call of another mode, too: results do not depend on threads."""
+@pytest.mark.parametrize("seconds", [0, 0.002])
+def test_helpers_round_as_their_caller_does(seconds: float) -> None:
+    """Those that have waited or slept since a call of another mode, too: results do not depend on threads."""
     if platform.machine() != "x86_64" or not sys.platform.startswith("linux"):
         pytest.skip("the number of the mode is that of Linux on x86")
     libm, upward, to_nearest = ctypes.CDLL("libm.so.6"), 0x800, 0
@@ -317,7 +322,8 @@ def test_helpers_round_as_their_caller_does() -> None:
     nearest, found = draw(1), []
     for _ in range(50):
         draw(2)
-        libm.fesetround(upward)  # at once: the helper waits 0.1 ms
+        time.sleep(seconds)
+        libm.fesetround(upward)  # if at once: the helper waits awake for 0.1 ms
         found.append(draw(2))
         alone = draw(1)
         libm.fesetround(to_nearest)
@@ -325,6 +331,33 @@ def test_helpers_round_as_their_caller_does() -> None:
         np.testing.assert_array_equal(x, alone)
     assert (nearest != alone).any()
     np.testing.assert_array_equal(draw(2), nearest)
+
+
+def test_helpers_that_sleep_are_woken() -> None:
+    """Calls that come every few milliseconds, as those of training do, start no thread each."""
+    if not Path("/proc/self/task").is_dir() or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs /proc and two processors")
+    code = """
+    import os
+    import time
+    import vfe_fast as vf
+
+    before, seen = set(os.listdir("/proc/self/task")), set()
+    for _ in range(30):
+        vf.random.normal(1_000_000, rng=1, num_threads=2)
+        time.sleep(0.005)
+        seen |= set(os.listdir("/proc/self/task"))
+    print(0 < len(seen - before) < 10)  # one, unless others hold it up
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 def test_concurrent_calls() -> None:

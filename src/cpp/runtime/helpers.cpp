@@ -21,7 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto linger = std::chrono::microseconds(100);
+constexpr auto linger = std::chrono::microseconds(100);   // awake
+constexpr auto stay = std::chrono::seconds(1);            // asleep
 constexpr auto look_out = std::chrono::microseconds(50);  // of a caller whose helpers are about to end
 
 constexpr int unknown = -1;
@@ -50,6 +51,30 @@ void watch(std::chrono::microseconds time, const Condition& condition) {
   }
 }
 
+#ifdef __linux__
+// Any processor but the caller's, which goes on working: the scheduler would often put a thread that begins or wakes
+// behind it. Once there, the thread may go where it likes.
+class Elsewhere {
+ public:
+  template <class Send>
+  void send(const Send& to) {
+    if (sched_getaffinity(0, sizeof allowed_, &allowed_) != 0) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(processor(), &others);
+    sent_ = CPU_COUNT(&others) > 0;
+    if (sent_) to(others);
+  }
+  void arrive() {
+    if (sent_) sched_setaffinity(0, sizeof allowed_, &allowed_);
+    sent_ = false;
+  }
+
+ private:
+  cpu_set_t allowed_{};
+  bool sent_ = false;
+};
+#endif
+
 }  // namespace
 
 // Its caller owns what is not atomic, but for the time from `asked` to `idle`.
@@ -59,81 +84,104 @@ struct Helper {
   void (*body)(const void*) = nullptr;
   const void* context = nullptr;
   std::fenv_t environment{};  // the caller's rounding, and what becomes of its subnormals
+#ifdef __linux__
+  pthread_t thread{};
+  Elsewhere elsewhere;
+#endif
   std::atomic<State> state{State::asked};
   std::atomic<int> waits_on{unknown};  // the processor
-  std::mutex mutex;                    // held when `state` becomes idle, for those who wait
-  std::condition_variable done;
+  std::mutex mutex;                    // held when those who wait for `state` would miss that it changes
+  bool asleep = false;                 // likewise
+  std::condition_variable done, wanted;
 
-  void give(void (*work)(const void*), const void* of) {
-    body = work;
+  void give(void (*function)(const void*), const void* of) {
+    body = function;
     context = of;
     std::fegetenv(&environment);
   }
   bool becomes(State next, State from) { return state.compare_exchange_strong(from, next, std::memory_order_acq_rel); }
-  bool is_busy() const { return state.load(std::memory_order_acquire) == State::busy; }
+  bool is(State what) const { return state.load(std::memory_order_acquire) == what; }
 
   void live() {
-    while (becomes(State::busy, State::asked)) {
-      std::fesetenv(&environment);
-      body(context);
-      {
-        const std::lock_guard lock(mutex);
-        state.store(State::idle, std::memory_order_release);
-      }
-      done.notify_one();
+    while (!is(State::gone)) {
+      if (becomes(State::busy, State::asked)) work();
       watch(linger, [&] {
         waits_on.store(processor(), std::memory_order_relaxed);
-        return state.load(std::memory_order_acquire) != State::idle;
+        return !is(State::idle);
       });
-      if (becomes(State::gone, State::idle)) return;
+      std::unique_lock lock(mutex);
+      asleep = true;
+      wanted.wait_for(lock, stay, [&] { return !is(State::idle); });
+      asleep = false;
+      becomes(State::gone, State::idle);
     }
   }
 
+  void work() {
+#ifdef __linux__
+    elsewhere.arrive();
+#endif
+    std::fesetenv(&environment);
+    body(context);
+    {
+      const std::lock_guard lock(mutex);
+      state.store(State::idle, std::memory_order_release);
+    }
+    done.notify_one();
+  }
+
+  // Of one that is idle: false if it has left, or is of no use, since it would have to share this processor.
+  bool takes(void (*function)(const void*), const void* of) {
+    give(function, of);
+    const std::lock_guard lock(mutex);
+    const int at = waits_on.load(std::memory_order_relaxed);
+    const bool in_the_way = !asleep && at != unknown && at == processor();
+#ifdef __linux__
+    const auto wakes_there = [&](const cpu_set_t& others) { pthread_setaffinity_np(thread, sizeof others, &others); };
+    if (asleep && is(State::idle)) elsewhere.send(wakes_there);
+#endif
+    const bool is_there = becomes(in_the_way ? State::gone : State::asked, State::idle);
+    wanted.notify_one();
+    return is_there && !in_the_way;
+  }
+
+  void leave() {
+    const std::lock_guard lock(mutex);
+    becomes(State::gone, State::idle);
+    wanted.notify_one();
+  }
+
   bool done_within(std::chrono::milliseconds time) {
-    watch(look_out, [&] { return !is_busy(); });
+    const auto is_done = [&] { return !is(State::busy); };
+    watch(look_out, is_done);
     std::unique_lock lock(mutex);
-    return done.wait_for(lock, time, [&] { return !is_busy(); });
+    return done.wait_for(lock, time, is_done);
   }
 };
 
 namespace {
 
-// A thread of its own. The scheduler would often put it behind its caller, which goes on working: so it begins anywhere
-// else, and may go where it likes from then on.
-#ifdef __linux__
-struct Start {
-  std::shared_ptr<Helper> helper;
-  cpu_set_t allowed;
-
-  static void* run(void* given) {
-    const std::unique_ptr<Start> start(static_cast<Start*>(given));
-    sched_setaffinity(0, sizeof start->allowed, &start->allowed);
-    start->helper->live();
-    return nullptr;
-  }
-};
-
 void start(const std::shared_ptr<Helper>& helper) {
-  auto given = std::make_unique<Start>(helper);
+#ifdef __linux__
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  if (sched_getaffinity(0, sizeof given->allowed, &given->allowed) == 0) {
-    cpu_set_t others = given->allowed;
-    CPU_CLR(processor(), &others);
-    if (CPU_COUNT(&others) > 0) pthread_attr_setaffinity_np(&attributes, sizeof others, &others);
-  }
-  pthread_t thread;
-  const int problem = pthread_create(&thread, &attributes, Start::run, given.get());
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  helper->elsewhere.send(
+      [&](const cpu_set_t& others) { pthread_attr_setaffinity_np(&attributes, sizeof others, &others); });
+  const auto run = [](void* given) -> void* {
+    const std::unique_ptr<std::shared_ptr<Helper>> self(static_cast<std::shared_ptr<Helper>*>(given));
+    (*self)->live();
+    return nullptr;
+  };
+  auto given = std::make_unique<std::shared_ptr<Helper>>(helper);
+  const int problem = pthread_create(&helper->thread, &attributes, run, given.get());
   pthread_attr_destroy(&attributes);
   if (problem != 0) throw std::system_error(problem, std::generic_category());
   given.release();
-  pthread_detach(thread);
-}
 #else
-void start(const std::shared_ptr<Helper>& helper) {
   std::thread([helper] { helper->live(); }).detach();
-}
 #endif
+}
 
 // Helpers that wait for work, or have left since.
 class Waiting {
@@ -154,12 +202,7 @@ class Waiting {
         helper = std::move(helpers_.back());
         helpers_.pop_back();
       }
-      helper->give(body, context);
-      // One that would have to share this processor is of no use.
-      const int at = helper->waits_on.load(std::memory_order_relaxed);
-      const bool in_the_way = at != unknown && at == processor();
-      const auto next = in_the_way ? Helper::State::gone : Helper::State::asked;
-      if (helper->becomes(next, Helper::State::idle) && !in_the_way) return helper;
+      if (helper->takes(body, context)) return helper;
     }
   }
 
@@ -167,7 +210,7 @@ class Waiting {
   void put(std::shared_ptr<Helper> helper) {
     const std::lock_guard lock(mutex_);
     if (helpers_.size() >= room_for_) {
-      helper->becomes(Helper::State::gone, Helper::State::idle);
+      helper->leave();
     } else {
       helpers_.push_back(std::move(helper));
     }
@@ -179,7 +222,7 @@ class Waiting {
 #if defined(__unix__) || defined(__APPLE__)
     const auto before = [] {
       room().mutex_.lock();
-      for (const auto& helper : room().helpers_) helper->becomes(Helper::State::gone, Helper::State::idle);
+      for (const auto& helper : room().helpers_) helper->leave();
       room().helpers_.clear();
     };
     const auto after = [] { room().mutex_.unlock(); };
@@ -214,10 +257,9 @@ Helpers::Helpers(std::int64_t most, Body body, const void* context) {
 bool Helpers::done_within(std::chrono::milliseconds time) {
   while (!busy_.empty()) {
     // Who has not begun by now is not waited for.
-    if (!busy_.back()->becomes(Helper::State::gone, Helper::State::asked)) {
-      if (!busy_.back()->done_within(time)) return false;
-      Waiting::room().put(std::move(busy_.back()));
-    }
+    Helper& helper = *busy_.back();
+    if (!helper.becomes(Helper::State::idle, Helper::State::asked) && !helper.done_within(time)) return false;
+    Waiting::room().put(std::move(busy_.back()));
     busy_.pop_back();
   }
   return true;

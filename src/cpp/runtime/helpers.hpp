@@ -1,10 +1,10 @@
 // Threads that work beside the caller's, for one call at a time. The only place that starts a thread.
 //
 // A new thread takes 50 microseconds to begin, since a processor that sleeps has to be woken, and often it is put
-// where its caller is running and waits for that. Calls come in rows, such as those of a training step: so a helper
-// that has done its work looks out for more, giving way to whoever else wants to run, and ends after `linger`.
-// Nobody need know: nothing outlives that, helpers hold no lock while they wait, and a fork sends those that wait home.
-// One that has not begun when its caller is through (others' threads may spin where it should) only has to leave.
+// where its caller is running and waits for that. Calls come in rows: so a helper that has done its work looks out for
+// more, giving way to whoever else wants to run, then sleeps, and ends a second after. Nobody need know: nothing
+// outlives that, helpers hold no lock while they wait, and a fork sends those that wait home. One that has not begun
+// when its caller is through (others' threads may spin where it should) is no longer asked to.
 #pragma once
 
 #include <chrono>
