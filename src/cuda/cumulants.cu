@@ -276,7 +276,8 @@ struct Estimate {
     if (mine && lane == 0) put(values + row * order, found, all.center);
     if (errors == nullptr && replicates == nullptr) return;
 
-    double rest[width], mean[width] = {}, square[width] = {};
+    double rest[width];
+    numerics::Jackknife<width, double> jackknife;
     const auto estimate_without = [&](std::int64_t b) {
       Sums block;
       const double* from = blocks + b * size;
@@ -292,23 +293,22 @@ struct Estimate {
     for (std::int64_t b = lane; b < n_blocks; b += together) {
       estimate_without(b);
       if (mine && replicates != nullptr) put(replicates + (b * all_rows + row) * order, rest, all.center);
-      VFE_UNROLL
-      for (int r = 0; r < width; ++r) mean[r] += left_out[b].of_mean * (rest[r] - found[r]);
+      jackknife.center(left_out[b], rest, found);
     }
     if (errors == nullptr) return;
-    add_lanes(thread, together, mean);
+    add_lanes(thread, together, jackknife.mean);
+    add_lanes(thread, together, jackknife.size);
     for (std::int64_t b = lane; b < n_blocks; b += together) {
       if (n_blocks > together) estimate_without(b);  // else it is the one at hand
-      VFE_UNROLL
-      for (int r = 0; r < width; ++r) {
-        const double off = left_out[b].others * (rest[r] - found[r]) - mean[r];
-        square[r] += left_out[b].of_square * (off * off);
-      }
+      jackknife.add(left_out[b], rest, found);
     }
-    add_lanes(thread, together, square);
+    add_lanes(thread, together, jackknife.square);
+    add_lanes(thread, together, jackknife.fourth);
     VFE_UNROLL
-    for (int r = 0; r < width; ++r) square[r] = numerics::square_root(square[r]);
-    if (mine && lane == 0) put(errors + row * order, square, 0.0);
+    for (int r = 0; r < width; ++r) {
+      rest[r] = jackknife.error(jackknife.size[r], jackknife.square[r], jackknife.fourth[r]);
+    }
+    if (mine && lane == 0) put(errors + row * order, rest, 0.0);
   }
 
   VFE_DEVICE void put(double* to, const double (&found)[width], double center) const {

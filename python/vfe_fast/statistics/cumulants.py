@@ -39,7 +39,8 @@ class Cumulants:
         The estimates: mean, variance, third central moment, ...
     stderr : array, (..., order)
         Standard errors by the block jackknife: blocks of neighbors are left out in turn, so they hold for
-        samples that are correlated over much less than a block. nan where too few samples are left.
+        samples that are correlated over much less than a block. Times 1 + κ / (6 n_blocks), κ the kurtosis of
+        the pseudo-values (3 for a normal law; P. Hall 1988). nan where too few samples are left.
     n : int
         Samples.
     n_blocks : int
@@ -350,13 +351,18 @@ def blocks(n: int) -> npt.NDArray[np.float64]:
 def jackknife(values: Array, replicates: Array, counts: Array) -> Array:
     """Standard error of `values`, given estimates without each block: (n_blocks, *values.shape).
 
-    F. Busing, E. Meijer, R. van der Leeden, Statistics and Computing 9 (1999) 3.
+    F. Busing, E. Meijer, R. van der Leeden, Statistics and Computing 9 (1999) 3; widened as in the kernel.
     """
     others = (counts.sum() / counts - 1).reshape(-1, *[1] * values.ndim)  # n / m - 1
     with np.errstate(over="ignore", invalid="ignore"):
         off = replicates - values
         mean = (others / (others + 1) * off).sum(axis=0)
-        found: Array = np.sqrt(((others * off - mean) ** 2 / others).mean(axis=0))
+        size = np.abs(off).sum(axis=0)
+        size = np.where(size > 0, size, 1.0)
+        terms = ((others * off - mean) / size) ** 2 / (others * len(counts))
+        square = terms.sum(axis=0)
+        kurtosis = np.square(terms).sum(axis=0) / np.where(square > 0, square, 1.0) ** 2  # over their number
+        found: Array = size * np.sqrt(square) * (1 + kurtosis / 6)
     return found
 
 

@@ -327,7 +327,7 @@ def _summed(
     sizes = np.abs(terms)
     at_most = np.concatenate([sizes, np.full((*terms.shape[:-1], 2), np.inf)], axis=-1)
     rest = np.where(diverges[..., None], np.maximum(at_most[..., 1:-1], at_most[..., 2:]), rest)
-    off = sums_stderr**2 + rest**2
+    off = np.hypot(sums_stderr, rest)
     best = np.where(diverges[..., None] & ~seen_later, np.inf, off).argmin(axis=-1)
     noisy = significant[..., -1] == 0
     hidden = np.zeros_like(diverges)

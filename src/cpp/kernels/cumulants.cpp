@@ -428,23 +428,14 @@ struct Estimator {
       }
     }
     if (args.errors == nullptr) return;
-    Lanes mean[width] = {}, square[width] = {};
-    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-      for (int r = 0; r < width; ++r) mean[r] += without[b].of_mean * (left_out[b][r] - found[r]);
-    }
-    for (std::int64_t b = 0; b < args.n_blocks; ++b) {
-      for (int r = 0; r < width; ++r) {
-        const Lanes off = without[b].others * (left_out[b][r] - found[r]) - mean[r];
-        square[r] += without[b].of_square * (off * off);
-      }
-    }
-    double error[width][lanes];
-    __builtin_memcpy(error, square, sizeof error);
-    for (int r = 0; r < width; ++r) {
-      for (std::int64_t l = 0; l < lanes; ++l) error[r][l] = numerics::square_root(error[r][l]);
-    }
+    numerics::Jackknife<width, Lanes> jackknife;
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.center(without[b], left_out[b], found);
+    for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.add(without[b], left_out[b], found);
     for (std::int64_t l = 0; l < n_rows; ++l) {
-      for (std::int64_t r = 0; r < args.order; ++r) args.errors[(group * lanes + l) * args.order + r] = error[r][l];
+      for (std::int64_t r = 0; r < args.order; ++r) {
+        args.errors[(group * lanes + l) * args.order + r] =
+            jackknife.error(jackknife.size[r][l], jackknife.square[r][l], jackknife.fourth[r][l]);
+      }
     }
   }
 
