@@ -29,10 +29,15 @@ def run(options: Namespace) -> int:
         for name, bench in benches.items():
             for case in bench.cases(options.threads, options.quick):
                 print(f"{name}: {case.name} ...", file=sys.stderr, flush=True)
-                goal = goals.get(name, {}).get(case.name)
-                rows.append(
-                    measure(case, threads=options.threads, peaks=peaks, goal=goal, quick=options.quick)
+                goal = goals.get(name, {}).get(case.name, {})
+                row = measure(
+                    case,
+                    threads=options.threads,
+                    peaks=peaks,
+                    goals=goal if isinstance(goal, dict) else {"ratio": goal},
+                    quick=options.quick,
                 )
+                rows.append(row)
     except KeyboardInterrupt:
         interrupted = True
         print("interrupted", file=sys.stderr)

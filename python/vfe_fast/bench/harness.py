@@ -100,10 +100,11 @@ class Row:
         Time of the fastest rival over ours: above 1, ours is faster.
     peak_fraction : float or None
         Rate of ours over the peak.
-    goal : float or None
-        The ratio required.
-    met : bool or None
-        Whether `ratio` reaches `goal`.
+    goals : dict of str to float
+        What is required: the least ``"ratio"``, the least fraction of the ``"peak"``, or the least time of a
+        rival, by its name, over ours.
+    met : dict of str to bool
+        Whether each of these that could be measured is reached.
     peak : str
         Name of the peak.
     skipped : dict of str to str
@@ -117,8 +118,8 @@ class Row:
     rivals_s: dict[str, float]
     ratio: float | None
     peak_fraction: float | None
-    goal: float | None
-    met: bool | None
+    goals: dict[str, float]
+    met: dict[str, bool]
     peak: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -137,7 +138,12 @@ class Peak:
 
 
 def measure(
-    case: Case, *, threads: int, peaks: Mapping[str, Peak], goal: float | None = None, quick: bool = False
+    case: Case,
+    *,
+    threads: int,
+    peaks: Mapping[str, Peak],
+    goals: Mapping[str, float] | None = None,
+    quick: bool = False,
 ) -> Row:
     """Time a case: everybody warmed up and checked, then in turn, round after round.
 
@@ -149,8 +155,8 @@ def measure(
         Threads everybody was given; only noted.
     peaks : mapping of str to Peak
         Peaks of this machine, for the fraction reached.
-    goal : float, optional
-        Ratio to the fastest rival that is required.
+    goals : mapping of str to float, optional
+        What is required, as in `Row`.
     quick : bool
         Fewer rounds of shorter samples.
 
@@ -189,6 +195,9 @@ def measure(
     ours = medians.pop("")
     ratio = min(medians.values()) / ours if medians else None
     peak = peaks.get(case.peak)
+    fraction = case.work / case.repeats / ours / peak.rate if peak else None
+    found = {name: seconds / ours for name, seconds in medians.items()} | {"ratio": ratio, "peak": fraction}
+    goals = dict(goals or {})
     return Row(
         bench=case.bench,
         case=case.name,
@@ -196,9 +205,9 @@ def measure(
         ours_s=ours,
         rivals_s=medians,
         ratio=ratio,
-        peak_fraction=case.work / case.repeats / ours / peak.rate if peak else None,
-        goal=goal,
-        met=None if goal is None or ratio is None else ratio >= goal,
+        peak_fraction=fraction,
+        goals=goals,
+        met={name: value >= goals[name] for name in goals if (value := found.get(name)) is not None},
         peak=case.peak,
         skipped=skipped,
     )
@@ -259,8 +268,10 @@ def format_table(rows: Sequence[Row]) -> str:
                 "-" if row.ratio is None else f"{row.ratio:.2f}",
                 "-" if row.peak_fraction is None else f"{row.peak_fraction:.3f}",
                 row.peak,
-                "-" if row.goal is None else f"{row.goal:g}",
-                {True: "yes", False: "NO", None: "-"}[row.met],
+                ", ".join(f"{name} {goal:g}".removeprefix("ratio ") for name, goal in row.goals.items())
+                or "-",
+                ", ".join({True: "yes", False: "NO", None: "-"}[row.met.get(name)] for name in row.goals)
+                or "-",
             ]
         )
     return "\n".join([_align(lines), *_notes(rows)])
