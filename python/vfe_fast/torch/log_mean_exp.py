@@ -15,7 +15,9 @@ from .operator import once
 __all__ = ["cumulant_terms", "log_mean_exp"]
 
 
-def log_mean_exp(*log_factors: torch.Tensor, less: torch.Tensor | None = None) -> torch.Tensor:
+def log_mean_exp(
+    *log_factors: torch.Tensor, less: torch.Tensor | None = None, precision: torch.dtype | None = None
+) -> torch.Tensor:
     """ln of the mean over samples of weights, of which there are the logarithms.
 
     Parameters
@@ -24,12 +26,15 @@ def log_mean_exp(*log_factors: torch.Tensor, less: torch.Tensor | None = None) -
         Their sum is the logarithm of the weights,
     less : Tensor, (n_samples, batch), optional
         less this.
+    precision : torch.dtype, optional
+        Of what gradients go on to, if it is not theirs.
 
     Returns
     -------
     Tensor, (batch,)
     """
-    found: torch.Tensor = _LogMeanExp.apply(less, *log_factors)
+    eps = torch.finfo(log_factors[0].dtype if precision is None else precision).eps
+    found: torch.Tensor = _LogMeanExp.apply(eps**2, less, *log_factors)
     return found
 
 
@@ -42,7 +47,7 @@ def cumulant_terms(log_weights: torch.Tensor, order: int) -> torch.Tensor:
 class _LogMeanExp(torch.autograd.Function):
     """Shares are kept from the way there: the gradient is one product.
 
-    Shares below the square of their precision count as 0: they cannot be seen beside the others, and
+    Shares below `least`, the square of a precision, count as 0: they cannot be seen beside the others, and
     subnormal numbers in the gradients of networks make matrix products four times as slow.
 
     In NumPy, since PyTorch's exponential of a few thousand numbers wakes all its threads, which then stay on
@@ -51,7 +56,7 @@ class _LogMeanExp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, less: torch.Tensor | None, first: torch.Tensor, *rest: torch.Tensor
+        ctx: Any, least: float, less: torch.Tensor | None, first: torch.Tensor, *rest: torch.Tensor
     ) -> torch.Tensor:
         x = first.detach().numpy()
         for log_factor in rest:
@@ -63,7 +68,7 @@ class _LogMeanExp(torch.autograd.Function):
             shares = np.exp(x - top)
             total = shares.sum(axis=0)
             shares /= total
-            shares[shares < np.finfo(shares.dtype).eps ** 2] = 0
+            shares[shares < least] = 0
             ctx.save_for_backward(torch.from_numpy(shares), less, first, *rest)
             return torch.from_numpy(top + np.log(total / len(x)))
 
@@ -72,7 +77,7 @@ class _LogMeanExp(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         shares, _, *log_factors = ctx.saved_tensors
         by_factor = shares * gradient
-        return (-by_factor if ctx.needs_input_grad[0] else None, *(by_factor for _ in log_factors))
+        return (None, -by_factor if ctx.needs_input_grad[1] else None, *(by_factor for _ in log_factors))
 
 
 class _Cumulants(torch.autograd.Function):

@@ -304,7 +304,8 @@ class Renyi(_Objective):
         # In float64, since what is left of ln of the mean near alpha = 1 is divided by a small number.
         value = log_w.mean(0)
         if power != 0:
-            value = (log_mean_exp(power * log_w.double()) / power).to(log_w.dtype)
+            mean = log_mean_exp(power * log_w.double(), precision=log_w.dtype)
+            value = (mean / power).to(log_w.dtype)
         value = draw.temperature * value
         return Bound(value, "upper_bound" if self.alpha >= 0 else None)
 
