@@ -285,6 +285,29 @@ def test_exact_laws() -> None:
         assert (np.abs(found.values - expected) < 4.9 * found.stderr).all(), name
 
 
+def test_exact_laws_by_weights() -> None:
+    """All eight orders: laws on a few points, and Gauss's points with the first 16 moments of two others."""
+    orders, p = np.arange(1, 9), 0.3
+    gamma, hermite = np.polynomial.laguerre.laggauss(12), np.polynomial.hermite_e.hermegauss(12)
+    counts = np.arange(40)
+    two_levels = [np.polynomial.Polynomial([0, 1])]  # in p
+    for _ in orders[1:]:
+        two_levels.append(np.polynomial.Polynomial([0, 1, -1]) * two_levels[-1].deriv())
+    laws = {
+        "gamma": (gamma[0], gamma[0] * gamma[1], 2.0 * np.array([math.factorial(r - 1) for r in orders])),
+        "normal": (hermite[0] + 2.0, hermite[1], np.array([2.0, 1, 0, 0, 0, 0, 0, 0])),
+        "poisson": (counts, np.array([3.0**k / math.factorial(k) for k in counts]), np.full(8, 3.0)),
+        "two levels": (np.array([0, 1]), np.array([1 - p, p]), np.array([kappa(p) for kappa in two_levels])),
+    }
+    for name, (x, weights, expected) in laws.items():
+        found = cumulants(x.astype(float), weights=weights, unbiased=False).values
+        spread = np.abs(x - expected[0])[:, None] ** orders
+        terms = np.abs(expected) + np.average(
+            spread, axis=0, weights=weights
+        )  # rounding is small beside these
+        assert (np.abs(found - expected) < 1e-13 * terms).all(), name
+
+
 def test_energies_of_an_ising_model() -> None:
     """Cumulants of E under p ~ exp(-beta E) are (-1)^r times derivatives of ln Z."""
     rng = np.random.default_rng(2)
@@ -294,10 +317,10 @@ def test_energies_of_an_ising_model() -> None:
     energy = model.energy(spins)
     with mp.workdps(50):
         levels = [mp.mpf(float(e)) for e in energy]
-        series = mp.taylor(lambda b: mp.log(mp.fsum(mp.exp(-b * e) for e in levels)), mp.mpf("0.4"), 6)
+        series = mp.taylor(lambda b: mp.log(mp.fsum(mp.exp(-b * e) for e in levels)), mp.mpf("0.4"), 8)
         expected = np.array([float((-1) ** r * c * mp.factorial(r)) for r, c in enumerate(series)][1:])
     weights = np.exp(-0.4 * (energy - energy.min()))
-    found = cumulants(energy, order=6, weights=weights, unbiased=False).values
+    found = cumulants(energy, order=8, weights=weights, unbiased=False).values
     np.testing.assert_allclose(found, expected, rtol=1e-8)
     assert vf.free_energy.exact(model, beta=0.4, moments=True).moments.energy == pytest.approx(
         found[0], rel=1e-12
