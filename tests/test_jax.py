@@ -19,7 +19,7 @@ from test_reparameterize import DTYPES, FAMILIES, options, parameters
 jax = pytest.importorskip("jax")
 vfj = pytest.importorskip("vfe_fast.jax", exc_type=ImportError)
 
-DOC = Path(__file__).parents[1] / "docs" / "reparameterize.md"
+DOCS = Path(__file__).parents[1] / "docs"
 KEY = (2**31 + 5) << 32 | 11
 FRAMES = pytest.mark.parametrize("jit", [False, True], ids=["at once", "jit"])
 
@@ -252,14 +252,31 @@ def test_without_jax() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_documented_example() -> None:
-    """What docs/reparameterize.md shows runs, and learns."""
-    blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+def example(page: str) -> dict[str, Any]:
+    """What the example of a page leaves."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     (code,) = (block for block in blocks if "vfe_fast.jax" in block)
     names: dict[str, Any] = {}
-    exec(compile(code, "reparameterize.md", "exec"), names)
+    exec(compile(code, page, "exec"), names)
+    return names
+
+
+def test_documented_example() -> None:
+    """What docs/reparameterize.md shows runs, and learns."""
+    names = example("reparameterize.md")
     loss, x, w, v = (names[name] for name in ("loss", "x", "w", "v"))
     assert loss(w, v, x, 1000) < 0.65 * loss(0 * w, 0 * v, x, 1000)  # what they have in common is learned
+
+
+def test_documented_autoencoder() -> None:
+    """That of docs/vae.md learns, and stays near -ln p(x), a normal law's, of the decoder it has learned."""
+    names = example("vae.md")
+    x, decoder = (np.asarray(a, np.float64) for a in (names["x"], names["weights"]["decoder"]))
+    covariance = decoder.T @ decoder + np.eye(20)
+    truth = 0.5 * ((x @ np.linalg.inv(covariance) * x).sum(1).mean() + np.linalg.slogdet(covariance)[1])
+    losses = np.array(names["losses"]) + 1.5 * np.log(2 * np.pi)  # left out of ln p(z), 20 of ln p(x|z)
+    assert losses[:10].mean() - losses[-10:].mean() > 2
+    assert truth < losses[-10:].mean() < truth + 0.3
 
 
 @FRAMES

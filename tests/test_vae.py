@@ -5,7 +5,9 @@ Statistical checks have fixed seeds; a false alarm of each would have a probabil
 
 from __future__ import annotations
 
+import itertools
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -1056,19 +1058,53 @@ def test_pictures_of_any_model(tmp_path: Path, categories: bool) -> None:
     assert (tmp_path / "vae.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_both_directions_of_a_divergence() -> None:
-    """The figure's numbers against sums in units of each law, and the normal law of the target's moments."""
-    import runpy
-
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What docs/figures/vae.py defines."""
     pytest.importorskip("matplotlib")
     figures = Path(__file__).parents[1] / "docs" / "figures"
-    sys.path.insert(0, str(figures))
-    try:
-        names = runpy.run_path(str(figures / "vae.py"))
-    finally:
-        sys.path.remove(str(figures))
+    monkeypatch.syspath_prepend(str(figures))
+    return runpy.run_path(str(figures / "vae.py"))
+
+
+def test_corrections_where_the_truth_is_known(figure: dict[str, Any]) -> None:
+    """RBMs whose ln Z is known: weak couplings gain a power an order, strong ones no more than some factors.
+
+    And the median of two errors, by cumulants of V = -E - ln q of all states in float64.
+    """
+    found = figure["compute"](small=True)
+    weak, strong = np.transpose(
+        [found["errors"][name] for name in ("bound", "order 2", "order 4", "order 6")]
+    )
+    assert (weak[:-1] > 10 * weak[1:]).all()
+    assert (strong[:-1] > strong[1:]).all()
+    assert strong[3] > strong[0] / 100
+    assert found["errors"]["IWAE-50"][0] < weak[0] / 3
+
+    states = np.array(list(itertools.product([0, 1], repeat=14)))
+    v, h = states[:, :8], states[:, 8:]
+    expected = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        w, b, c = rng.normal(size=(8, 6)), rng.normal(size=8) - 0.5, rng.normal(size=6)
+        rbm = vf.BernoulliRBM(w, b, c)
+        minus_energy = ((v @ w) * h).sum(axis=1) + v @ b + h @ c
+        q = vf.free_energy.mean_field(rbm, rng=seed).details
+        m = np.concatenate([q["visible"], q["hidden"]])
+        share = np.where(states == 1, m, 1 - m).prod(axis=1)
+        log_w = minus_energy - np.log(share)
+        mean = share @ log_w
+        second, third, fourth = (share @ (log_w - mean) ** p for p in (2, 3, 4))
+        order_4 = mean + second / 2 + third / 6 + (fourth - 3 * second**2) / 24
+        truth = np.logaddexp.reduce(minus_energy)
+        expected.append([abs(s - truth) for s in (mean, mean + second / 2, order_4)])
+    np.testing.assert_allclose(strong[:3], np.median(expected, axis=0), rtol=1e-6)
+
+
+def test_both_directions_of_a_divergence(figure: dict[str, Any]) -> None:
+    """The figure's numbers against sums in units of each law, and the normal law of the target's moments."""
     x = np.linspace(-14, 14, 7001)
-    fits = names["directions"](x)
+    fits = figure["directions"](x)
     weights, means, widths = np.array([0.6, 0.4]), np.array([-2.0, 1.5]), np.array([0.5, 0.8])
     points = np.linspace(-12, 12, 20_001)
     share = np.exp(-(points**2) / 2)
