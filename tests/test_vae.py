@@ -263,6 +263,50 @@ def test_gradients_of_weights_that_do_not_count_are_zero(name: str) -> None:
     torch.testing.assert_close(found[counted].double(), expected[counted], rtol=3e-6, atol=0.0)
 
 
+def bernoulli_logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Means of units, and logits of three samples of two rows."""
+    torch.manual_seed(5)
+    return torch.rand(2, 7, dtype=F64), (3 * torch.randn(3, 2, 7, dtype=F64)).requires_grad_()
+
+
+def test_bernoulli_units_by_the_kernel() -> None:
+    """Values, first and second derivatives; kept in the dtype of the logits."""
+    x, logits = bernoulli_logits()
+    log_prob = vft.Bernoulli().log_prob
+    expected = -torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, x.expand_as(logits), reduction="none"
+    ).sum(-1)
+    torch.testing.assert_close(log_prob(x, logits), expected, rtol=1e-14, atol=0.0)
+    assert "BernoulliLogProb" in type(log_prob(x, logits).grad_fn).__name__
+    assert torch.autograd.gradcheck(lambda y: log_prob(x, y), logits)
+    assert torch.autograd.gradgradcheck(lambda y: log_prob(x, y), logits)
+    assert log_prob(x.float(), logits.float()).dtype == torch.float32
+    with torch.no_grad():
+        assert not log_prob(x, logits).requires_grad
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
+def test_bernoulli_units_of_which_more_is_asked() -> None:
+    """Derivatives by x, forward ones, maps, other layouts and dtypes: PyTorch's loops, the same numbers."""
+    x, logits = bernoulli_logits()
+    log_prob = vft.Bernoulli().log_prob
+    expected = log_prob(x, logits)
+    moved = x.clone().requires_grad_()
+    (by_x,) = torch.autograd.grad(log_prob(moved, logits).sum(), moved)
+    torch.testing.assert_close(by_x, logits.sum(0))
+    apart = torch.stack([logits, logits], -1)[..., 0]
+    rest = [log_prob(x, apart), torch.func.vmap(lambda y: log_prob(x, y[None])[0])(logits)]
+    for found in rest:
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
+    _, slope = torch.func.jvp(lambda y: log_prob(x, y), (logits,), (torch.ones_like(logits),))
+    torch.testing.assert_close(slope, (x - torch.sigmoid(logits)).sum(-1))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits.detach(), torch.ones_like(logits))
+        tangent = torch.autograd.forward_ad.unpack_dual(log_prob(x, dual)).tangent
+    torch.testing.assert_close(tangent, slope)
+    assert log_prob(x.bfloat16(), logits.bfloat16()).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -49,6 +49,8 @@ __all__: list[str] = [
     "let_cuda_stream_wait",
     "log",
     "log1p_unit",
+    "log_likelihood",
+    "log_likelihood_backward",
     "noise",
     "noise_float32",
     "normal_float32",
@@ -527,6 +529,23 @@ def log1p_unit(
 ) -> numpy.ndarray:
     """
     ln(1 + x) for 0 <= x <= 1.
+    """
+
+def log_likelihood(
+    logits: numpy.ndarray, x: numpy.ndarray, num_threads: typing.SupportsInt | typing.SupportsIndex
+) -> numpy.ndarray:
+    """
+    ln p(x | z) of units with means in [0, 1], given logits (n_samples, n_rows, n_units).
+    """
+
+def log_likelihood_backward(
+    logits: numpy.ndarray,
+    x: numpy.ndarray,
+    grad: numpy.ndarray,
+    num_threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.ndarray:
+    """
+    Its gradient by the logits, given that by ln p(x | z).
     """
 
 def noise(

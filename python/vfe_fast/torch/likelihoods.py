@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax, one_hot, softmax, softplus
 
+from .. import _core
 from ..arguments import count, real
+from .operator import has_tangent, is_plain
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Gaussian"]
 
@@ -45,6 +47,9 @@ class Bernoulli(nn.Module):
         Tensor, (n_samples, batch)
         """
         _fits(self, x, output)
+        if _for_kernel(x, output):
+            found: torch.Tensor = _BernoulliLogProb.apply(x, output)
+            return found
         # Half the time of binary_cross_entropy_with_logits; the threshold is where float64 ends, too.
         return torch.linalg.vecdot(output, x) - softplus(output, threshold=40).sum(-1)
 
@@ -59,6 +64,39 @@ class Bernoulli(nn.Module):
     def options(self) -> dict[str, Any]:
         """What makes the same likelihood once more, for files."""
         return {}
+
+
+def _for_kernel(x: torch.Tensor, output: torch.Tensor) -> bool:
+    """Whether these are arrays that the kernel reads, and nobody asks for more than one derivative by one."""
+    return (
+        is_plain(x)
+        and is_plain(output)
+        and output.dtype == x.dtype
+        and output.dtype in (torch.float32, torch.float64)
+        and output.ndim == 3
+        and x.shape == output.shape[1:]
+        and not x.requires_grad
+        and x.is_contiguous()
+        and output.is_contiguous()
+        and not has_tangent(output)
+    )
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """The kernel of `Bernoulli`, an eighth of PyTorch's time; second derivatives are PyTorch's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, output)
+        return torch.from_numpy(_core.log_likelihood(output.detach().numpy(), x.numpy(), 0))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        x, output = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, gradient[..., None] * (x - torch.sigmoid(output))
+        arrays = output.detach().numpy(), x.numpy(), gradient.contiguous().numpy()
+        return None, torch.from_numpy(_core.log_likelihood_backward(*arrays, 0))
 
 
 class Gaussian(nn.Module):

@@ -89,7 +89,7 @@ def reparameterize(
         None if temperature is None else real(temperature, "temperature"), _signed(rng),
         count(row_offset, "row_offset", 0), threads(num_threads),
     )  # fmt: skip
-    plain = _is_plain(mu)
+    plain = is_plain(mu)
     if not (plain or torch.compiler.is_compiling()):
         _refuse_tangents(mu, log_var)
     sample, kl, log_q = _Call.apply(*arguments) if plain else _forward(*arguments)
@@ -110,10 +110,15 @@ def _check(x: Any, name: str) -> None:
         raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}")
 
 
+def has_tangent(x: torch.Tensor) -> bool:
+    """Whether a forward derivative goes with it."""
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
 def _refuse_tangents(*tensors: torch.Tensor | None) -> None:
     """Of forward mode, for which PyTorch would take an operator's derivative for 0."""
     for x in tensors:
-        if x is not None and forward_ad.unpack_dual(x).tangent is not None:
+        if x is not None and has_tangent(x):
             raise RuntimeError("mu, log_var: expected tensors without tangents, got a forward derivative")
 
 
@@ -233,7 +238,7 @@ torch.library.register_autograd("vfe_fast::reparameterize", _differentiate, setu
 torch.library.register_autograd("vfe_fast::reparameterize_backward", _refuse, lib=_library)
 
 
-def _is_plain(mu: torch.Tensor) -> bool:
+def is_plain(mu: torch.Tensor) -> bool:
     """Whether nothing traces, compiles or transforms what is called."""
     return (
         type(mu) in (torch.Tensor, torch.nn.Parameter)
@@ -356,7 +361,7 @@ def draw_with_log_prior(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """Sample, KL, log q and the log density of the prior N(0, 1); None where only the operator will do."""
     compiling = torch.compiler.is_compiling()
-    if not (compiling or _is_plain(mu)):
+    if not (compiling or is_plain(mu)):
         return None
     _check(mu, "mu")
     _check(log_var, "log_var")

@@ -16,6 +16,7 @@
 #include "../kernels/gaussian_gibbs.hpp"
 #include "../kernels/gibbs.hpp"
 #include "../kernels/hamiltonian.hpp"
+#include "../kernels/likelihood.hpp"
 #include "../kernels/pair_sums.hpp"
 #include "../kernels/product.hpp"
 #include "../kernels/random.hpp"
