@@ -957,10 +957,11 @@ def test_parameters_that_are_slices_are_trained() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # which the compiler looks at
-def test_compiled_networks_are_called_and_give_the_same() -> None:
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_compiled_networks_are_called_and_give_the_same(likelihood: str) -> None:
     """The objective and its gradients, by a compiler that compiles nothing; both parts go through it."""
     torch.manual_seed(3)
-    vae = vft.VAE.mlp(30, 4, hidden=(20,))
+    vae = vft.VAE.mlp(30, 4, hidden=(20,), likelihood=likelihood)
     x = torch.bernoulli(torch.full((7, 30), 0.4))
     parts = []
 

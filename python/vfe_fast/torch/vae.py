@@ -21,7 +21,7 @@ from ..brief import brief
 from ..random import seed
 from ..sampling.reparameterize import split_prior
 from .densities import log_density, standard_normal_log_density
-from .likelihoods import LIKELIHOODS, Categorical
+from .likelihoods import LIKELIHOODS, Bernoulli, Categorical
 from .networks import convolutional, mlp, sizes
 from .operator import draw_with_log_prior, reparameterize
 
@@ -326,7 +326,7 @@ class VAE(nn.Module):
         return found
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Have the networks compiled by `torch.compile`, the decoder together with the likelihood.
+        """Have the networks compiled by `torch.compile`; and the likelihood, unless a kernel computes it.
 
         That takes PyTorch half a minute in the first steps, and pays where there are many samples a row.
 
@@ -336,6 +336,8 @@ class VAE(nn.Module):
             Of `torch.compile`.
         """
         self.encoder.compile(*args, **kwargs)
+        if isinstance(self.likelihood, Bernoulli):
+            return self.decoder.compile(*args, **kwargs)
         compiled = torch.compile(type(self)._log_likelihood, *args, **kwargs)
         self._log_likelihood = functools.partial(compiled, self)  # type: ignore[method-assign]
 
