@@ -316,7 +316,7 @@ class VAE(nn.Module):
         return Draw(z, log_q, log_prior, log_likelihood, kl, kl_kind, self.temperature, before)
 
     def _log_likelihood(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        output = self.decoder(z)
+        output = self._decoded(z)
         found: torch.Tensor = self.likelihood.log_prob(x, output)
         if found.shape != z.shape[:-1]:
             raise ValueError(
@@ -324,6 +324,10 @@ class VAE(nn.Module):
                 f"got {tuple(output.shape)}, and of the likelihood {tuple(found.shape)}"
             )
         return found
+
+    def _decoded(self, z: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.decoder(z)
+        return output
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have the networks compiled by `torch.compile`; and the likelihood, unless a kernel computes it.
@@ -336,10 +340,10 @@ class VAE(nn.Module):
             Of `torch.compile`.
         """
         self.encoder.compile(*args, **kwargs)
-        if isinstance(self.likelihood, Bernoulli):
-            return self.decoder.compile(*args, **kwargs)
-        compiled = torch.compile(type(self)._log_likelihood, *args, **kwargs)
-        self._log_likelihood = functools.partial(compiled, self)  # type: ignore[method-assign]
+        # Not the modules' own `compile`, which leaves a Sequential as it is.
+        name = "_decoded" if isinstance(self.likelihood, Bernoulli) else "_log_likelihood"
+        compiled = torch.compile(getattr(type(self), name), *args, **kwargs)
+        setattr(self, name, functools.partial(compiled, self))
 
     def _point(self, x: torch.Tensor, mu: torch.Tensor) -> Draw:
         z = self.without_noise(mu)[None]
