@@ -110,6 +110,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(vf.__file__).parents[1])}
 
 
+def outcome(code: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a process of its own; warnings are errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("label", LONG_CALLS)
 def test_ctrl_c_stops_a_long_kernel(label: str, num_threads: int) -> None:
@@ -206,15 +219,7 @@ def test_fork_after_a_threaded_call() -> None:
         assert [work(seed) for seed in range(4)] == expected
         print("same")
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "same\n", "")
+    assert outcome(code) == (0, "same\n", "")
 
 
 @pytest.mark.parametrize("seconds", [0, 0.005])
@@ -237,15 +242,7 @@ def test_fork_while_helpers_wait(seconds: float) -> None:
             os._exit(int(found != expected))
         assert os.waitpid(child, 0)[1] == 0 and found == expected
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(seconds)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert outcome(code, str(seconds)) == (0, "", "")
 
 
 def test_helpers_that_have_not_begun() -> None:
@@ -271,15 +268,7 @@ def test_helpers_that_have_not_begun() -> None:
     while tasks.is_dir() and len(list(tasks.iterdir())) > before:
         assert time.monotonic() < deadline
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert outcome(code) == (0, "", "")
 
 
 def test_a_call_leaves_no_thread_behind() -> None:
@@ -349,15 +338,7 @@ def test_helpers_that_sleep_are_woken() -> None:
         seen |= set(os.listdir("/proc/self/task"))
     print(0 < len(seen - before) < 10)  # one, unless others hold it up
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert outcome(code) == (0, "True\n", "")
 
 
 def test_concurrent_calls() -> None:
