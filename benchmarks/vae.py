@@ -115,7 +115,7 @@ def run(
             result = vft.evaluate(vae, valid[:LOOK_ROWS], n_samples=LOOK_SAMPLES, rng=7)
             curve.append([*passed.values(), float(result.nll.mean())])
             for what, limit in limits.items():
-                better = what not in best or curve[-1][2] < curve[best[what]][2]
+                better = curve[-1][2] < (curve[best[what]][2] if what in best else math.inf)
                 if limit is not None and passed[what] <= limit and better:
                     best[what] = len(curve) - 1
                     states[len(curve) - 1] = copy.deepcopy(vae.state_dict())
@@ -129,6 +129,7 @@ def run(
             vae, train, objective=objective, n_epochs=10**6, batch_size=setting.batch_size,
             learning_rate=setting.rate, rng=seed, callback=look,
         )  # fmt: skip
+        raise KeyboardInterrupt  # which `fit` takes for a wish to end it
     found = {
         "data": options.name, "number": number, "objective": name, "seed": seed, "limits": limits,
         "curve": curve, "samples": options.samples, "seconds": time.perf_counter() - begun,
@@ -158,14 +159,17 @@ def report(runs: list[dict[str, Any]]) -> None:
 
     print("Means over seeds (deviations between them) of the test set; less: the same seed's ELBO.")
     print(f"{'objective':<34}{'equal':<8}{'-ln p(x)':>17}{'less':>17}{'-ELBO':>20}  best epoch  seeds")
-    of_elbo = {r["seed"]: r for r in runs if r["number"] == 0}
+    of_elbo = {
+        (r["seed"], what): r[what]["nll"] for r in runs for what in EQUAL if r["number"] == 0 and what in r
+    }
     for number in sorted({r["number"] for r in runs}):
         of = [r for r in runs if r["number"] == number]
         for what in EQUAL:
             there = [r for r in of if what in r]
             if not there:
                 continue
-            less = [r[what]["nll"] - of_elbo[r["seed"]][what]["nll"] for r in there if r["seed"] in of_elbo]
+            keys = [(r["seed"], what) for r in there]
+            less = [r[what]["nll"] - of_elbo[k] for r, k in zip(there, keys, strict=True) if k in of_elbo]
             columns = [r[what]["nll"] for r in there], less or [math.nan], [r[what]["elbo"] for r in there]
             epoch = statistics.mean(r[what]["epoch"] for r in there)
             print(
@@ -196,6 +200,8 @@ def main() -> None:
         return report([r for r in lines if r["data"] == options.name])
     if options.epochs is None and options.seconds is None:
         options.epochs = 40
+    if options.epochs is not None and options.epochs < options.every:
+        parser.error(f"--epochs: expected at least --every ({options.every}), got {options.epochs}")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
         os.environ["VFE_NUM_THREADS"] = str(options.threads)

@@ -272,30 +272,106 @@ def test_helpers_that_have_not_begun() -> None:
 
 
 def test_a_call_leaves_no_thread_behind() -> None:
-    tasks = Path("/proc/self/task")
-    if not tasks.is_dir():
+    if not Path("/proc/self/task").is_dir():
         pytest.skip("no /proc here")
-    rbm = random_rbm(100, 80, scale=0.1)
-    v = np.zeros((2000, 100), dtype=np.uint8)
-    before = len(list(tasks.iterdir()))
-    most = before
+    code = """
+    import os
+    import threading
+    import time
+    import numpy as np
+    import vfe_fast as vf
 
-    def watch(done: threading.Event) -> None:
-        nonlocal most
+    rng = np.random.default_rng(0)
+    rbm = vf.BernoulliRBM(0.1 * rng.normal(size=(100, 80)), rng.normal(size=100), rng.normal(size=80))
+    before = len(os.listdir("/proc/self/task"))
+    most, done = before, threading.Event()
+
+    def watch():
+        global most
         while not done.is_set():
-            most = max(most, len(list(tasks.iterdir())))
+            most = max(most, len(os.listdir("/proc/self/task")))
 
-    done = threading.Event()
-    watcher = threading.Thread(target=watch, args=(done,))
+    watcher = threading.Thread(target=watch)
     watcher.start()
-    vf.gibbs(rbm, v, 300, rng=0, num_threads=4)
+    vf.gibbs(rbm, np.zeros((2000, 100), dtype=np.uint8), 300, rng=0, num_threads=4)
     done.set()
     watcher.join()
     assert most > before + 1  # besides the watcher: the call did use threads
     deadline = time.monotonic() + 5
-    while len(list(tasks.iterdir())) > before and time.monotonic() < deadline:
-        time.sleep(0.01)  # a joined thread leaves /proc a moment later
-    assert len(list(tasks.iterdir())) <= before
+    while len(os.listdir("/proc/self/task")) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    """
+    assert outcome(code) == (0, "", "")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01])
+def test_blocked_signals_do_not_come_to_helpers(seconds: float) -> None:
+    """They would end the process, or interrupt what must not be interrupted."""
+    if not hasattr(signal, "pthread_sigmask"):
+        pytest.skip("needs signal.pthread_sigmask")
+    code = """
+    import os
+    import signal
+    import sys
+    import time
+    import vfe_fast as vf
+
+    for _ in range(5):
+        vf.random.normal(1_000_000, rng=1, num_threads=2)
+        time.sleep(float(sys.argv[1]))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGINT})
+        for number in (signal.SIGUSR1, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            assert number in signal.sigpending()
+            assert signal.sigwait({number}) == number
+    """
+    assert outcome(code, str(seconds)) == (0, "", "")
+
+
+def test_a_fork_ends_helpers_first() -> None:
+    """Python 3.12 warns of forks of a process that has threads, by the number that the system counts."""
+    if not Path("/proc/self/stat").is_file():
+        pytest.skip("no /proc here")
+    code = """
+    import os
+    import time
+    import vfe_fast as vf
+
+    for _ in range(20):
+        vf.random.normal(1_000_000, rng=1, num_threads=3)
+        time.sleep(0.005)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        with open("/proc/self/stat") as file:
+            n_threads = file.read().rpartition(")")[2].split()[17]
+        assert n_threads == "1", n_threads
+        os.waitpid(child, 0)
+    """
+    assert outcome(code) == (0, "", "")
+
+
+def test_helpers_go_where_their_caller_may() -> None:
+    """Also one that fell asleep before its caller was bound to one processor."""
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs sched_setaffinity and two processors")
+    code = """
+    import os
+    import time
+    import vfe_fast as vf
+
+    processors = os.sched_getaffinity(0)
+    for _ in range(10):
+        os.sched_setaffinity(0, processors)
+        vf.random.normal(1_000_000, rng=1, num_threads=2)
+        time.sleep(0.01)
+        os.sched_setaffinity(0, {min(processors)})
+        vf.random.normal(8_000_000, rng=1, num_threads=2)
+        for task in os.listdir("/proc/self/task"):
+            assert os.sched_getaffinity(int(task)) == {min(processors)}
+    """
+    assert outcome(code) == (0, "", "")
 
 
 @pytest.mark.parametrize("seconds", [0, 0.002])

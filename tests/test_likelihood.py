@@ -35,10 +35,19 @@ def test_against_the_formulas(target: str, shape: tuple[int, int, int], dtype: A
     wide = logits.astype(np.longdouble)
     expected = (x * wide - np.logaddexp(0, wide)).sum(axis=-1)
     eps = np.finfo(dtype).eps / 2
-    terms = (70 * (np.abs(x * wide) + np.abs(wide)) + 5).sum(axis=-1)
+    terms = (70 + shape[2] / 512) * (np.abs(x * wide) + np.abs(wide) + 1).sum(axis=-1)
     assert (np.abs(found - expected) <= eps * (np.abs(expected) + terms)).all()
     slope = grad[..., None] * (x - 1 / (1 + np.exp(-wide)))
     assert (np.abs(gradient - slope) <= 6 * eps * np.abs(grad[..., None])).all()
+
+
+@pytest.mark.parametrize("logit", [0.0, 0.7])
+def test_rounding_of_rows_that_are_all_alike(logit: float) -> None:
+    """Which always goes the same way."""
+    n = 512_000
+    found = _core.log_likelihood(np.full((1, 1, n), logit), np.zeros((1, n)), 1)[0, 0]
+    expected = -n * np.log1p(np.exp(np.longdouble(logit)))
+    assert abs(found - expected) <= 2.0**-53 * (abs(expected) + (70 + n / 512) * n * (logit + 1))
 
 
 def test_in_float32_as_good_as_its_rounding() -> None:

@@ -300,10 +300,19 @@ def test_bernoulli_units_of_which_more_is_asked() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
     _, slope = torch.func.jvp(lambda y: log_prob(x, y), (logits,), (torch.ones_like(logits),))
     torch.testing.assert_close(slope, (x - torch.sigmoid(logits)).sum(-1))
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(logits.detach(), torch.ones_like(logits))
-        tangent = torch.autograd.forward_ad.unpack_dual(log_prob(x, dual)).tangent
-    torch.testing.assert_close(tangent, slope)
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        dual = forward.make_dual(logits.detach(), torch.ones_like(logits))
+        torch.testing.assert_close(forward.unpack_dual(log_prob(x, dual)).tangent, slope)
+        dual = forward.make_dual(x, torch.ones_like(x))
+        torch.testing.assert_close(
+            forward.unpack_dual(log_prob(dual, logits.detach())).tangent, logits.sum(-1).detach()
+        )
+    rows = torch.autograd.functional.jacobian(lambda y: log_prob(x, y).sum(0), logits, vectorize=True)
+    expected = torch.autograd.functional.jacobian(lambda y: log_prob(x, y).sum(0), logits)
+    torch.testing.assert_close(rows, expected)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda y: log_prob(x, y))(0 * logits.detach())
+    torch.testing.assert_close(traced(logits.detach()), log_prob(x, logits.detach()))
     assert log_prob(x.bfloat16(), logits.bfloat16()).dtype == torch.bfloat16
 
 

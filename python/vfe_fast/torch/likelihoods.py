@@ -78,7 +78,7 @@ def _for_kernel(x: torch.Tensor, output: torch.Tensor) -> bool:
         and not x.requires_grad
         and x.is_contiguous()
         and output.is_contiguous()
-        and not has_tangent(output)
+        and not (has_tangent(x) or has_tangent(output))
     )
 
 
@@ -93,7 +93,7 @@ class _BernoulliLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
         x, output = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not is_plain(gradient):
             return None, gradient[..., None] * (x - torch.sigmoid(output))
         arrays = output.detach().numpy(), x.numpy(), gradient.contiguous().numpy()
         return None, torch.from_numpy(_core.log_likelihood_backward(*arrays, 0))

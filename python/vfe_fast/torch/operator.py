@@ -245,6 +245,8 @@ def is_plain(mu: torch.Tensor) -> bool:
         and mu.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._functorch.is_legacy_batchedtensor(mu)
     )
 
 

@@ -2,7 +2,8 @@
 //
 //   kappa_r = d^r/dt^r ln <e^(t x)> at t = 0,   biased: <.> is the (weighted) mean; unbiased: E[estimate] = kappa_r
 //   stderr: the block jackknife, leaving out each of n_blocks runs of neighbors in turn (F. Busing, E. Meijer,
-//           R. van der Leeden, Statistics and Computing 9 (1999) 3, for blocks of unequal size)
+//           R. van der Leeden, Statistics and Computing 9 (1999) 3, for blocks of unequal size), times
+//           1 + kappa / (6 n_blocks), the kurtosis of its pseudo-values (P. Hall, Annals of Statistics 16 (1988) 927)
 //
 // Shapes: row (i_0, ..., i_(n_dims-1)) has its element k at data + sum_d i_d strides[d] + k stride bytes; rows are
 // counted with the last index fastest. Weights, if any, are float64 and laid out alike, with strides of their own (0 to

@@ -3,9 +3,9 @@
 //   ln p = sum_i x_i l_i - ln(1 + e^l_i),     its gradient by l_i, times that of what it goes into: g (x_i -
 //   sigmoid(l_i))
 //
-// Precision: ln p in the dtype of the logits, |error| <= eps (|ln p| + sum_i (70 (|x_i l_i| + |l_i|) + 5)), eps = 2^-24
-// or 2^-53; of the gradient 6 eps |g|. e^-|l| below e^-87 (float32) or e^-700 counts as 0. The same bits for any
-// num_threads and instruction set.
+// Precision: ln p in the dtype of the logits, |error| <= eps (|ln p| + (70 + n_units / 512) sum_i (|x_i l_i| + |l_i| +
+// 1)), eps = 2^-24 or 2^-53; of the gradient 6 eps |g|. e^-|l| below e^-87 (float32) or e^-700 counts as 0. The same
+// bits for any num_threads and instruction set.
 #pragma once
 
 #include "rbm.hpp"

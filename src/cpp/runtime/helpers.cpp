@@ -11,9 +11,11 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <signal.h>
 #endif
 #ifdef __linux__
 #include <sched.h>
+#include <time.h>
 #endif
 
 namespace vfe::runtime {
@@ -23,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto linger = std::chrono::microseconds(100);   // awake
 constexpr auto stay = std::chrono::seconds(1);            // asleep
+constexpr long farewell = 20'000'000;                     // nanoseconds that a fork waits for those it sends home
 constexpr auto look_out = std::chrono::microseconds(50);  // of a caller whose helpers are about to end
 
 constexpr int unknown = -1;
@@ -62,7 +65,7 @@ class Elsewhere {
     cpu_set_t others = allowed_;
     CPU_CLR(processor(), &others);
     sent_ = CPU_COUNT(&others) > 0;
-    if (sent_) to(others);
+    to(sent_ ? others : allowed_);
   }
   void arrive() {
     if (sent_) sched_setaffinity(0, sizeof allowed_, &allowed_);
@@ -79,7 +82,7 @@ class Elsewhere {
 
 // Its caller owns what is not atomic, but for the time from `asked` to `idle`.
 struct Helper {
-  enum class State { asked, busy, idle, gone };
+  enum class State { asked, busy, idle, gone, sent_home };  // the last by a fork, which waits for it
 
   void (*body)(const void*) = nullptr;
   const void* context = nullptr;
@@ -103,7 +106,7 @@ struct Helper {
   bool is(State what) const { return state.load(std::memory_order_acquire) == what; }
 
   void live() {
-    while (!is(State::gone)) {
+    while (!is(State::gone) && !is(State::sent_home)) {
       if (becomes(State::busy, State::asked)) work();
       watch(linger, [&] {
         waits_on.store(processor(), std::memory_order_relaxed);
@@ -115,6 +118,9 @@ struct Helper {
       asleep = false;
       becomes(State::gone, State::idle);
     }
+#ifdef __linux__
+    if (is(State::gone)) pthread_detach(pthread_self());
+#endif
   }
 
   void work() {
@@ -145,10 +151,24 @@ struct Helper {
     return is_there && !in_the_way;
   }
 
-  void leave() {
+  bool leave(State how = State::gone) {
     const std::lock_guard lock(mutex);
-    becomes(State::gone, State::idle);
+    const bool was_idle = becomes(how, State::idle);
     wanted.notify_one();
+    return was_idle;
+  }
+
+  // After which the system, too, no longer knows the thread, unless it takes long to end.
+  void leave_at_once() {
+    if (!leave(State::sent_home)) return;
+#ifdef __linux__
+    timespec until{};
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += farewell;
+    until.tv_sec += until.tv_nsec / 1'000'000'000;
+    until.tv_nsec %= 1'000'000'000;
+    if (pthread_timedjoin_np(thread, nullptr, &until) != 0) pthread_detach(thread);
+#endif
   }
 
   bool done_within(std::chrono::milliseconds time) {
@@ -161,11 +181,31 @@ struct Helper {
 
 namespace {
 
+// Signals are for the threads of the program: one that they block must not come to a helper instead. A thread that
+// begins has its maker's mask. Its own faults it may show.
+class WithoutSignals {
+ public:
+#if defined(__unix__) || defined(__APPLE__)
+  WithoutSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~WithoutSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  WithoutSignals(const WithoutSignals&) = delete;
+  WithoutSignals& operator=(const WithoutSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+#endif
+};
+
 void start(const std::shared_ptr<Helper>& helper) {
+  const WithoutSignals masked;
 #ifdef __linux__
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   helper->elsewhere.send(
       [&](const cpu_set_t& others) { pthread_attr_setaffinity_np(&attributes, sizeof others, &others); });
   const auto run = [](void* given) -> void* {
@@ -222,7 +262,7 @@ class Waiting {
 #if defined(__unix__) || defined(__APPLE__)
     const auto before = [] {
       room().mutex_.lock();
-      for (const auto& helper : room().helpers_) helper->leave();
+      for (const auto& helper : room().helpers_) helper->leave_at_once();
       room().helpers_.clear();
     };
     const auto after = [] { room().mutex_.unlock(); };

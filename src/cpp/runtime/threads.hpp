@@ -1,7 +1,7 @@
 // Parallel loops and the way out of them.
 //
 // Work is split in tasks whose results do not depend on who runs them: the caller, and helpers (helpers.hpp) that are
-// gone a moment after the call.
+// gone a second after the call.
 #pragma once
 
 #include <cstdint>
