@@ -337,6 +337,22 @@ def reparam(mu, log_var, grad_sample, grad_kl, *, work, threads):
     return call
 
 
+def likelihood(x, logits, grad, *, gradient, threads):
+    x, logits, grad = map(jnp.asarray, (x, logits, grad))
+
+    @jax.jit
+    def both(x, logits, grad):
+        def of(logits):
+            return (x * logits - jax.nn.softplus(logits)).sum(-1)
+
+        if not gradient:
+            return (of(logits),)
+        found, pull = jax.vjp(of, logits)
+        return found, *pull(grad)
+
+    return lambda: jax.block_until_ready(both(x, logits, grad))
+
+
 def flat_histogram(couplings, log_g, *, offset, n_walkers, n_sweeps, threads):
     couplings, log_g, n = jnp.asarray(couplings), jnp.asarray(log_g), len(couplings)
     key = jax.random.key(0)
