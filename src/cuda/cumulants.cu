@@ -298,6 +298,7 @@ struct Estimate {
     if (errors == nullptr) return;
     add_lanes(thread, together, jackknife.mean);
     add_lanes(thread, together, jackknife.size);
+    jackknife.scale();
     for (std::int64_t b = lane; b < n_blocks; b += together) {
       if (n_blocks > together) estimate_without(b);  // else it is the one at hand
       jackknife.add(left_out[b], rest, found);
@@ -306,7 +307,7 @@ struct Estimate {
     add_lanes(thread, together, jackknife.fourth);
     VFE_UNROLL
     for (int r = 0; r < width; ++r) {
-      rest[r] = jackknife.error(jackknife.size[r], jackknife.square[r], jackknife.fourth[r]);
+      rest[r] = numerics::square_root(jackknife.square[r]) * jackknife.factor(r);
     }
     if (mine && lane == 0) put(errors + row * order, rest, 0.0);
   }

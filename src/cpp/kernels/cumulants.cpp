@@ -428,14 +428,19 @@ struct Estimator {
       }
     }
     if (args.errors == nullptr) return;
-    numerics::Jackknife<width, Lanes> jackknife;
-    for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.center(without[b], left_out[b], found);
-    for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.add(without[b], left_out[b], found);
+    alignas(64) double error[width][lanes], factor[width][lanes];
+    for (int r = 0; r < width; ++r) {  // in turn: all that is summed stays in registers
+      numerics::Jackknife<1, Lanes> jackknife;
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.center(without[b], left_out[b] + r, found + r);
+      jackknife.scale();
+      for (std::int64_t b = 0; b < args.n_blocks; ++b) jackknife.add(without[b], left_out[b] + r, found + r);
+      const Lanes by = jackknife.factor(0);
+      __builtin_memcpy(error[r], jackknife.square, sizeof error[r]);
+      __builtin_memcpy(factor[r], &by, sizeof factor[r]);
+      for (std::int64_t l = 0; l < lanes; ++l) error[r][l] = numerics::square_root(error[r][l]) * factor[r][l];
+    }
     for (std::int64_t l = 0; l < n_rows; ++l) {
-      for (std::int64_t r = 0; r < args.order; ++r) {
-        args.errors[(group * lanes + l) * args.order + r] =
-            jackknife.error(jackknife.size[r][l], jackknife.square[r][l], jackknife.fourth[r][l]);
-      }
+      for (std::int64_t r = 0; r < args.order; ++r) args.errors[(group * lanes + l) * args.order + r] = error[r][l];
     }
   }
 

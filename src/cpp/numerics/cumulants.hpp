@@ -16,7 +16,6 @@
 #include <type_traits>
 
 #include "config.hpp"
-#include "elementary.hpp"
 
 namespace vfe::numerics::inline VFE_LEVEL {
 
@@ -316,12 +315,12 @@ constexpr void fill_left_out(const double* counts, std::int64_t n_blocks, bool u
 
 // Standard errors from how far the estimates without each block are off those of all, which are read twice (F. Busing,
 // E. Meijer, R. van der Leeden 1999), times 1 + kappa / (6 n) for n pseudo-values of kurtosis kappa (P. Hall 1988;
-// docs/cumulants.md). In units of `size`: no power of what is measured leaves the range.
+// docs/cumulants.md). In units of their size: no power of what is measured leaves the range.
 template <int width, class V>
 struct Jackknife {
-  V mean[width] = {}, size[width] = {}, square[width] = {}, fourth[width] = {};
+  V mean[width] = {}, size[width] = {}, square[width] = {}, fourth[width] = {};  // `size` is 1 / size once scaled
 
-  VFE_HD void center(const LeftOut& by, const V (&rest)[width], const V (&all)[width]) {
+  VFE_HD void center(const LeftOut& by, const V* rest, const V* all) {
     VFE_UNROLL
     for (int r = 0; r < width; ++r) {
       const V off = rest[r] - all[r];
@@ -329,19 +328,25 @@ struct Jackknife {
       size[r] = size[r] + where_greater(off, V{}, off, -1.0 * off);
     }
   }
-  VFE_HD void add(const LeftOut& by, const V (&rest)[width], const V (&all)[width]) {
+  VFE_HD void scale() {
     VFE_UNROLL
     for (int r = 0; r < width; ++r) {
-      const V unit = where_greater(size[r], all_equal<V>(1e-307), all_equal<V>(1.0) / size[r], V{});
-      const V off = unit * (by.others * (rest[r] - all[r]) - mean[r]), term = by.of_square * (off * off);
+      size[r] = where_greater(size[r], all_equal<V>(1e-307), all_equal<V>(1.0) / size[r], V{});
+      mean[r] = size[r] * mean[r];
+    }
+  }
+  VFE_HD void add(const LeftOut& by, const V* rest, const V* all) {
+    VFE_UNROLL
+    for (int r = 0; r < width; ++r) {
+      const V off = by.others * (size[r] * (rest[r] - all[r])) - mean[r], term = by.of_square * (off * off);
       square[r] = square[r] + term;
       fourth[r] = fourth[r] + term * term;
     }
   }
-  // Of one row.
-  VFE_HD static double error(double size, double square, double fourth) {
-    const double widened = square > 0 ? 1.0 + fourth / (6.0 * (square * square)) : 1.0;
-    return size * (square_root(square) * widened);
+  // What the root of `square` is multiplied by; 0 without any spread.
+  VFE_HD V factor(int r) const {
+    const V kurtosis = where_greater(square[r], V{}, fourth[r] / (all_equal<V>(6.0) * (square[r] * square[r])), V{});
+    return where_greater(size[r], V{}, (all_equal<V>(1.0) + kurtosis) / size[r], V{});
   }
 };
 
