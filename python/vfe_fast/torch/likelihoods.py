@@ -83,7 +83,7 @@ def _for_kernel(x: torch.Tensor, output: torch.Tensor) -> bool:
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """The kernel of `Bernoulli`, an eighth of PyTorch's time; second derivatives are PyTorch's."""
+    """The kernel of `Bernoulli`, a quarter of PyTorch's time; second derivatives are PyTorch's."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
