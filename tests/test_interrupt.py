@@ -107,7 +107,9 @@ print(vf.free_energy.exact(small).log_z.hex(), vf.gibbs(small, [[1, 0, 1]] * 40,
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(vf.__file__).parents[1])}
+    """Of a process without threads of NumPy's BLAS, which take signals and run where they like."""
+    alone = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(vf.__file__).parents[1])}
+    return {**os.environ, **alone}
 
 
 def outcome(code: str, *arguments: str) -> tuple[int, str, str]:
