@@ -15,8 +15,8 @@ MOST_REGISTERS = 255
 # Kernels that may have local memory, in bytes of a thread's stack frame: to be mended when a GPU can tell
 # what it costs.
 STACK = {
-    "Estimate<4, 4>": 896,  # weighted and unbiased cumulants of a block: arrays indexed by power
-    "Estimate<8, 8>": 3152,
+    "Estimate<4, 4>": 688,  # weighted and unbiased cumulants of a block: arrays indexed by power
+    "Estimate<8, 8>": 3056,
     "SumWeights<double, false, (RbmSums)2>": 32,  # the variance by exponentials
     "SumTiles<true, false>": 32,  # moments of an Ising model: 255 registers, 28 bytes too few
     "Backward<Concrete<float>, double>": 16,  # float64 exponentials for four numbers of a thread

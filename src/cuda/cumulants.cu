@@ -252,8 +252,13 @@ struct Estimate {
   static constexpr std::int64_t size = sums_size(width, powers);
   using Sums = PowerSums<width, powers, double>;
   using Terms = numerics::SeriesTerms<width, double, true, n_threads>;
+  struct Estimates {
+    double all[width], rest[width];
+    numerics::Jackknife<width, double> jackknife;
+  };
   struct Shared {
     double terms[powers > 1 ? Terms::count * n_threads : 1];
+    Estimates estimates[powers > 1 ? n_threads : 1];  // where registers do not suffice for both
   };
   const double* sums;  // (n_rows, n_blocks, size)
   std::int64_t n_rows, n_blocks, order, all_rows;
@@ -271,13 +276,14 @@ struct Estimate {
     const Terms terms{thread.shared<Shared>().terms + (powers > 1 ? thread.index() : 0)};
     const double* blocks = sums + row * n_blocks * size;
     const Sums all = join_all<width, powers>(thread, blocks, n_blocks, lane, together);
-    double found[width];
+    Estimates own;
+    Estimates& estimates = powers > 1 ? thread.shared<Shared>().estimates[thread.index()] : own;
+    auto& [found, rest, jackknife] = estimates;
     numerics::estimate_cumulants(all, of_all, terms, found);
     if (mine && lane == 0) put(values + row * order, found, all.center);
     if (errors == nullptr && replicates == nullptr) return;
 
-    double rest[width];
-    numerics::Jackknife<width, double> jackknife;
+    jackknife = {};
     const auto estimate_without = [&](std::int64_t b) {
       Sums block;
       const double* from = blocks + b * size;
